@@ -1,0 +1,1 @@
+"""A model life cycle in Git: pull requests decide, tags deploy."""

@@ -1,0 +1,13 @@
+"""What `dvc repro` runs: one module per stage, named as the stage.
+
+Importing this package pins what would otherwise let two machines disagree in the last bits of a float: the number
+of threads, and the newest instructions that numpy and OpenBLAS may choose (AVX2, which any x86-64 server has).
+"""
+
+import os
+import platform
+
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+if platform.machine() == "x86_64":
+    os.environ["OPENBLAS_CORETYPE"] = "Haswell"
+    os.environ["NPY_DISABLE_CPU_FEATURES"] = "X86_V4 AVX512_ICL AVX512_SPR"
