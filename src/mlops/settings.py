@@ -269,7 +269,8 @@ def _describe(path: Path, problem: Any, document: Any) -> str:
     """One line such as ``params.yaml: split.test_size must be < 1, got 7 (line 23)``."""
     # pydantic names the branches of a union in the location; params.yaml knows only keys and indices
     location = []
-    node, line = document, None
+    node: Any = document
+    line = None
     for part in problem["loc"]:
         if isinstance(node, dict) and part in node:
             line = node.lc.key(part)[0] + 1
@@ -313,9 +314,10 @@ def _keys_beside(location: list[str]) -> list[str]:
 
 def closest(name: str, known: list[str]) -> str:
     """``; did you mean 'test_size'?``, or what there is to choose from."""
-    match = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    by_lower_case = {option.lower(): option for option in known}
+    match = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.6)
     if match:
-        return f"; did you mean {match[0]!r}?"
+        return f"; did you mean {by_lower_case[match[0]]!r}?"
     shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
     return f"; known: {shown}" if known else ""
 

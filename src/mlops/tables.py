@@ -6,7 +6,6 @@ date (timestamp in UTC), categorical and text (string). Missing values are nulls
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mlops.settings import Kind, Settings
 from mlops.stage import UserError, atomic
+from mlops.stage import write_json as write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,13 +79,6 @@ def read_catalogue(path: str | Path = CATALOGUE) -> Catalogue:
         return Catalogue.model_validate_json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing", "dvc repro ingest") from None
-
-
-def write_json(content: Any, path: str | Path) -> None:
-    """Write JSON for people and for `git diff`: indented, stable order, non-ASCII letters as they are."""
-    with atomic(path) as partial:
-        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def feature_columns(settings: Settings, catalogue: Catalogue) -> list[Column]:

@@ -1,0 +1,90 @@
+# Everything a person or CI does here. `make help` lists the targets.
+.DEFAULT_GOAL := all
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export GX_ANALYTICS_ENABLED := false
+
+UV := $(shell command -v uv || echo .uv/bin/uv)
+NAME ?= iris
+
+.PHONY: all
+all: pipeline ## set up, run the whole pipeline, and show what came out
+	@python -m mlops.summary
+
+.PHONY: help
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: .venv/.ready ## install everything from uv.lock into .venv
+
+.uv/bin/uv:
+	@echo "installing uv with pip into .uv"
+	@python3 -m pip install --quiet --disable-pip-version-check --target .uv uv
+
+# compiled once here, or every stage would compile its imports again where Python may not write bytecode
+.venv/.ready: pyproject.toml uv.lock .python-version $(if $(findstring .uv/bin/uv,$(UV)),.uv/bin/uv)
+	@echo "installing from uv.lock into .venv (about a minute, once)"
+	@$(UV) sync --locked --quiet --compile-bytecode
+	@touch $@
+
+.PHONY: check
+check: .venv/.checked ## check params.yaml without running anything
+
+.venv/.checked: .venv/.ready params.yaml src/mlops/settings.py src/mlops/estimators.py
+	@python -m mlops.settings
+	@touch $@
+
+.PHONY: pipeline
+pipeline: .venv/.checked ## run the stages whose code, data or parameters changed
+	@dvc repro
+
+.PHONY: refresh
+refresh: .venv/.checked ## read a URL or SQL source again, and run what follows from it
+	@dvc repro --force --single-item ingest
+	@dvc repro
+
+.PHONY: expectations
+expectations: .venv/.ready ## draft a suite of expectations from the table, to be edited
+	@dvc repro ingest
+	@python -m mlops.pipeline.validate --draft
+
+.PHONY: data-docs
+data-docs: .venv/.ready ## show the validation as HTML, in reports/data_docs
+	@python -m mlops.pipeline.validate --docs
+
+.PHONY: remote
+remote: .venv/.ready ## keep data and models in a bucket: make remote URL=s3://bucket/path
+	@dvc remote add --local --force --default storage "$(URL)"
+	@dvc remote modify --local storage verify true
+
+.PHONY: example
+example: .venv/.ready ## run an example in build/examples: make example NAME=iris
+	@python examples/run.py "$(NAME)"
+
+.PHONY: verify
+verify: .venv/.ready ## clone this commit, run it cold, and show that dvc.lock does not move
+	@python -m mlops.verify
+
+.PHONY: schema
+schema: .venv/.ready ## write params.schema.json anew after a change of settings.py
+	@python -m mlops.settings schema
+
+.PHONY: lint
+lint: .venv/.ready ## formatting, style, types and the direction of imports
+	@ruff format --check . && ruff check . && mypy && lint-imports
+
+.PHONY: test
+test: .venv/.ready ## run the tests
+	@pytest -n auto
+
+.PHONY: test-services
+test-services: .venv/.ready ## run the tests that need PostgreSQL and an S3 server (.ci/services installs them)
+	@pytest tests/services
+
+.PHONY: bench
+bench: .venv/.ready ## measure overhead and growth, and write benchmarks/README.md anew
+	@python -m benchmarks
+
+.PHONY: clean
+clean: ## remove everything that make made, but not data and models
+	@rm -rf .venv .uv build reports/journal reports/data_docs .pytest_cache .mypy_cache .ruff_cache

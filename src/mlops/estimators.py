@@ -1,0 +1,155 @@
+"""From `params.yaml` to an estimator: import it, check its parameters, and put the preprocessing before it.
+
+Preprocessing follows from the kinds of the columns, and is part of the model: what is fitted on training rows, and
+what a service must do with a row, cannot come apart.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from mlops.settings import PARAMS, Settings, closest
+from mlops.stage import UserError
+from mlops.tables import Column
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+# Rare categories share one column of the one-hot encoding, so that its width does not follow the number of names.
+RARE, MOST_CATEGORIES = 0.01, 50
+# Words that a text column may contribute; fewer where the estimator needs a dense matrix.
+VOCABULARY, DENSE_VOCABULARY = 20_000, 300
+
+
+def check_estimator(settings: Settings) -> None:
+    """Check that the estimator can be imported, fits the task and takes its parameters and tuned ones.
+
+    Raises
+    ------
+    UserError
+        Names the key, the value, and the closest match.
+    """
+    from sklearn.base import is_classifier, is_regressor
+
+    estimator = make_estimator(settings, {})
+    task = settings.data.task
+    if not (is_classifier(estimator) if task == "classification" else is_regressor(estimator)):
+        raise UserError(f"{PARAMS}: model.estimator: {settings.model.estimator} does not do {task} (data.task)")
+    if settings.tuning:
+        for name, values in settings.tuning.space.items():
+            tried = values if isinstance(values, list) else [values.low, values.high]
+            for value in tried:
+                whole = not isinstance(values, list) and values.integer
+                make_estimator(settings, {name: int(value) if whole else value}, f"tuning.space.{name}")
+
+
+def make_estimator(settings: Settings, tuned: dict[str, Any], key: str = "model.params") -> Any:
+    """The estimator with its parameters, checked; a `random_state` that was left open is set to 0."""
+    path = settings.model.estimator
+    module, _, name = path.rpartition(".")
+    try:
+        found: Any = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        package = path.split(".")[0]
+        hint = f"uv add {package}, if that is a package to be installed" if error.name == package else ""
+        raise UserError(f"{PARAMS}: model.estimator: {path} cannot be imported: {error}", hint) from None
+    except AttributeError:
+        names = [name for name in dir(importlib.import_module(module)) if name[0].isupper()]
+        raise UserError(f"{PARAMS}: model.estimator: {module} has no {name!r}{closest(name, names)}") from None
+    if not (inspect.isclass(found) and all(hasattr(found, method) for method in ("fit", "predict", "get_params"))):
+        raise UserError(f"{PARAMS}: model.estimator: {path} is not an estimator of scikit-learn's API")
+    params = {**settings.model.params, **tuned}
+    known: list[str] = sorted(found().get_params())
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(found.__init__).parameters.values())
+    for param in params:
+        if param not in known and not open_ended:
+            key = key if param in tuned else "model.params"
+            raise UserError(f"{PARAMS}: {key}: {name} takes no parameter {param!r}{closest(param, known)}")
+    if "random_state" in known:
+        params.setdefault("random_state", 0)
+    try:
+        estimator = found(**params)
+        if hasattr(estimator, "_validate_params"):
+            estimator._validate_params()
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{PARAMS}: {key}: {error}") from None
+    return estimator
+
+
+def make_model(settings: Settings, columns: list[Column], tuned: dict[str, Any] | None = None) -> Any:
+    """The unfitted model: preprocessing by the kinds of the columns, then the estimator.
+
+    Parameters
+    ----------
+    columns : list of Column
+        The features.
+    tuned : dict, optional
+        Parameters that the tuning found.
+
+    Returns
+    -------
+    sklearn.pipeline.Pipeline or sklearn.model_selection.FixedThresholdClassifier
+        The latter where `model.threshold` is set.
+    """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.impute import SimpleImputer
+    from sklearn.model_selection import FixedThresholdClassifier
+    from sklearn.pipeline import Pipeline, make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+    from sklearn.utils import get_tags
+
+    estimator = make_estimator(settings, tuned or {})
+    takes_sparse = get_tags(estimator).input_tags.sparse
+    named = {
+        kind: [column.name for column in columns if column.kind == kind]
+        for kind in ("numeric", "boolean", "date", "categorical")
+    }
+
+    def scaled() -> Pipeline:
+        imputer = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+        return make_pipeline(imputer, StandardScaler(copy=False))  # what the imputer made is nobody else's
+
+    steps: list[tuple[str, Any, str | list[str]]] = [
+        ("numeric", scaled(), named["numeric"] + named["boolean"]),
+        (
+            "date",
+            make_pipeline(FunctionTransformer(date_parts, feature_names_out=None), scaled()),
+            named["date"],
+        ),
+        (
+            "categorical",
+            OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=RARE, max_categories=MOST_CATEGORIES),
+            named["categorical"],
+        ),
+    ]
+    steps = [step for step in steps if step[2]]
+    steps += [
+        (
+            column.name,
+            TfidfVectorizer(max_features=VOCABULARY if takes_sparse else DENSE_VOCABULARY),
+            column.name,
+        )
+        for column in columns
+        if column.kind == "text"
+    ]
+    preprocessing = ColumnTransformer(steps, sparse_threshold=0.3 if takes_sparse else 0.0)
+    model = Pipeline([("preprocessing", preprocessing), ("estimator", estimator)])
+    if settings.model.threshold is None:
+        return model
+    return FixedThresholdClassifier(model, threshold=settings.model.threshold, pos_label=settings.evaluate.positive)
+
+
+def date_parts(dates: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Days since 1970, month, weekday and hour of each date, side by side; NaN where it is missing."""
+    import numpy as np
+
+    parts = []
+    for _, column in dates.items():
+        moment = column.dt
+        days = column.to_numpy().astype("datetime64[s]").astype(np.float64) / 86_400
+        parts += [np.where(column.isna(), np.nan, days), moment.month, moment.dayofweek, moment.hour]
+    return np.column_stack(parts).astype(np.float64)

@@ -1,0 +1,285 @@
+"""Metrics with bootstrap intervals, for many resamples of the same rows at once.
+
+A resample only says how often each row counts, so a metric of all resamples is a few matrix products and cumulative
+sums over rows that were sorted once. The values are those of scikit-learn's functions with `sample_weight`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from mlops.settings import closest
+from mlops.stage import UserError
+
+Array = np.ndarray[Any, Any]
+
+LOWER_IS_BETTER = {"log_loss", "brier_score", "mse", "rmse", "mae"}
+# Cells of the matrix of counts (resamples × rows) that are held at once.
+CHUNK = 4_000_000
+# Rows that are predicted at once, so that the memory of the preprocessing does not grow with the table.
+PREDICT_ROWS = 100_000
+
+
+class Predictions(NamedTuple):
+    """What a model said of n_samples rows.
+
+    Attributes
+    ----------
+    predicted : ndarray of shape (n_samples,)
+        Labels, or numbers for a regression.
+    probabilities : ndarray of shape (n_samples, n_classes) or None
+        None for a regression, and for a classifier without `predict_proba`.
+    """
+
+    predicted: Array
+    probabilities: Array | None
+
+
+class Estimate(NamedTuple):
+    """A metric with its bootstrap interval; None where it is undefined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+def predict(model: Any, X: Any) -> Predictions:
+    """Ask a fitted model for labels, and for probabilities where it has them, a block of rows at a time."""
+    blocks = [X.iloc[start : start + PREDICT_ROWS] for start in range(0, len(X), PREDICT_ROWS)]
+    predicted = np.concatenate([model.predict(block) for block in blocks])
+    if not hasattr(model, "predict_proba"):
+        return Predictions(predicted, None)
+    return Predictions(predicted, np.concatenate([model.predict_proba(block) for block in blocks]))
+
+
+def scorer(classes: Array | None, positive: Any, name: str | None) -> Callable[[Any, Any, Array], float]:
+    """A scorer as scikit-learn takes it: ``(model, X, y)`` to a number of which more is better.
+
+    Parameters
+    ----------
+    name : str or None
+        A metric of the task; by default its first.
+    """
+
+    def scored(model: Any, X: Any, y: Array) -> float:
+        scores = score(y, predict(model, X), classes, positive)
+        chosen = name or next(iter(scores))
+        if chosen not in scores:
+            raise UserError(f"params.yaml: tuning.metric: no metric {chosen!r} here{closest(chosen, list(scores))}")
+        return scores[chosen] if greater_is_better(chosen) else -scores[chosen]
+
+    return scored
+
+
+def greater_is_better(name: str) -> bool:
+    return name not in LOWER_IS_BETTER
+
+
+def score(y: Array, predictions: Predictions, classes: Array | None, positive: Any = None) -> dict[str, float]:
+    """Each metric of the task on all rows, the most telling first.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+    classes : ndarray of shape (n_classes,) or None
+        In the order of the probabilities' columns; None for a regression.
+    positive : label, optional
+        The class that precision, recall and the like are about, where there are two.
+    """
+    weigh = weighted_metrics(y, predictions, classes, positive)
+    return {name: float(values[0]) for name, values in weigh(np.ones((1, len(y)))).items()}
+
+
+def bootstrap(
+    y: Array,
+    predictions: Predictions,
+    classes: Array | None,
+    positive: Any = None,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Each metric with its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13).
+
+    Resamples in which a metric is undefined (no row of a class, say) do not count.
+    """
+    weigh = weighted_metrics(y, predictions, classes, positive)
+    drawn = [weigh(counts) for counts in resample_counts(len(y), resamples, seed)]
+    tail = 100 * (1 - confidence) / 2
+    estimates = {}
+    for name, value in weigh(np.ones((1, len(y)))).items():
+        values = np.concatenate([chunk[name] for chunk in drawn])
+        defined = values[np.isfinite(values)]
+        if not np.isfinite(value[0]) or not len(defined):
+            estimates[name] = Estimate(None, None, None)
+            continue
+        low, high = np.percentile(defined, [tail, 100 - tail])
+        estimates[name] = Estimate(float(value[0]), float(low), float(high))
+    return estimates
+
+
+def resample_counts(n_samples: int, resamples: int, seed: int) -> Any:
+    """Yield how often each row was drawn, in chunks of shape (n_resamples_of_the_chunk, n_samples)."""
+    rng = np.random.default_rng(seed)
+    at_once = max(1, CHUNK // n_samples)
+    for start in range(0, resamples, at_once):
+        rows = min(at_once, resamples - start)
+        drawn = rng.integers(0, n_samples, (rows, n_samples)) + np.arange(rows)[:, None] * n_samples
+        yield (np.bincount(drawn.ravel(), minlength=rows * n_samples).reshape(rows, n_samples).astype(np.float64))
+
+
+def weighted_metrics(
+    y: Array, predictions: Predictions, classes: Array | None, positive: Any = None
+) -> Callable[[Array], dict[str, Array]]:
+    """Prepare the rows once; the function returned takes weights and gives each metric.
+
+    Returns
+    -------
+    callable
+        From weights of shape (n_resamples, n_samples) to a dict of arrays of shape (n_resamples,).
+    """
+    if classes is None:
+        return _regression(y, predictions.predicted)
+    if len(classes) == 2:
+        return _binary(y, predictions, classes, positive)
+    return _multiclass(y, predictions, classes)
+
+
+def _regression(y: Array, predicted: Array) -> Callable[[Array], dict[str, Array]]:
+    center = y.mean()  # the sums below would cancel for targets far from zero
+    error, deviation = y - predicted, y - center
+    rows = np.column_stack([np.ones_like(y), error**2, np.abs(error), deviation, deviation**2])
+
+    def weigh(weights: Array) -> dict[str, Array]:
+        total, squared, absolute, first, second = (weights @ rows).T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread = second - first**2 / total
+            r2 = np.where(spread > 0, 1 - squared / spread, np.nan)
+        mse = squared / total
+        return {"rmse": np.sqrt(mse), "mse": mse, "mae": absolute / total, "r2": r2}
+
+    return weigh
+
+
+def _counts_by_class(y: Array, predicted: Array, classes: Array) -> Callable[[Array], Array]:
+    """From weights to (3, n_classes, n_resamples): rightly predicted, there, predicted."""
+    index = {label: number for number, label in enumerate(classes.tolist())}
+    there = np.array([index[label] for label in y.tolist()])
+    said = np.array([index[label] for label in predicted.tolist()])
+    n, k = len(y), len(classes)
+    right = np.flatnonzero(there == said)
+    columns = np.concatenate([there[right], k + there, 2 * k + said])
+    rows = np.concatenate([right, np.arange(n), np.arange(n)])
+    indicator = sparse.csr_array((np.ones(len(rows)), (columns, rows)), shape=(3 * k, n))
+
+    def count(weights: Array) -> Array:
+        return np.asarray(indicator @ weights.T).reshape(3, k, -1)
+
+    return count
+
+
+def _ratio(numerator: Array, denominator: Array) -> Array:
+    """Zero where nothing was counted, as scikit-learn has it."""
+    return np.asarray(np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0))
+
+
+def _binary(y: Array, predictions: Predictions, classes: Array, positive: Any) -> Callable[[Array], dict[str, Array]]:
+    column = 1 if positive is None else int(np.flatnonzero(classes == positive)[0])
+    count = _counts_by_class(y, predictions.predicted, classes)
+    truth = y == classes[column]
+    by_score = None
+    if predictions.probabilities is not None:
+        probability = predictions.probabilities[:, column]
+        by_score = _by_score(truth, probability)
+        losses = np.column_stack([_log_losses(y, predictions.probabilities, classes), (probability - truth) ** 2])
+
+    def weigh(weights: Array) -> dict[str, Array]:
+        metrics: dict[str, Array] = {}
+        total = weights.sum(axis=1)
+        if by_score is not None:
+            metrics["roc_auc"], metrics["average_precision"] = by_score(weights)
+        right, there, said = count(weights)
+        recalls = np.where(there > 0, _ratio(right, there), np.nan)
+        precision, recall = _ratio(right[column], said[column]), _ratio(right[column], there[column])
+        metrics |= {
+            "accuracy": right.sum(axis=0) / total,
+            "balanced_accuracy": recalls.mean(axis=0),
+            "precision": precision,
+            "recall": recall,
+            "specificity": _ratio(right[1 - column], there[1 - column]),
+            "f1": _ratio(2 * right[column], said[column] + there[column]),
+        }
+        if by_score is not None:
+            metrics["log_loss"], metrics["brier_score"] = (weights @ losses).T / total
+        return metrics
+
+    return weigh
+
+
+def _multiclass(y: Array, predictions: Predictions, classes: Array) -> Callable[[Array], dict[str, Array]]:
+    count = _counts_by_class(y, predictions.predicted, classes)
+    probabilities = predictions.probabilities
+    if probabilities is not None:
+        one_against_rest = [_by_score(y == label, probabilities[:, i]) for i, label in enumerate(classes)]
+        losses = _log_losses(y, probabilities, classes)
+
+    def weigh(weights: Array) -> dict[str, Array]:
+        total = weights.sum(axis=1)
+        right, there, said = count(weights)
+        # a class counts where it is there or was predicted, as scikit-learn has it
+        seen = (there + said) > 0
+        recalls = np.where(there > 0, _ratio(right, there), np.nan)
+        metrics = {
+            "accuracy": right.sum(axis=0) / total,
+            "balanced_accuracy": np.nanmean(recalls, axis=0),
+            "precision_macro": np.where(seen, _ratio(right, said), 0).sum(axis=0) / seen.sum(axis=0),
+            "f1_macro": _ratio(2 * right, said + there).sum(axis=0) / seen.sum(axis=0),
+        }
+        if probabilities is not None:
+            metrics["roc_auc_ovr"] = np.mean([auc(weights)[0] for auc in one_against_rest], axis=0)
+            metrics["log_loss"] = weights @ losses / total
+        return metrics
+
+    return weigh
+
+
+def _log_losses(y: Array, probabilities: Array, classes: Array) -> Array:
+    """Minus the logarithm of the probability of the true class, row by row."""
+    column = np.searchsorted(classes, y)
+    eps = np.finfo(probabilities.dtype).eps
+    return -np.log(np.clip(probabilities[np.arange(len(y)), column], eps, 1 - eps))
+
+
+def _by_score(truth: Array, scores: Array) -> Callable[[Array], tuple[Array, Array]]:
+    """From weights to the area under the ROC curve and the average precision.
+
+    Rows are sorted by score once; rows with equal scores make one step of the curve (Fawcett 2006,
+    doi:10.1016/j.patrec.2005.10.010).
+    """
+    order = np.argsort(scores, kind="stable")
+    positive = truth[order]
+    steps = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])
+
+    def curve(weights: Array) -> tuple[Array, Array]:
+        sorted_weights = weights[:, order]
+        pos = sorted_weights * positive
+        neg = sorted_weights - pos
+        if len(steps) < len(order):
+            pos, neg = np.add.reduceat(pos, steps, axis=1), np.add.reduceat(neg, steps, axis=1)
+        pos_below, neg_below = np.cumsum(pos, axis=1), np.cumsum(neg, axis=1)
+        positives, negatives = pos_below[:, -1].copy(), neg_below[:, -1].copy()
+        pos_below -= pos
+        neg_below -= neg
+        hits = positives[:, None] - pos_below
+        with np.errstate(divide="ignore", invalid="ignore"):
+            auc = np.einsum("ij,ij->i", pos, neg_below + neg / 2) / (positives * negatives)
+            precision = _ratio(hits, hits + negatives[:, None] - neg_below)
+            average = np.einsum("ij,ij->i", pos, precision) / positives
+        return auc, average
+
+    return curve

@@ -1,0 +1,243 @@
+"""Stage `evaluate`: judge the model on the test rows, with its uncertainty, and for whom it is worse.
+
+Out come a small file of metrics, the whole evaluation, the test predictions row by row, and tables to plot. Latency is
+measured too, but goes to the journal: it is a fact of this machine.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlops import curves, lineage, metrics, modelfile, tables
+from mlops import settings as settings_module
+from mlops.curves import rounded
+from mlops.lineage import EVALUATION, METRICS, PREDICTIONS
+from mlops.metrics import Array, Predictions
+from mlops.settings import Settings
+from mlops.stage import UserError, run, write_json
+
+QUARTILES = (0.25, 0.5, 0.75)
+MOST_CATEGORIES = 20
+# Rows and predictions spent on permutation importance: enough for its first two digits
+IMPORTANCE_ROWS, IMPORTANCE_PREDICTIONS = 2_000, 1_000
+LATENCY_CALLS = 50
+
+
+def main() -> str:
+    settings = settings_module.load()
+    catalogue = tables.read_catalogue()
+    settings_module.check_columns(settings, catalogue.names)
+    columns = tables.feature_columns(settings, catalogue)
+    model = modelfile.load(settings)
+    train, test = tables.read(tables.TRAIN), tables.read(tables.TEST)
+    X, y = tables.features(test, columns), tables.target(test, settings)
+    classes = np.asarray(model.classes_) if settings.data.task == "classification" else None
+    positive = settings.evaluate.positive
+    if classes is not None and len(classes) == 2 and positive is None:
+        positive = classes[1]  # scikit-learn's convention
+    predictions = metrics.predict(model, X)
+    asked = settings.evaluate.model_dump(include={"confidence", "resamples", "seed"})
+
+    estimates = metrics.bootstrap(y, predictions, classes, positive, **asked)
+    learned = score_training_rows(model, train, columns, settings, classes, positive)
+    dummy = score_dummy(train, y, settings, classes, positive)
+    slices = evaluate_slices(train, test, y, predictions, settings, classes, positive, asked)
+    importance = permutation_importance(model, X, y, classes, positive)
+    if classes is None:
+        drawn = curves.regression_curves(y, predictions)
+    else:
+        drawn = curves.classification_curves(y, predictions, classes, positive)
+    bins = drawn.get("calibration", [])
+    evaluation: dict[str, Any] = {
+        "task": settings.data.task,
+        "target": settings.data.target,
+        "classes": None if classes is None else classes.tolist(),
+        "positive": positive.item() if isinstance(positive, np.generic) else positive,
+        "rows": {"train": train.num_rows, "test": test.num_rows},
+        "model": {"estimator": settings.model.estimator, "bytes": modelfile.MODEL.stat().st_size},
+        "interval": asked,
+        "metrics": {
+            name: {
+                **as_numbers(estimate),
+                "train": _finite(learned[name]),
+                "dummy": _finite(dummy.get(name)),
+                "greater_is_better": metrics.greater_is_better(name),
+            }
+            for name, estimate in estimates.items()
+        },
+        "calibration_error": curves.calibration_error(bins) if bins else None,
+        "thresholds": drawn.get("thresholds", []),
+        "slices": slices,
+        "importance": importance,
+    }
+    write_json(evaluation, EVALUATION)
+    write_json(summary(evaluation), METRICS)
+    tables.write(prediction_table(test, predictions, settings, classes), PREDICTIONS)
+    curves.write({**drawn, "importance": importance})
+    lineage.note("evaluate", lineage.md5(modelfile.MODEL), **measure_latency(model, X))
+    first, estimate = next(iter(estimates.items()))
+    return f"{first} {shown(estimate)} on {len(y):,} test rows → {EVALUATION}"
+
+
+def as_numbers(estimate: metrics.Estimate) -> dict[str, float | None]:
+    """Value, low and high, rounded."""
+    return {key: None if number is None else rounded(number) for key, number in estimate._asdict().items()}
+
+
+def _finite(value: float | None) -> float | None:
+    return rounded(value) if value is not None and np.isfinite(value) else None
+
+
+def shown(estimate: metrics.Estimate) -> str:
+    """``0.991 [0.981, 0.998]``."""
+    if estimate.value is None:
+        return "undefined"
+    return f"{estimate.value:.4g} [{estimate.low:.4g}, {estimate.high:.4g}]"
+
+
+def summary(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """The few numbers that `dvc metrics show` puts side by side."""
+    first, detail = next(iter(evaluation["metrics"].items()))
+    worst = [
+        each["metrics"][first]["value"] for each in evaluation["slices"] if each["metrics"][first]["value"] is not None
+    ]
+    numbers = {name: each["value"] for name, each in evaluation["metrics"].items()}
+    if detail["train"] is not None and detail["value"] is not None:
+        sign = 1 if detail["greater_is_better"] else -1
+        numbers["overfitting_gap"] = rounded(sign * (detail["train"] - detail["value"]))
+    if worst:
+        numbers["worst_slice"] = min(worst) if detail["greater_is_better"] else max(worst)
+    if evaluation["calibration_error"] is not None:
+        numbers["calibration_error"] = evaluation["calibration_error"]
+    return {**numbers, "model_bytes": evaluation["model"]["bytes"]}
+
+
+def score_training_rows(
+    model: Any,
+    train: pa.Table,
+    columns: list[tables.Column],
+    settings: Settings,
+    classes: Array | None,
+    positive: Any,
+) -> dict[str, float]:
+    """The same metrics on the rows that the model has learned; far better ones mean overfitting."""
+    known = metrics.predict(model, tables.features(train, columns))
+    return metrics.score(tables.target(train, settings), known, classes, positive)
+
+
+def score_dummy(
+    train: pa.Table, y: Array, settings: Settings, classes: Array | None, positive: Any
+) -> dict[str, float]:
+    """What one reaches without looking at any feature."""
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+
+    dummy = DummyRegressor() if classes is None else DummyClassifier(strategy="prior")
+    known = tables.target(train, settings)
+    dummy.fit(np.zeros((len(known), 1)), known)
+    return metrics.score(y, metrics.predict(dummy, pd.DataFrame(np.zeros((len(y), 1)))), classes, positive)
+
+
+def evaluate_slices(
+    train: pa.Table,
+    test: pa.Table,
+    y: Array,
+    predictions: Predictions,
+    settings: Settings,
+    classes: Array | None,
+    positive: Any,
+    asked: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """Every metric with its interval for each slice of the columns in `evaluate.slices`."""
+    results = []
+    for column in settings.evaluate.slices:
+        for label, rows in slice_rows(column, train[column], test[column]):
+            part = Predictions(
+                predictions.predicted[rows],
+                None if predictions.probabilities is None else predictions.probabilities[rows],
+            )
+            estimates = metrics.bootstrap(y[rows], part, classes, positive, **asked)
+            judged = {name: as_numbers(estimate) for name, estimate in estimates.items()}
+            results.append({"column": column, "slice": label, "rows": len(rows), "metrics": judged})
+    return results
+
+
+def slice_rows(column: str, train: pa.ChunkedArray, test: pa.ChunkedArray) -> list[tuple[str, Array]]:
+    """The slices of a column that have test rows, as names and row numbers.
+
+    Numbers and dates are cut at the quartiles of the training rows, so that the slices do not follow the test rows.
+    """
+    if pa.types.is_string(test.type) or pa.types.is_boolean(test.type):
+        labels = pc.fill_null(test.cast(pa.string()), "missing").to_numpy(zero_copy_only=False)
+        names, counts = np.unique(labels.astype(str), return_counts=True)
+        if len(names) > MOST_CATEGORIES:
+            kept = set(names[np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]])
+            labels = np.array([label if label in kept else "other" for label in labels])
+            names = np.unique(labels)
+        return [(str(name), np.flatnonzero(labels == name)) for name in names]
+    is_date = pa.types.is_timestamp(test.type)
+    as_float = [values.cast(pa.int64()) if is_date else values for values in (train, test)]
+    known, asked = (values.cast(pa.float64()).to_numpy() for values in as_float)
+    if np.isnan(known).all():
+        raise UserError(f"params.yaml: evaluate.slices: {column!r} is missing in all training rows")
+    edges = np.unique(np.nanquantile(known, QUARTILES))
+    shown_edges = [str(np.datetime64(int(edge), "us"))[:10] if is_date else f"{edge:.4g}" for edge in edges]
+    names_of = [f"< {shown_edges[0]}"]
+    names_of += [f"{low} to {high}" for low, high in pairwise(shown_edges)]
+    names_of += [f"≥ {shown_edges[-1]}"]
+    bins = np.where(np.isnan(asked), len(names_of), np.searchsorted(edges, asked, side="right"))
+    found = [(name, np.flatnonzero(bins == number)) for number, name in enumerate([*names_of, "missing"])]
+    return [(name, rows) for name, rows in found if len(rows)]
+
+
+def permutation_importance(
+    model: Any, X: pd.DataFrame, y: Array, classes: Array | None, positive: Any
+) -> list[dict[str, Any]]:
+    """How much the first metric loses when a column is shuffled (Breiman 2001), most important first."""
+    from sklearn.inspection import permutation_importance as permute
+
+    rows = np.sort(np.random.default_rng(0).choice(len(y), min(len(y), IMPORTANCE_ROWS), replace=False))
+    repeats = int(np.clip(IMPORTANCE_PREDICTIONS // X.shape[1], 1, 5))
+    scorer = metrics.scorer(classes, positive, None)
+    result = permute(model, X.iloc[rows], y[rows], scoring=scorer, n_repeats=repeats, random_state=0)
+    order = np.argsort(-result.importances_mean, kind="stable")
+    return [
+        {
+            "column": str(X.columns[column]),
+            "importance": rounded(result.importances_mean[column]),
+            "std": rounded(result.importances_std[column]),
+        }
+        for column in order
+    ]
+
+
+def prediction_table(test: pa.Table, predictions: Predictions, settings: Settings, classes: Array | None) -> pa.Table:
+    """Key, actual value, prediction and probabilities of each test row, in the order of the test table."""
+    columns = {name: test[name] for name in settings.data.key}
+    columns |= {"actual": test[settings.data.target], "predicted": pa.array(predictions.predicted)}
+    if classes is not None and predictions.probabilities is not None:
+        for column, label in enumerate(classes):
+            columns[f"probability of {label}"] = pa.array(predictions.probabilities[:, column])
+    return pa.table(columns)
+
+
+def measure_latency(model: Any, X: pd.DataFrame) -> dict[str, float]:
+    """Milliseconds that one row takes: the median and the 95th percentile of some calls."""
+    one = X.iloc[[0]]
+    milliseconds = []
+    for _ in range(LATENCY_CALLS):
+        start = time.perf_counter()
+        model.predict(one)
+        milliseconds.append(1000 * (time.perf_counter() - start))
+    median, p95 = np.percentile(milliseconds, [50, 95])
+    return {"latency_ms": round(median, 3), "latency_ms_p95": round(p95, 3)}
+
+
+if __name__ == "__main__":
+    run("evaluate", main)

@@ -1,0 +1,196 @@
+"""Stage `split`: deal the rows to training and test, before anybody looks at them.
+
+A row's side follows from a hash of its key (or of its content, where no key is declared) and nothing else, so that a
+test row never becomes a training row when new rows arrive. Training rows that have an exact copy among the test
+rows are left out, so that no row is learned and asked at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlops import settings as settings_module
+from mlops import tables
+from mlops.settings import Settings
+from mlops.stage import UserError, run
+
+Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+
+# a class may have this much more or less than its share of rows among the test rows before `stratified` says so
+IMBALANCE = 0.05
+
+
+class Sides(NamedTuple):
+    """Which rows are learned and which are asked; a row that is neither is a copy of a test row."""
+
+    train: Mask
+    test: Mask
+
+
+def main() -> str:
+    settings = settings_module.load()
+    catalogue = tables.read_catalogue()
+    settings_module.check_columns(settings, catalogue.names)
+    table = tables.read(tables.TABLE)
+    sides = deal(table, settings)
+    if settings.data.task == "classification":
+        check_classes(table, sides, settings)
+    tables.write(table.filter(pa.array(sides.train)), tables.TRAIN)
+    tables.write(table.filter(pa.array(sides.test)), tables.TEST)
+    left_out = table.num_rows - int(sides.train.sum() + sides.test.sum())
+    copies = f", {left_out:,} copies of test rows left out" if left_out else ""
+    return f"{sides.train.sum():,} training rows, {sides.test.sum():,} test rows ({settings.split.method}){copies}"
+
+
+def deal(table: pa.Table, settings: Settings) -> Sides:
+    """Deal each row to training or test.
+
+    Parameters
+    ----------
+    table : pyarrow.Table of shape (n_samples, n_columns)
+        A prepared table.
+
+    Returns
+    -------
+    Sides
+        Two boolean arrays of shape (n_samples,).
+
+    Raises
+    ------
+    UserError
+        Where a key, group or time is missing, or a side would be empty.
+    """
+    split, data = settings.split, settings.data
+    content = row_hash(table, [name for name in table.column_names if name not in {*data.key, *data.private}])
+    if split.method == "time":
+        test = is_late(table, settings)
+    else:
+        names = [split.group] if split.group else data.key
+        for name in names:
+            _refuse_missing(table, name)
+        test = share(row_hash(table, names) if names else content, split.seed) < split.test_size
+    train = ~test & ~np.isin(content, content[test])
+    if not test.any():
+        raise UserError("no row was dealt to the test side", "a larger split.test_size, or another split.seed")
+    if not train.any():
+        raise UserError(
+            "no row was dealt to the training side: each is a test row or an exact copy of one",
+            "a smaller split.test_size; or no data.key, so that copies are dealt together",
+        )
+    return Sides(train, test)
+
+
+def row_hash(table: pa.Table, names: list[str]) -> Hashes:
+    """A 64-bit hash of each row's values in the named columns.
+
+    It depends neither on the order of rows or columns, nor on whether a whole number is stored as int or float.
+    """
+    hashes = np.zeros(table.num_rows, np.uint64)
+    for name in sorted(names):
+        hashes = pd.util.hash_array(hashes ^ _column_hash(table[name]))
+    return hashes
+
+
+def _column_hash(values: pa.ChunkedArray) -> Hashes:
+    if pa.types.is_string(values.type):
+        encoded = values.combine_chunks().dictionary_encode(null_encoding="encode")
+        distinct = encoded.dictionary.fill_null("\0missing").to_numpy(zero_copy_only=False)
+        hashes: Hashes = pd.util.hash_array(distinct, categorize=False)
+        return hashes[encoded.indices.to_numpy()]
+    if pa.types.is_timestamp(values.type):
+        numbers = values.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy()
+    else:
+        numbers = values.cast(pa.float64()).to_numpy() + 0.0  # -0.0 and 0.0 are the same number
+    return pd.util.hash_array(numbers)
+
+
+def share(hashes: Hashes, seed: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """A number in [0, 1) for each hash, uniform and different for each seed."""
+    salt = np.frombuffer(hashlib.sha256(str(seed).encode()).digest()[:8], np.uint64)
+    return (pd.util.hash_array(hashes ^ salt) >> np.uint64(11)) / 2.0**53
+
+
+def is_late(table: pa.Table, settings: Settings) -> Mask:
+    """Rows from the cutoff on."""
+    split = settings.split
+    column = str(split.time)
+    values = table[column]
+    is_date = pa.types.is_timestamp(values.type)
+    if not is_date and pa.types.is_string(values.type):
+        raise UserError(f"params.yaml: split.time: {column!r} holds text, not dates", f"data.types: {{{column}: date}}")
+    _refuse_missing(table, column)
+    if split.cutoff is None:
+        # a cutoff that followed the data would turn test rows into training rows as new ones arrive
+        at = pc.quantile(values.cast(pa.int64()) if is_date else values, 1 - split.test_size, interpolation="nearest")[
+            0
+        ]
+        shown = at.cast(pa.timestamp("us")).as_py().isoformat() if is_date else at.as_py()
+        raise UserError(
+            "params.yaml: method time needs split.cutoff",
+            f"cutoff: '{shown}' (test_size {split.test_size:g})",
+        )
+    try:
+        cutoff = pd.Timestamp(split.cutoff).to_pydatetime() if is_date else float(split.cutoff)
+        late = pc.greater_equal(values, pa.scalar(cutoff, values.type if is_date else pa.float64()))
+    except (ValueError, pa.ArrowInvalid):
+        kind = "a date (ISO 8601)" if is_date else "a number"
+        raise UserError(f"params.yaml: split.cutoff must be {kind}, as {column!r} is, got {split.cutoff!r}") from None
+    return np.asarray(late.to_numpy())
+
+
+def _refuse_missing(table: pa.Table, name: str) -> None:
+    missing = pc.indices_nonzero(pc.is_null(table[name]))
+    if len(missing):
+        rows = ", ".join(str(row + 1) for row in missing[:5].to_pylist())
+        raise UserError(
+            f"column {name!r} deals the split, but is missing in {len(missing):,} row(s): {rows}",
+            "fill it, or remove those rows from the source",
+        )
+
+
+def check_classes(table: pa.Table, sides: Sides, settings: Settings) -> None:
+    """Each class must be on both sides; `stratified` also tells of one that is far from its share."""
+    codes = table[settings.data.target].combine_chunks().dictionary_encode()
+    classes, code = codes.dictionary.to_pylist(), codes.indices.to_numpy()
+    in_test, in_train = (np.bincount(code[side], minlength=len(classes)) for side in (sides.test, sides.train))
+    for label, tested, learned in zip(classes, in_test, in_train, strict=True):
+        if not tested or not learned:
+            side = "test" if not tested else "training"
+            hint = f"{_best_seed(table, settings)}, or more rows of that class"
+            raise UserError(f"class {label!r} has no {side} row", hint)
+    shares = in_test / np.bincount(code)
+    worst = int(np.abs(shares - settings.split.test_size).argmax())
+    if settings.split.method == "stratified" and abs(shares[worst] - settings.split.test_size) > IMBALANCE:
+        print(
+            f"warning: {shares[worst]:.1%} of the rows of class {classes[worst]!r} are test rows, not "
+            f"{settings.split.test_size:.1%}\n  try: {_best_seed(table, settings)}",
+            file=sys.stderr,
+        )
+
+
+def _best_seed(table: pa.Table, settings: Settings) -> str:
+    """What to try: the seed below 100 that deals the classes most evenly."""
+    if settings.split.method not in ("random", "stratified"):
+        return "another split.cutoff or split.test_size"
+    code = table[settings.data.target].combine_chunks().dictionary_encode().indices.to_numpy()
+    names = settings.data.key or [name for name in table.column_names if name not in settings.data.private]
+    hashes = row_hash(table, names)
+
+    def imbalance(seed: int) -> float:
+        test = share(hashes, seed) < settings.split.test_size
+        shares = np.bincount(code[test], minlength=code.max() + 1) / np.bincount(code)
+        return float(np.abs(shares - settings.split.test_size).max())
+
+    return f"split.seed: {min(range(100), key=imbalance)} (the most even deal of the first 100)"
+
+
+if __name__ == "__main__":
+    run("split", main)

@@ -1,0 +1,134 @@
+"""Stage `track`: enter the training into MLflow, as one run with parameters, metrics, hashes, commit and signature.
+
+Git and `dvc.lock` are the truth and MLflow is the journal: when it cannot be reached the pipeline goes on, and says
+what was not recorded. This stage has no outputs, so that no run id gets into one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from importlib import metadata
+from typing import Any
+
+from mlops import lineage, modelfile, tables
+from mlops import settings as settings_module
+from mlops.settings import Settings
+from mlops.stage import run
+
+# Set before MLflow is imported: it would report its use, and retry for minutes where nobody answers.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", "mlops")
+os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")  # uv.lock is in the commit that the run names
+
+
+def main() -> str:
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    settings = settings_module.load()
+    evaluation = json.loads(lineage.EVALUATION.read_text(encoding="utf-8"))
+    facts = {
+        "params": parameters(settings),
+        "metrics": numbers(evaluation, lineage.md5(modelfile.MODEL)),
+        "tags": hashes(),
+    }
+    where = os.environ["MLFLOW_TRACKING_URI"].split("@")[-1]  # a server's address may hold a password
+    try:
+        run_id = record(settings, facts)
+    except (mlflow.exceptions.MlflowException, OSError) as error:
+        print(
+            f"  warning: this training is not recorded in MLflow at {where}: {str(error).splitlines()[0][:300]}\n"
+            "  try: check MLFLOW_TRACKING_URI, then `dvc repro --force --single-item track`",
+            file=sys.stderr,
+        )
+        return f"not recorded: {', '.join(facts)}, signature, model"
+    lineage.note("track", facts["tags"]["model.md5"], run_id=run_id, uri=where)
+    return f"MLflow run {run_id} at {where}"
+
+
+def parameters(settings: Settings) -> dict[str, Any]:
+    """`params.yaml` as MLflow shows it: one parameter a line, and what a search found."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, item in value.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), item)
+        elif value not in (None, {}, []):
+            flat[prefix] = value
+
+    walk("", settings.model_dump(by_alias=True, exclude_unset=True))
+    trials = json.loads(lineage.TRIALS.read_text(encoding="utf-8"))
+    if trials:
+        walk("tuned", max(trials, key=lambda trial: trial["mean"])["params"])
+    return flat
+
+
+def numbers(evaluation: dict[str, Any], model_md5: str) -> dict[str, float]:
+    """The metrics with their intervals, and the seconds that training took if it ran here."""
+    measured = {
+        f"{name}{suffix}": each[key]
+        for name, each in evaluation["metrics"].items()
+        for key, suffix in (
+            ("value", ""),
+            ("low", "_low"),
+            ("high", "_high"),
+            ("train", "_train"),
+            ("dummy", "_dummy"),
+        )
+        if each[key] is not None
+    }
+    trained = lineage.noted("train", model_md5)
+    return measured | ({"training_seconds": trained["seconds"]} if trained else {})
+
+
+def hashes() -> dict[str, str]:
+    """Where the run comes from: the commit, and the hashes that `dvc.lock` holds too."""
+    files = {"data": tables.TABLE, "train": tables.TRAIN, "test": tables.TEST, "model": modelfile.MODEL}
+    return {"commit": lineage.commit()} | {f"{name}.md5": lineage.md5(path) for name, path in files.items()}
+
+
+def requirements(settings: Settings) -> list[str]:
+    """What MLflow would install to load the model: pins of this environment."""
+    packages = metadata.packages_distributions()
+    owners = {
+        owner for name in {settings.model.estimator, *settings.model.trusted} for owner in packages[name.split(".")[0]]
+    }
+    return [f"{owner}=={metadata.version(owner)}" for owner in sorted({"pandas", "scikit-learn", "skops", *owners})]
+
+
+def record(settings: Settings, facts: dict[str, dict[str, Any]]) -> str:
+    """Write one run to MLflow and return its id; a run that fails half way is marked as failed."""
+    import mlflow
+    import mlflow.sklearn
+    import skops.io
+    from mlflow.models import infer_signature
+
+    columns = tables.feature_columns(settings, tables.read_catalogue())
+    X = tables.features(tables.read(tables.TEST).slice(0, 5), columns)
+    model = modelfile.load(settings)
+    with mlflow.start_run() as active:
+        mlflow.set_tags(facts["tags"])
+        mlflow.log_params(facts["params"])
+        mlflow.log_metrics(facts["metrics"])
+        mlflow.log_artifact(str(lineage.EVALUATION))
+        mlflow.sklearn.log_model(
+            model,
+            name="model",
+            signature=infer_signature(X, model.predict(X)),
+            pip_requirements=requirements(settings),
+            serialization_format="skops",
+            skops_trusted_types=skops.io.get_untrusted_types(file=modelfile.MODEL),
+        )
+    return str(active.info.run_id)
+
+
+if __name__ == "__main__":
+    run("track", main)

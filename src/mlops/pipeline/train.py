@@ -1,0 +1,54 @@
+"""Stage `train`: fit the model that `params.yaml` names on the training rows, after a search where one is asked for.
+
+Out come the model file and the list of trials.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Any
+
+from mlops import lineage, modelfile, tables
+from mlops import settings as settings_module
+from mlops.estimators import check_estimator, make_model
+from mlops.stage import UserError, run, write_json
+
+
+def main() -> str:
+    settings = settings_module.load()
+    catalogue = tables.read_catalogue()
+    settings_module.check_columns(settings, catalogue.names)
+    check_estimator(settings)
+    columns = tables.feature_columns(settings, catalogue)
+    table = tables.read(tables.TRAIN)
+    X, y = tables.features(table, columns), tables.target(table, settings)
+    by = settings.split.group or settings.split.time
+    order = table[by].to_numpy() if by else None
+    del table  # X holds all that is needed; at millions of rows the difference counts
+    start = time.perf_counter()
+    tuned: dict[str, Any] = {}
+    trials: list[dict[str, Any]] = []
+    if settings.tuning:
+        from mlops.tuning import tune
+
+        tuned, trials = tune(X, y, settings, columns, order)
+    model = make_model(settings, columns, tuned)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.fit(X, y)
+    except ValueError as error:
+        raise UserError(f"params.yaml: model: {settings.model.estimator} cannot be fitted: {error}") from None
+    for message in {str(warning.message).splitlines()[0]: None for warning in caught}:
+        print(f"  warning: {message}", flush=True)
+    seconds = time.perf_counter() - start
+    modelfile.save(model, settings)
+    write_json(trials, lineage.TRIALS)
+    lineage.note("train", lineage.md5(modelfile.MODEL), seconds=round(seconds, 3), rows=len(y))
+    searched = f" after {len(trials)} trials" if trials else ""
+    return f"{settings.model.estimator} on {len(y):,} rows × {len(columns):,} columns{searched} → {modelfile.MODEL}"
+
+
+if __name__ == "__main__":
+    run("train", main)

@@ -1,0 +1,93 @@
+"""The end of `make`: what the model is and how good, where to look, and what to do next.
+
+It reads only the small files that the pipeline left, so that `make` with nothing to do stays quick.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mlops import lineage
+from mlops.stage import UserError, errors_in_words
+
+MODEL = Path("models/model.skops")
+
+
+def main() -> None:
+    try:
+        evaluation = json.loads(lineage.EVALUATION.read_text(encoding="utf-8"))
+        model = lineage.md5(MODEL)
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} is missing", "make, or dvc checkout") from None
+    print(
+        "\n".join(
+            [
+                "",
+                *heading(evaluation),
+                "",
+                *metric_table(evaluation),
+                "",
+                *where_to_look(evaluation, model),
+                "",
+            ]
+        )
+    )
+
+
+def heading(evaluation: dict[str, Any]) -> list[str]:
+    rows = evaluation["rows"]
+    return [
+        f"{evaluation['model']['estimator']} predicts {evaluation['target']}",
+        f"{rows['train']:,} training rows, {rows['test']:,} test rows",
+    ]
+
+
+def metric_table(evaluation: dict[str, Any]) -> list[str]:
+    """The metrics with their intervals, beside the training rows and a model that looks at no feature."""
+    confidence = f"{evaluation['interval']['confidence']:.0%} interval"
+    lines = [f"  {'metric':<20}{'test':>10}   {confidence:<22}{'training':>10}{'dummy':>10}"]
+    for name, each in evaluation["metrics"].items():
+        interval = f"{_number(each['low'])} … {_number(each['high'])}"
+        numbers = f"{_number(each['train']):>10}{_number(each['dummy']):>10}"
+        lines.append(f"  {name:<20}{_number(each['value']):>10}   {interval:<22}{numbers}")
+    first = next(iter(evaluation["metrics"]))
+    sign = 1 if evaluation["metrics"][first]["greater_is_better"] else -1
+    slices = [each for each in evaluation["slices"] if each["metrics"][first]["value"] is not None]
+    if slices:
+        worst = min(slices, key=lambda each: sign * each["metrics"][first]["value"])
+        value = _number(worst["metrics"][first]["value"])
+        lines.append(f"  worst slice: {worst['column']} {worst['slice']}, {worst['rows']:,} rows, {first} {value}")
+    return lines
+
+
+def where_to_look(evaluation: dict[str, Any], model: str) -> list[str]:
+    """Files and commands, and the next step."""
+    latency = lineage.noted("evaluate", model).get("latency_ms")
+    run = lineage.noted("track", model)
+    size = f"{evaluation['model']['bytes'] / 1000:,.0f} kB"
+    found = [
+        (str(MODEL), size + (f", {latency:.1f} ms for one row on this machine" if latency else "")),
+        (str(lineage.EVALUATION), "slices, thresholds, importance"),
+        ("reports/profile.html", "the training rows, in pictures"),
+        ("dvc plots show", "the curves, as a page"),
+    ]
+    if run:
+        found.append((f"mlflow ui --backend-store-uri {run['uri']}", f"run {run['run_id'][:8]}"))
+    width = max(len(what) for what, _ in found)
+    return [
+        "look at",
+        *(f"  {what:<{width}}   {why}" for what, why in found),
+        "next",
+        "  edit params.yaml on a branch, run `make`, commit what changed, and open a pull request",
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.4g}"
+
+
+if __name__ == "__main__":
+    with errors_in_words():
+        main()

@@ -1,0 +1,107 @@
+"""Search for better parameters by cross-validation on the training rows: grid, random or Bayesian.
+
+The folds follow the split: groups stay together, and time goes forward. Optuna deals the trials, seeded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import optuna
+from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, TimeSeriesSplit, cross_val_score
+
+from mlops import metrics
+from mlops.estimators import make_model
+from mlops.settings import Interval, Settings, Tuning
+from mlops.stage import UserError
+from mlops.tables import Column
+
+
+def tune(
+    X: Any, y: metrics.Array, settings: Settings, columns: list[Column], order: metrics.Array | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Find the best parameters.
+
+    Parameters
+    ----------
+    X : DataFrame of shape (n_samples, n_features)
+    y : ndarray of shape (n_samples,)
+    order : ndarray of shape (n_samples,) or None
+        Each row's group or time, where the split goes by one.
+
+    Returns
+    -------
+    best : dict
+        Parameters of the best trial; the earliest where several are equal.
+    trials : list of dict
+        Parameters, mean and standard deviation of the score over the folds (more is better), in order.
+    """
+    tuning = settings.tuning
+    if tuning is None:
+        return {}, []
+    classes = np.unique(y) if settings.data.task == "classification" else None
+    scorer = metrics.scorer(classes, settings.evaluate.positive, tuning.metric)
+    folds = _folds(y, settings, tuning, order)
+    trials: list[dict[str, Any]] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        tried = {name: _suggest(trial, name, values) for name, values in tuning.space.items()}
+        try:
+            scores = cross_val_score(
+                make_model(settings, columns, tried), X, y, cv=folds, scoring=scorer, error_score="raise"
+            )
+        except ValueError as error:
+            raise UserError(f"params.yaml: tuning.space: {tried} cannot be fitted: {error}") from None
+        trials.append({"params": tried, "mean": round(float(scores.mean()), 6), "std": round(float(scores.std()), 6)})
+        best = max(trial["mean"] for trial in trials)
+        shown = ", ".join(f"{name}={value}" for name, value in tried.items())
+        print(
+            f"  trial {len(trials)}/{_n_trials(tuning)}: {shown}: {trials[-1]['mean']:.4f} (best {best:.4f})",
+            flush=True,
+        )
+        return float(scores.mean())
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    optuna.create_study(direction="maximize", sampler=_sampler(tuning)).optimize(objective, n_trials=_n_trials(tuning))
+    return dict(max(trials, key=lambda trial: trial["mean"])["params"]), trials
+
+
+def _folds(y: metrics.Array, settings: Settings, tuning: Tuning, order: metrics.Array | None) -> list[Any]:
+    rows = np.arange(len(y))
+    try:
+        if settings.split.method == "time":
+            ranked = np.argsort(np.asarray(order), kind="stable")
+            return [(ranked[a], ranked[b]) for a, b in TimeSeriesSplit(tuning.folds).split(ranked)]
+        if settings.split.method == "group":
+            return list(GroupKFold(tuning.folds).split(rows, y, order))
+        folds = StratifiedKFold if settings.data.task == "classification" else KFold
+        if settings.data.task == "classification" and np.unique(y, return_counts=True)[1].min() < tuning.folds:
+            raise ValueError("the smallest class has fewer training rows than there are folds")
+        return list(folds(tuning.folds, shuffle=True, random_state=tuning.seed).split(rows, y))
+    except ValueError as error:
+        raise UserError(f"params.yaml: tuning.folds: {tuning.folds}: {error}", "fewer folds") from None
+
+
+def _n_trials(tuning: Tuning) -> int:
+    if tuning.method == "grid":
+        return int(np.prod([len(values) for values in tuning.space.values() if isinstance(values, list)]))
+    return tuning.trials
+
+
+def _sampler(tuning: Tuning) -> optuna.samplers.BaseSampler:
+    if tuning.method == "grid":
+        # values are suggested by their number, because Optuna takes no lists or mappings as choices
+        space = {name: list(range(len(values))) for name, values in tuning.space.items() if isinstance(values, list)}
+        return optuna.samplers.GridSampler(space, seed=tuning.seed)
+    if tuning.method == "random":
+        return optuna.samplers.RandomSampler(seed=tuning.seed)
+    return optuna.samplers.TPESampler(seed=tuning.seed)
+
+
+def _suggest(trial: optuna.Trial, name: str, values: list[Any] | Interval) -> Any:
+    if isinstance(values, list):
+        return values[trial.suggest_categorical(name, range(len(values)))]
+    if values.integer:
+        return trial.suggest_int(name, int(values.low), int(values.high), log=values.log)
+    return trial.suggest_float(name, values.low, values.high, log=values.log)

@@ -1,0 +1,87 @@
+"""What the tests share: a scratch copy of the project, in which everything runs for real."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+
+
+class Project:
+    """A copy of the project in a repository of its own, at a path with a space, with an empty DVC cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        listed = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for name in filter(None, listed.split("\0")):
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes((ROOT / name).read_bytes())
+        self.git("init", "--quiet", "--initial-branch=main")
+        self.git("config", "user.name", "Ada")
+        self.git("config", "user.email", "ada@example.org")
+        self.commit("start")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """This interpreter's commands, and the copy's own modules before the installed ones."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "GIT_"))}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+        return {**kept, "PATH": path, "PYTHONPATH": str(self.folder / "src")}
+
+    def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the copy; standard output and error come back together in `stdout`."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}"
+        return done
+
+    def git(self, *arguments: str) -> str:
+        return self.run("git", *arguments).stdout.strip()
+
+    def commit(self, message: str) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message", message)
+
+    def stage(self, name: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run one stage alone."""
+        return self.run(sys.executable, "-m", f"mlops.pipeline.{name}", check=check, **environment)
+
+    def read(self, name: str) -> str:
+        return (self.folder / name).read_text(encoding="utf-8")
+
+    def edit_params(self, change: Callable[[Any], None]) -> None:
+        """Change `params.yaml` in place, keeping comments."""
+        yaml = YAML()
+        params = yaml.load(self.folder / "params.yaml")
+        change(params)
+        yaml.dump(params, self.folder / "params.yaml")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A fresh scratch copy of the project."""
+    folder = tmp_path / "a project"
+    folder.mkdir()
+    return Project(folder)
