@@ -31,7 +31,7 @@ setup: .venv/.ready ## install everything from uv.lock into .venv
 check: .venv/.checked ## check params.yaml without running anything
 
 .venv/.checked: .venv/.ready params.yaml src/mlops/settings.py src/mlops/estimators.py
-	@python -m mlops.settings
+	@python -m mlops.estimators
 	@touch $@
 
 .PHONY: pipeline
@@ -67,7 +67,7 @@ verify: .venv/.ready ## clone this commit, run it cold, and show that dvc.lock d
 
 .PHONY: schema
 schema: .venv/.ready ## write params.schema.json anew after a change of settings.py
-	@python -m mlops.settings schema
+	@python -m mlops.settings
 
 .PHONY: lint
 lint: .venv/.ready ## formatting, style, types and the direction of imports

@@ -10,8 +10,8 @@ import importlib
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from mlops.settings import PARAMS, Settings, closest
-from mlops.stage import UserError
+from mlops.settings import PARAMS, Settings, closest, load
+from mlops.stage import UserError, errors_in_words
 from mlops.tables import Column
 
 if TYPE_CHECKING:
@@ -153,3 +153,8 @@ def date_parts(dates: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
         days = column.to_numpy().astype("datetime64[s]").astype(np.float64) / 86_400
         parts += [np.where(column.isna(), np.nan, days), moment.month, moment.dayofweek, moment.hour]
     return np.column_stack(parts).astype(np.float64)
+
+
+if __name__ == "__main__":
+    with errors_in_words():
+        check_estimator(load())
