@@ -305,7 +305,7 @@ def _keys_beside(location: list[str]) -> list[str]:
     node = schema
     for part in location[:-1]:
         node = node.get("properties", {}).get(part, {})
-        for option in [node, *node.get("anyOf", [])]:
+        for option in [node, *node.get("oneOf", [])]:
             if "$ref" in option:
                 node = schema["$defs"][option["$ref"].rsplit("/", 1)[-1]]
     return list(node.get("properties", {}))
