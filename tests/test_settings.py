@@ -71,33 +71,74 @@ def test_valid_settings_are_read(tmp_path: Path) -> None:
     ("old", "new", "expected"),
     [
         ("test_size", "tset_size", "params.yaml: unknown key split.tset_size (line 8); did you mean 'test_size'?"),
-        ("test_size: 0.25", "test_size: 25", "params.yaml: split.test_size: input should be less than 1, got 25 (line 8)"),
-        ("0.25", "much", 'params.yaml: split.test_size: input should be a valid number, unable to parse string as a '
-         'number, got "much" (line 8)'),
-        ("classification", "clasification", "params.yaml: data.task must be 'classification' or 'regression', "
-         "got \"clasification\" (line 3); did you mean 'classification'?"),
+        (
+            "test_size: 0.25",
+            "test_size: 25",
+            "params.yaml: split.test_size: input should be less than 1, got 25 (line 8)",
+        ),
+        (
+            "0.25",
+            "much",
+            "params.yaml: split.test_size: input should be a valid number, unable to parse string as a "
+            'number, got "much" (line 8)',
+        ),
+        (
+            "classification",
+            "clasification",
+            "params.yaml: data.task must be 'classification' or 'regression', "
+            "got \"clasification\" (line 3); did you mean 'classification'?",
+        ),
         ("  target: y\n", "", "params.yaml: data.target is missing"),
         ("tuning: null\n", "", "params.yaml: tuning is missing"),
         ("evaluate:", "evaluat:", "params.yaml: unknown key evaluat (line 13); did you mean 'evaluate'?"),
-        ("sklearn.linear_model.LogisticRegression", "LogisticRegression", "params.yaml: model.estimator: must be an import "
-         "path such as sklearn.linear_model.LogisticRegression, got 'LogisticRegression' (line 10)"),
-        ("data/raw/x.csv", "https://ada:secret@example.org/x.csv", "params.yaml: data.source: holds a user name or "
-         "password; credentials belong into the environment (line 2)"),
-        ("data/raw/x.csv", "https://example.org/x.csv?sig=secret", "params.yaml: data.source: holds the credential 'sig'; "
-         "credentials belong into the environment (line 2)"),
-        ("data/raw/x.csv", "{sql: select 1, url: x}", "params.yaml: unknown key data.source.url (line 2); "
-         "did you mean 'url_env'?"),
-        ("method: random", "method: time", "params.yaml: split: method time needs split.time: the name of a column (line 6)"),
-        ("method: random", "method: random\n  group: g", "params.yaml: split: split.group goes with method group, "
-         "not random (line 6)"),
-        ("tuning: null", "tuning: {method: grid, space: {C: {low: 1, high: 2}}}", "params.yaml: tuning: method grid needs "
-         "a list of values for C, not a range (line 12)"),
-        ("tuning: null", "tuning: {method: random, space: {C: {low: 2, high: 1}}}", "params.yaml: tuning.space.C: low must "
-         "be below high, got low 2 and high 1 (line 12)"),
-        ("task: classification", "task: regression\n  units: 3", "params.yaml: data.units: input should be a valid "
-         "dictionary, got 3 (line 4)"),
+        (
+            "sklearn.linear_model.LogisticRegression",
+            "LogisticRegression",
+            "params.yaml: model.estimator: must be an import "
+            "path such as sklearn.linear_model.LogisticRegression, got 'LogisticRegression' (line 10)",
+        ),
+        (
+            "data/raw/x.csv",
+            "https://ada:secret@example.org/x.csv",
+            "params.yaml: data.source: holds a user name or password; credentials belong into the environment (line 2)",
+        ),
+        (
+            "data/raw/x.csv",
+            "https://example.org/x.csv?sig=secret",
+            "params.yaml: data.source: holds the credential 'sig'; credentials belong into the environment (line 2)",
+        ),
+        (
+            "data/raw/x.csv",
+            "{sql: select 1, url: x}",
+            "params.yaml: unknown key data.source.url (line 2); did you mean 'url_env'?",
+        ),
+        (
+            "method: random",
+            "method: time",
+            "params.yaml: split: method time needs split.time: the name of a column (line 6)",
+        ),
+        (
+            "method: random",
+            "method: random\n  group: g",
+            "params.yaml: split: split.group goes with method group, not random (line 6)",
+        ),
+        (
+            "tuning: null",
+            "tuning: {method: grid, space: {C: {low: 1, high: 2}}}",
+            "params.yaml: tuning: method grid needs a list of values for C, not a range (line 12)",
+        ),
+        (
+            "tuning: null",
+            "tuning: {method: random, space: {C: {low: 2, high: 1}}}",
+            "params.yaml: tuning.space.C: low must be below high, got low 2 and high 1 (line 12)",
+        ),
+        (
+            "task: classification",
+            "task: regression\n  units: 3",
+            "params.yaml: data.units: input should be a valid dictionary, got 3 (line 4)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_told_with_key_value_line_and_what_is_allowed(
     tmp_path: Path, old: str, new: str, expected: str
 ) -> None:
@@ -111,11 +152,8 @@ def test_a_password_is_not_repeated_in_the_message(tmp_path: Path) -> None:
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     told = problems(tmp_path, VALID.replace("test_size", "tset_size").replace("target", "traget"))
-    assert {"data.traget", "split.tset_size", "data.target is missing"} <= set(
-        word
-        for line in told.splitlines()
-        for word in [line.split("unknown key ")[-1].split(" ")[0], line.split(": ")[-1]]
-    )
+    for mistake in ("data.traget", "split.tset_size", "data.target is missing"):
+        assert mistake in told
 
 
 @pytest.mark.parametrize("text", ["", "- a list\n", "data: [unclosed\n", "data: {}\ndata: {}\n"])

@@ -59,7 +59,8 @@ def make_estimator(settings: Settings, tuned: dict[str, Any], key: str = "model.
     except AttributeError:
         names = [name for name in dir(importlib.import_module(module)) if name[0].isupper()]
         raise UserError(f"{PARAMS}: model.estimator: {module} has no {name!r}{closest(name, names)}") from None
-    if not (inspect.isclass(found) and all(hasattr(found, method) for method in ("fit", "predict", "get_params"))):
+    is_estimator = inspect.isclass(found) and all(hasattr(found, name) for name in ("fit", "predict", "get_params"))
+    if not is_estimator:
         raise UserError(f"{PARAMS}: model.estimator: {path} is not an estimator of scikit-learn's API")
     params = {**settings.model.params, **tuned}
     known: list[str] = sorted(found().get_params())

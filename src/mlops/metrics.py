@@ -252,7 +252,7 @@ def _log_losses(y: Array, probabilities: Array, classes: Array) -> Array:
     """Minus the logarithm of the probability of the true class, row by row."""
     column = np.searchsorted(classes, y)
     eps = np.finfo(probabilities.dtype).eps
-    return -np.log(np.clip(probabilities[np.arange(len(y)), column], eps, 1 - eps))
+    return np.asarray(-np.log(np.clip(probabilities[np.arange(len(y)), column], eps, 1 - eps)))
 
 
 def _by_score(truth: Array, scores: Array) -> Callable[[Array], tuple[Array, Array]]:

@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from mlops.stage import UserError, atomic
@@ -271,9 +272,9 @@ def _describe(path: Path, problem: Any, document: Any) -> str:
     node: Any = document
     line = None
     for part in problem["loc"]:
-        if isinstance(node, dict) and part in node:
+        if isinstance(node, CommentedMap) and part in node:
             line = node.lc.key(part)[0] + 1
-        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+        elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
             line = node.lc.item(part)[0] + 1
         elif problem["type"] != "missing" or part != problem["loc"][-1]:
             continue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -61,7 +60,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; it takes the name `path` only when the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # the same name each time: what a killed process left is overwritten
+    partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
         partial.replace(path)

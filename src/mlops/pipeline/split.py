@@ -103,8 +103,8 @@ def _column_hash(values: pa.ChunkedArray) -> Hashes:
     if pa.types.is_string(values.type):
         encoded = values.combine_chunks().dictionary_encode(null_encoding="encode")
         distinct = encoded.dictionary.fill_null("\0missing").to_numpy(zero_copy_only=False)
-        hashes: Hashes = pd.util.hash_array(distinct, categorize=False)
-        return hashes[encoded.indices.to_numpy()]
+        hashes = pd.util.hash_array(distinct, categorize=False)
+        return np.asarray(hashes[encoded.indices.to_numpy()])
     if pa.types.is_timestamp(values.type):
         numbers = values.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy()
     else:

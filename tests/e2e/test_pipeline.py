@@ -1,0 +1,198 @@
+"""The pipeline as DVC runs it, from end to end, in scratch copies of the project."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Project
+from ruamel.yaml import YAML
+
+from mlops.verify import differences, read_lock
+
+STAGES = ("ingest", "validate", "split", "profile", "train", "evaluate", "track")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy in which the pipeline has run once; tests that change it take a copy of their own."""
+    folder = tmp_path_factory.mktemp("done") / "a project"
+    folder.mkdir()
+    project = Project(folder)
+    shutil.rmtree(folder / "reports", ignore_errors=True)
+    project.run("dvc", "repro")
+    project.commit("run")
+    return project
+
+
+def copied(done: Project, folder: Path) -> Project:
+    """A copy of a project that has run, cache included."""
+    shutil.copytree(done.folder, folder / "a copy")
+    project = object.__new__(Project)
+    project.folder = folder / "a copy"
+    return project
+
+
+def test_every_stage_leaves_what_it_promises_and_git_stays_clean(done: Project) -> None:
+    assert done.git("status", "--porcelain") == ""
+    for stage in YAML(typ="safe").load(done.folder / "dvc.yaml")["stages"].values():
+        for out in [*stage.get("outs", []), *stage.get("metrics", [])]:
+            path = out if isinstance(out, str) else next(iter(out))
+            assert (done.folder / path).exists(), path
+
+
+def test_nothing_runs_when_nothing_changed(done: Project) -> None:
+    output = done.run("dvc", "repro").stdout
+    assert "Data and pipelines are up to date." in output
+
+
+def test_a_cold_run_elsewhere_reproduces_every_hash(done: Project, project: Project) -> None:
+    """Another path, time zone, language, hash seed and number of threads; no cache; not one bit may differ."""
+    project.run(
+        "dvc",
+        "repro",
+        TZ="Asia/Kathmandu",
+        LC_ALL="C",
+        PYTHONHASHSEED="12345",
+        OMP_NUM_THREADS="3",
+        OPENBLAS_NUM_THREADS="2",
+        OPENBLAS_CORETYPE="Prescott",
+        NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
+    )
+    assert differences(read_lock(done.folder / "dvc.lock"), read_lock(project.folder / "dvc.lock")) == []
+
+
+def test_no_output_names_this_machine_or_this_run(done: Project) -> None:
+    (run,) = [json.loads(path.read_text()) for path in (done.folder / "reports/journal").glob("track.json")]
+    listed = done.git("ls-files", "reports", "data/prepared").splitlines()
+    for path in [done.folder / name for name in [*listed, "models/model.skops", "reports/profile.html"]]:
+        content = path.read_bytes()
+        for secret in (run["run_id"], str(done.folder), os.uname().nodename, str(Path.home())):
+            assert secret.encode() not in content, f"{path.name} holds {secret}"
+
+
+def test_dvc_shows_metrics_params_and_plots(done: Project) -> None:
+    shown = json.loads(done.run("dvc", "metrics", "show", "--json").stdout)
+    numbers = shown[""]["data"]
+    assert 0.9 < numbers["reports/metrics.json"]["data"]["roc_auc"] <= 1
+    assert numbers["reports/validation.json"]["data"]["failed_critical"] == 0
+    plots = done.run("dvc", "plots", "show", "--out", "page").stdout
+    assert "index.html" in plots
+    page = done.read("page/index.html")
+    for title in ("ROC curve", "Confusion matrix", "Calibration", "Permutation importance"):
+        assert title in page
+    shutil.rmtree(done.folder / "page")
+
+
+def test_an_experiment_changes_the_metrics_as_a_dvc_user_expects(done: Project, tmp_path: Path) -> None:
+    project = copied(done, tmp_path)
+    project.run("dvc", "exp", "run", "-S", "model.params.C=0.0001", "--name", "weak")
+    table = json.loads(project.run("dvc", "exp", "show", "--json").stdout)
+    assert "weak" in json.dumps(table)
+    changed = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)
+    assert changed["reports/metrics.json"]["log_loss"]["diff"] > 0.1
+    assert "index.html" in project.run("dvc", "plots", "diff", "HEAD").stdout
+    params = json.loads(project.run("dvc", "params", "diff", "--json").stdout)
+    assert params["params.yaml"]["model.params.C"] == {"old": 1.0, "new": 0.0001}
+    # the source, its validation and the split do not depend on the model
+    old, new = (read_lock_text(text) for text in (project.git("show", "HEAD:dvc.lock"), project.read("dvc.lock")))
+    assert {stage for stage, _ in differences(old, new)} == {"train", "evaluate"}
+
+
+def read_lock_text(text: str) -> dict[str, object]:
+    stages: dict[str, object] = YAML(typ="safe").load(text)["stages"]
+    return stages
+
+
+def test_a_flipped_byte_in_an_output_is_made_anew(done: Project, tmp_path: Path) -> None:
+    project = copied(done, tmp_path)
+    model = project.folder / "models/model.skops"
+    before = model.read_bytes()
+    model.unlink()
+    model.write_bytes(before[:-1] + b"x")
+    project.run("dvc", "repro")
+    assert model.read_bytes() == before
+
+
+def test_verify_names_the_stage_and_file_that_moved(done: Project) -> None:
+    before = read_lock(done.folder / "dvc.lock")
+    after = json.loads(json.dumps(before))
+    assert differences(before, after) == []
+    next(out for out in after["train"]["outs"] if out["path"] == "models/model.skops")["md5"] = "0" * 32
+    del after["profile"]
+    assert differences(before, after) == [("train", "models/model.skops"), ("profile", "reports/profile.html")]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_that_was_stopped_in_a_stage_is_finished_by_the_next(
+    done: Project, tmp_path: Path, stage: str, how: signal.Signals
+) -> None:
+    project = copied(done, tmp_path)
+    # a stage alone is run anew when its outputs and its entry in the lock are gone
+    for out in read_lock(project.folder / "dvc.lock")[stage].get("outs", []):
+        target = project.folder / out["path"]
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+    command = [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", stage]
+    run = subprocess.Popen(
+        command,
+        cwd=project.folder,
+        env=project.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert run.stdout is not None
+    for line in run.stdout:
+        if line.startswith("> python -m mlops.pipeline"):
+            break
+    time.sleep(0.3)
+    os.killpg(run.pid, how)
+    run.wait(timeout=60)
+    assert run.returncode != 0
+    finished = project.run("dvc", "repro")
+    assert "ERROR" not in finished.stdout
+    differing = differences(read_lock(done.folder / "dvc.lock"), read_lock(project.folder / "dvc.lock"))
+    assert differing == []
+    assert not list(project.folder.rglob("*.partial"))
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_two_runs_at_once_do_not_harm_each_other(project: Project) -> None:
+    runs = [
+        subprocess.Popen(
+            ["dvc", "repro"],
+            cwd=project.folder,
+            env=project.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    outputs = [run.communicate(timeout=300)[0] for run in runs]
+    codes = [run.returncode for run in runs]
+    assert 0 in codes, outputs
+    for code, output in zip(codes, outputs, strict=True):
+        assert code == 0 or "lock" in output.lower(), output
+    project.run("dvc", "repro")
+    assert project.run("dvc", "status").stdout.strip().endswith("up to date.")
+
+
+def test_an_mlflow_server_that_is_down_does_not_stop_the_training(project: Project) -> None:
+    for stage in STAGES[:-1]:
+        if stage not in ("validate", "profile"):
+            project.stage(stage)
+    done = project.stage("track", MLFLOW_TRACKING_URI="http://ada:secret@127.0.0.1:9")
+    assert "warning: this training is not recorded in MLflow at 127.0.0.1:9" in done.stdout
+    assert "dvc repro --force --single-item track" in done.stdout
+    assert "not recorded: params, metrics, tags, signature, model" in done.stdout
+    assert "secret" not in done.stdout
