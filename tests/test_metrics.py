@@ -9,7 +9,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from mlops.metrics import Predictions, bootstrap, predict, resample_counts, score, weighted_metrics
+from mlops.metrics import Classes, Predictions, bootstrap, predict, resample_counts, score, weighted_metrics
 
 EXACT = 1e-12
 
@@ -83,7 +83,7 @@ def diabetes() -> tuple[Any, Predictions, Any, Any, Any]:
 @pytest.mark.parametrize("case", [cancer, iris, diabetes])
 def test_each_metric_of_each_resample_is_the_one_of_scikit_learn(case: Any) -> None:
     y, predictions, classes, positive, reference = case()
-    weigh = weighted_metrics(y, predictions, classes, positive)
+    weigh = weighted_metrics(y, predictions, None if classes is None else Classes.of(classes, positive))
     for counts in resample_counts(len(y), 20, seed=3):
         found = weigh(counts)
         for row, weight in enumerate(counts):
@@ -96,7 +96,7 @@ def test_each_metric_of_each_resample_is_the_one_of_scikit_learn(case: Any) -> N
 @pytest.mark.parametrize("case", [cancer, iris, diabetes])
 def test_a_score_is_the_one_of_scikit_learn(case: Any) -> None:
     y, predictions, classes, positive, reference = case()
-    assert score(y, predictions, classes, positive) == pytest.approx(
+    assert score(y, predictions, None if classes is None else Classes.of(classes, positive)) == pytest.approx(
         reference(y, predictions, classes, positive, np.ones(len(y))), rel=1e-9, abs=EXACT
     )
 
@@ -116,12 +116,12 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 def test_the_same_seed_gives_the_same_interval_however_it_is_chunked(monkeypatch: pytest.MonkeyPatch) -> None:
     y, predictions, classes, positive, _ = cancer()
-    first = bootstrap(y, predictions, classes, positive, resamples=200, seed=5)
+    first = bootstrap(y, predictions, Classes.of(classes, positive), resamples=200, seed=5)
     monkeypatch.setattr("mlops.metrics.CHUNK", 1000)
-    again = bootstrap(y, predictions, classes, positive, resamples=200, seed=5)
+    again = bootstrap(y, predictions, Classes.of(classes, positive), resamples=200, seed=5)
     for name, estimate in first.items():
         assert tuple(again[name]) == pytest.approx(tuple(estimate))
-    assert bootstrap(y, predictions, classes, positive, resamples=200, seed=6) != first
+    assert bootstrap(y, predictions, Classes.of(classes, positive), resamples=200, seed=6) != first
 
 
 def test_a_metric_without_any_row_of_a_class_is_undefined_not_zero() -> None:
@@ -129,7 +129,7 @@ def test_a_metric_without_any_row_of_a_class_is_undefined_not_zero() -> None:
     only = np.flatnonzero(y == "benign")
     assert predictions.probabilities is not None
     part = Predictions(predictions.predicted[only], predictions.probabilities[only])
-    estimates = bootstrap(y[only], part, classes, positive, resamples=100)
+    estimates = bootstrap(y[only], part, Classes.of(classes, positive), resamples=100)
     assert estimates["roc_auc"].value is None
     assert estimates["accuracy"].value is not None
 

@@ -167,8 +167,8 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 
 
 def test_settings_of_classification_are_refused_for_a_regression(tmp_path: Path) -> None:
-    text = VALID.replace("classification", "regression").replace("slices: []", "positive: yes")
-    assert "evaluate.positive: yes goes with task classification" in problems(tmp_path, text)
+    text = VALID.replace("classification", "regression\n  positive: yes")
+    assert "data.positive: yes goes with task classification" in problems(tmp_path, text)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops.metrics import Array, Predictions
+from mlops.metrics import Array, Classes, Predictions
 from mlops.stage import atomic
 
 PLOTS = Path("reports/plots")
@@ -20,7 +20,7 @@ MOST_POINTS = 500
 Rows = list[dict[str, Any]]
 
 
-def classification_curves(y: Array, predictions: Predictions, classes: Array, positive: Any) -> dict[str, Rows]:
+def classification_curves(y: Array, predictions: Predictions, classes: Classes) -> dict[str, Rows]:
     """Tables behind the plots of a classifier: confusion, and where there are probabilities calibration and more."""
     from sklearn.metrics import precision_recall_curve, roc_curve
 
@@ -32,10 +32,10 @@ def classification_curves(y: Array, predictions: Predictions, classes: Array, po
     }
     if predictions.probabilities is None:
         return curves
-    curves["calibration"] = calibration(y, predictions, classes, positive)
+    curves["calibration"] = calibration(y, predictions, classes)
     roc, precision_recall = [], []
-    for column, label in enumerate(classes):
-        if len(classes) == 2 and label != positive:
+    for column, label in enumerate(classes.labels):
+        if len(classes.labels) == 2 and column != classes.positive:
             continue
         truth, probability = y == label, predictions.probabilities[:, column]
         fpr, tpr, _ = roc_curve(truth, probability)
@@ -43,8 +43,8 @@ def classification_curves(y: Array, predictions: Predictions, classes: Array, po
         precision, recall, _ = precision_recall_curve(truth, probability)
         precision_recall += _points(label, recall=recall[::-1], precision=precision[::-1])
     curves |= {"roc": roc, "precision_recall": precision_recall}
-    if len(classes) == 2:
-        curves["thresholds"] = thresholds(y, predictions, classes, positive)
+    if len(classes.labels) == 2:
+        curves["thresholds"] = thresholds(y, predictions, classes)
     return curves
 
 
@@ -55,19 +55,19 @@ def _points(label: Any, **columns: Array) -> Rows:
     return [dict(zip(columns, map(rounded, row), strict=True)) | {"class": str(label)} for row in rows]
 
 
-def calibration(y: Array, predictions: Predictions, classes: Array, positive: Any) -> Rows:
+def calibration(y: Array, predictions: Predictions, classes: Classes) -> Rows:
     """Ten bins of equally many rows: mean probability beside the share that was right.
 
     With two classes the probability is that of the positive one, with more that of the class predicted.
     """
     if predictions.probabilities is None:
         return []
-    if len(classes) == 2:
-        probability = predictions.probabilities[:, int(np.flatnonzero(classes == positive)[0])]
-        happened = y == positive
+    if len(classes.labels) == 2:
+        probability = predictions.probabilities[:, classes.positive]
+        happened = y == classes.labels[classes.positive]
     else:
         probability = predictions.probabilities.max(axis=1)
-        happened = y == classes[predictions.probabilities.argmax(axis=1)]
+        happened = y == classes.labels[predictions.probabilities.argmax(axis=1)]
     order = np.argsort(probability, kind="stable")
     return [
         {
@@ -85,12 +85,12 @@ def calibration_error(bins: Rows) -> float:
     return rounded(np.average(distances, weights=[each["rows"] for each in bins]))
 
 
-def thresholds(y: Array, predictions: Predictions, classes: Array, positive: Any) -> Rows:
+def thresholds(y: Array, predictions: Predictions, classes: Classes) -> Rows:
     """What each decision threshold from 0.05 to 0.95 would mean for precision, recall and the share flagged."""
     if predictions.probabilities is None:
         return []
-    probability = predictions.probabilities[:, int(np.flatnonzero(classes == positive)[0])]
-    truth = y == positive
+    probability = predictions.probabilities[:, classes.positive]
+    truth = y == classes.labels[classes.positive]
     rows = []
     for threshold in np.arange(0.05, 0.96, 0.05):
         flagged = probability >= threshold

@@ -141,7 +141,7 @@ def make_model(settings: Settings, columns: list[Column], tuned: dict[str, Any] 
     model = Pipeline([("preprocessing", preprocessing), ("estimator", estimator)])
     if settings.model.threshold is None:
         return model
-    return FixedThresholdClassifier(model, threshold=settings.model.threshold, pos_label=settings.evaluate.positive)
+    return FixedThresholdClassifier(model, threshold=settings.model.threshold, pos_label=settings.data.positive)
 
 
 def date_parts(dates: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -7,7 +7,7 @@ sums over rows that were sorted once. The values are those of scikit-learn's fun
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy import sparse
@@ -39,6 +39,26 @@ class Predictions(NamedTuple):
     probabilities: Array | None
 
 
+class Classes(NamedTuple):
+    """The classes of a classification.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n_classes,)
+        In the order of the probabilities' columns.
+    positive : int
+        Where there are two: the column of the one that precision, recall and the like are about.
+    """
+
+    labels: Array
+    positive: int
+
+    @classmethod
+    def of(cls, labels: Array, positive: Any) -> Self:
+        """The classes of a model; without a declared positive one it is the last, as in scikit-learn."""
+        return cls(labels, len(labels) - 1 if positive is None else int(np.flatnonzero(labels == positive)[0]))
+
+
 class Estimate(NamedTuple):
     """A metric with its bootstrap interval; None where it is undefined."""
 
@@ -56,7 +76,7 @@ def predict(model: Any, X: Any) -> Predictions:
     return Predictions(predicted, np.concatenate([model.predict_proba(block) for block in blocks]))
 
 
-def scorer(classes: Array | None, positive: Any, name: str | None) -> Callable[[Any, Any, Array], float]:
+def scorer(classes: Classes | None, name: str | None = None) -> Callable[[Any, Any, Array], float]:
     """A scorer as scikit-learn takes it: ``(model, X, y)`` to a number of which more is better.
 
     Parameters
@@ -66,7 +86,7 @@ def scorer(classes: Array | None, positive: Any, name: str | None) -> Callable[[
     """
 
     def scored(model: Any, X: Any, y: Array) -> float:
-        scores = score(y, predict(model, X), classes, positive)
+        scores = score(y, predict(model, X), classes)
         chosen = name or next(iter(scores))
         if chosen not in scores:
             raise UserError(f"params.yaml: tuning.metric: no metric {chosen!r} here{closest(chosen, list(scores))}")
@@ -79,26 +99,23 @@ def greater_is_better(name: str) -> bool:
     return name not in LOWER_IS_BETTER
 
 
-def score(y: Array, predictions: Predictions, classes: Array | None, positive: Any = None) -> dict[str, float]:
+def score(y: Array, predictions: Predictions, classes: Classes | None) -> dict[str, float]:
     """Each metric of the task on all rows, the most telling first.
 
     Parameters
     ----------
     y : ndarray of shape (n_samples,)
-    classes : ndarray of shape (n_classes,) or None
-        In the order of the probabilities' columns; None for a regression.
-    positive : label, optional
-        The class that precision, recall and the like are about, where there are two.
+    classes : Classes or None
+        None for a regression.
     """
-    weigh = weighted_metrics(y, predictions, classes, positive)
+    weigh = weighted_metrics(y, predictions, classes)
     return {name: float(values[0]) for name, values in weigh(np.ones((1, len(y)))).items()}
 
 
 def bootstrap(
     y: Array,
     predictions: Predictions,
-    classes: Array | None,
-    positive: Any = None,
+    classes: Classes | None,
     *,
     confidence: float = 0.95,
     resamples: int = 1000,
@@ -108,7 +125,7 @@ def bootstrap(
 
     Resamples in which a metric is undefined (no row of a class, say) do not count.
     """
-    weigh = weighted_metrics(y, predictions, classes, positive)
+    weigh = weighted_metrics(y, predictions, classes)
     drawn = [weigh(counts) for counts in resample_counts(len(y), resamples, seed)]
     tail = 100 * (1 - confidence) / 2
     estimates = {}
@@ -134,7 +151,7 @@ def resample_counts(n_samples: int, resamples: int, seed: int) -> Any:
 
 
 def weighted_metrics(
-    y: Array, predictions: Predictions, classes: Array | None, positive: Any = None
+    y: Array, predictions: Predictions, classes: Classes | None
 ) -> Callable[[Array], dict[str, Array]]:
     """Prepare the rows once; the function returned takes weights and gives each metric.
 
@@ -145,9 +162,9 @@ def weighted_metrics(
     """
     if classes is None:
         return _regression(y, predictions.predicted)
-    if len(classes) == 2:
-        return _binary(y, predictions, classes, positive)
-    return _multiclass(y, predictions, classes)
+    if len(classes.labels) == 2:
+        return _binary(y, predictions, classes)
+    return _multiclass(y, predictions, classes.labels)
 
 
 def _regression(y: Array, predicted: Array) -> Callable[[Array], dict[str, Array]]:
@@ -188,15 +205,15 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
     return np.asarray(np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0))
 
 
-def _binary(y: Array, predictions: Predictions, classes: Array, positive: Any) -> Callable[[Array], dict[str, Array]]:
-    column = 1 if positive is None else int(np.flatnonzero(classes == positive)[0])
-    count = _counts_by_class(y, predictions.predicted, classes)
-    truth = y == classes[column]
+def _binary(y: Array, predictions: Predictions, classes: Classes) -> Callable[[Array], dict[str, Array]]:
+    labels, column = classes
+    count = _counts_by_class(y, predictions.predicted, labels)
+    truth = y == labels[column]
     by_score = None
     if predictions.probabilities is not None:
         probability = predictions.probabilities[:, column]
         by_score = _by_score(truth, probability)
-        losses = np.column_stack([_log_losses(y, predictions.probabilities, classes), (probability - truth) ** 2])
+        losses = np.column_stack([_log_losses(y, predictions.probabilities, labels), (probability - truth) ** 2])
 
     def weigh(weights: Array) -> dict[str, Array]:
         metrics: dict[str, Array] = {}
@@ -221,12 +238,12 @@ def _binary(y: Array, predictions: Predictions, classes: Array, positive: Any) -
     return weigh
 
 
-def _multiclass(y: Array, predictions: Predictions, classes: Array) -> Callable[[Array], dict[str, Array]]:
-    count = _counts_by_class(y, predictions.predicted, classes)
+def _multiclass(y: Array, predictions: Predictions, labels: Array) -> Callable[[Array], dict[str, Array]]:
+    count = _counts_by_class(y, predictions.predicted, labels)
     probabilities = predictions.probabilities
     if probabilities is not None:
-        one_against_rest = [_by_score(y == label, probabilities[:, i]) for i, label in enumerate(classes)]
-        losses = _log_losses(y, probabilities, classes)
+        one_against_rest = [_by_score(y == label, probabilities[:, i]) for i, label in enumerate(labels)]
+        losses = _log_losses(y, probabilities, labels)
 
     def weigh(weights: Array) -> dict[str, Array]:
         total = weights.sum(axis=1)

@@ -89,6 +89,8 @@ class Data(Section):
     """What is predicted: a class or a number."""
     target: str
     """Column to predict."""
+    positive: str | int | float | bool | None = None
+    """Binary classification: the class that precision, recall and the like are about."""
     key: list[str] = []
     """Columns that identify a row; not features. Without a key, a row is identified by its content."""
     drop: list[str] = []
@@ -153,7 +155,7 @@ class Model(Section):
     params: dict[str, Any] = {}
     """Its parameters."""
     threshold: Share | None = None
-    """Binary classification: decide for `evaluate.positive` from this probability on (default 0.5)."""
+    """Binary classification: decide for `data.positive` from this probability on (default 0.5)."""
     trusted: list[str] = []
     """Types outside scikit-learn, numpy and scipy that the model file may hold."""
 
@@ -209,8 +211,6 @@ class Tuning(Section):
 class Evaluate(Section):
     """How the model is judged."""
 
-    positive: str | int | float | bool | None = None
-    """Binary classification: the class that precision, recall and the like are about."""
     confidence: Share = 0.95
     """Coverage of the bootstrap intervals."""
     resamples: int = Field(1000, ge=100, le=100_000)
@@ -232,11 +232,13 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
+        if self.model.threshold is not None and self.data.positive is None:
+            raise ValueError("model.threshold needs data.positive: the class that it decides for")
         if self.data.task == "regression":
             for key, value in {
                 "split.method": "stratified" if self.split.method == "stratified" else None,
                 "model.threshold": self.model.threshold,
-                "evaluate.positive": self.evaluate.positive,
+                "data.positive": self.data.positive,
             }.items():
                 if value is not None:
                     raise ValueError(f"{key}: {value} goes with task classification, not regression")

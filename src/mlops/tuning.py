@@ -40,8 +40,10 @@ def tune(
     tuning = settings.tuning
     if tuning is None:
         return {}, []
-    classes = np.unique(y) if settings.data.task == "classification" else None
-    scorer = metrics.scorer(classes, settings.evaluate.positive, tuning.metric)
+    classes = (
+        metrics.Classes.of(np.unique(y), settings.data.positive) if settings.data.task == "classification" else None
+    )
+    scorer = metrics.scorer(classes, tuning.metric)
     folds = _folds(y, settings, tuning, order)
     trials: list[dict[str, Any]] = []
 

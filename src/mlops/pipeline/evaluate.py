@@ -19,7 +19,7 @@ from mlops import curves, lineage, metrics, modelfile, tables
 from mlops import settings as settings_module
 from mlops.curves import rounded
 from mlops.lineage import EVALUATION, METRICS, PREDICTIONS
-from mlops.metrics import Array, Predictions
+from mlops.metrics import Array, Classes, Predictions
 from mlops.settings import Settings
 from mlops.stage import UserError, run, write_json
 
@@ -38,28 +38,27 @@ def main() -> str:
     model = modelfile.load(settings)
     train, test = tables.read(tables.TRAIN), tables.read(tables.TEST)
     X, y = tables.features(test, columns), tables.target(test, settings)
-    classes = np.asarray(model.classes_) if settings.data.task == "classification" else None
-    positive = settings.evaluate.positive
-    if classes is not None and len(classes) == 2 and positive is None:
-        positive = classes[1]  # scikit-learn's convention
+    classes = None
+    if settings.data.task == "classification":
+        classes = Classes.of(np.asarray(model.classes_), settings.data.positive)
     predictions = metrics.predict(model, X)
     asked = settings.evaluate.model_dump(include={"confidence", "resamples", "seed"})
 
-    estimates = metrics.bootstrap(y, predictions, classes, positive, **asked)
-    learned = score_training_rows(model, train, columns, settings, classes, positive)
-    dummy = score_dummy(train, y, settings, classes, positive)
-    slices = evaluate_slices(train, test, y, predictions, settings, classes, positive, asked)
-    importance = permutation_importance(model, X, y, classes, positive)
+    estimates = metrics.bootstrap(y, predictions, classes, **asked)
+    learned = score_training_rows(model, train, columns, settings, classes)
+    dummy = score_dummy(train, y, settings, classes)
+    slices = evaluate_slices(train, test, y, predictions, settings, classes, asked)
+    importance = permutation_importance(model, X, y, classes)
     if classes is None:
         drawn = curves.regression_curves(y, predictions)
     else:
-        drawn = curves.classification_curves(y, predictions, classes, positive)
+        drawn = curves.classification_curves(y, predictions, classes)
     bins = drawn.get("calibration", [])
     evaluation: dict[str, Any] = {
         "task": settings.data.task,
         "target": settings.data.target,
-        "classes": None if classes is None else classes.tolist(),
-        "positive": positive.item() if isinstance(positive, np.generic) else positive,
+        "classes": None if classes is None else classes.labels.tolist(),
+        "positive": classes.labels[classes.positive].item() if classes and len(classes.labels) == 2 else None,
         "rows": {"train": train.num_rows, "test": test.num_rows},
         "model": {"estimator": settings.model.estimator, "bytes": modelfile.MODEL.stat().st_size},
         "interval": asked,
@@ -124,24 +123,21 @@ def score_training_rows(
     train: pa.Table,
     columns: list[tables.Column],
     settings: Settings,
-    classes: Array | None,
-    positive: Any,
+    classes: Classes | None,
 ) -> dict[str, float]:
     """The same metrics on the rows that the model has learned; far better ones mean overfitting."""
     known = metrics.predict(model, tables.features(train, columns))
-    return metrics.score(tables.target(train, settings), known, classes, positive)
+    return metrics.score(tables.target(train, settings), known, classes)
 
 
-def score_dummy(
-    train: pa.Table, y: Array, settings: Settings, classes: Array | None, positive: Any
-) -> dict[str, float]:
+def score_dummy(train: pa.Table, y: Array, settings: Settings, classes: Classes | None) -> dict[str, float]:
     """What one reaches without looking at any feature."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
 
     dummy = DummyRegressor() if classes is None else DummyClassifier(strategy="prior")
     known = tables.target(train, settings)
     dummy.fit(np.zeros((len(known), 1)), known)
-    return metrics.score(y, metrics.predict(dummy, pd.DataFrame(np.zeros((len(y), 1)))), classes, positive)
+    return metrics.score(y, metrics.predict(dummy, pd.DataFrame(np.zeros((len(y), 1)))), classes)
 
 
 def evaluate_slices(
@@ -150,8 +146,7 @@ def evaluate_slices(
     y: Array,
     predictions: Predictions,
     settings: Settings,
-    classes: Array | None,
-    positive: Any,
+    classes: Classes | None,
     asked: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """Every metric with its interval for each slice of the columns in `evaluate.slices`."""
@@ -162,7 +157,7 @@ def evaluate_slices(
                 predictions.predicted[rows],
                 None if predictions.probabilities is None else predictions.probabilities[rows],
             )
-            estimates = metrics.bootstrap(y[rows], part, classes, positive, **asked)
+            estimates = metrics.bootstrap(y[rows], part, classes, **asked)
             judged = {name: as_numbers(estimate) for name, estimate in estimates.items()}
             results.append({"column": column, "slice": label, "rows": len(rows), "metrics": judged})
     return results
@@ -196,15 +191,13 @@ def slice_rows(column: str, train: pa.ChunkedArray, test: pa.ChunkedArray) -> li
     return [(name, rows) for name, rows in found if len(rows)]
 
 
-def permutation_importance(
-    model: Any, X: pd.DataFrame, y: Array, classes: Array | None, positive: Any
-) -> list[dict[str, Any]]:
+def permutation_importance(model: Any, X: pd.DataFrame, y: Array, classes: Classes | None) -> list[dict[str, Any]]:
     """How much the first metric loses when a column is shuffled (Breiman 2001), most important first."""
     from sklearn.inspection import permutation_importance as permute
 
     rows = np.sort(np.random.default_rng(0).choice(len(y), min(len(y), IMPORTANCE_ROWS), replace=False))
     repeats = int(np.clip(IMPORTANCE_PREDICTIONS // X.shape[1], 1, 5))
-    scorer = metrics.scorer(classes, positive, None)
+    scorer = metrics.scorer(classes)
     result = permute(model, X.iloc[rows], y[rows], scoring=scorer, n_repeats=repeats, random_state=0)
     order = np.argsort(-result.importances_mean, kind="stable")
     return [
@@ -217,12 +210,12 @@ def permutation_importance(
     ]
 
 
-def prediction_table(test: pa.Table, predictions: Predictions, settings: Settings, classes: Array | None) -> pa.Table:
+def prediction_table(test: pa.Table, predictions: Predictions, settings: Settings, classes: Classes | None) -> pa.Table:
     """Key, actual value, prediction and probabilities of each test row, in the order of the test table."""
     columns = {name: test[name] for name in settings.data.key}
     columns |= {"actual": test[settings.data.target], "predicted": pa.array(predictions.predicted)}
     if classes is not None and predictions.probabilities is not None:
-        for column, label in enumerate(classes):
+        for column, label in enumerate(classes.labels):
             columns[f"probability of {label}"] = pa.array(predictions.probabilities[:, column])
     return pa.table(columns)
 
