@@ -73,7 +73,7 @@ def make_estimator(settings: Settings, tuned: dict[str, Any], key: str = "model.
         params.setdefault("random_state", 0)
     try:
         estimator = found(**params)
-        if hasattr(estimator, "_validate_params"):
+        if hasattr(estimator, "_parameter_constraints"):  # scikit-learn's own; others check when they are fitted
             estimator._validate_params()
     except (TypeError, ValueError) as error:
         raise UserError(f"{PARAMS}: {key}: {error}") from None
