@@ -99,7 +99,9 @@ def requirements(settings: Settings) -> list[str]:
     """What MLflow would install to load the model: pins of this environment."""
     packages = metadata.packages_distributions()
     owners = {
-        owner for name in {settings.model.estimator, *settings.model.trusted} for owner in packages[name.split(".")[0]]
+        owner
+        for name in {settings.model.estimator, *settings.model.trusted}
+        for owner in packages.get(name.split(".")[0], [])  # Python's own modules have none
     }
     return [f"{owner}=={metadata.version(owner)}" for owner in sorted({"pandas", "scikit-learn", "skops", *owners})]
 
