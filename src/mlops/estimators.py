@@ -128,14 +128,11 @@ def make_model(settings: Settings, columns: list[Column], tuned: dict[str, Any] 
         ),
     ]
     steps = [step for step in steps if step[2]]
+    words = VOCABULARY if takes_sparse else DENSE_VOCABULARY
+    texts = [column.name for column in columns if column.kind == "text"]
     steps += [
-        (
-            column.name,
-            TfidfVectorizer(max_features=VOCABULARY if takes_sparse else DENSE_VOCABULARY),
-            column.name,
-        )
-        for column in columns
-        if column.kind == "text"
+        (f"text {number}", make_pipeline(FunctionTransformer(filled), TfidfVectorizer(max_features=words)), name)
+        for number, name in enumerate(texts, 1)
     ]
     preprocessing = ColumnTransformer(steps, sparse_threshold=0.3 if takes_sparse else 0.0)
     model = Pipeline([("preprocessing", preprocessing), ("estimator", estimator)])
@@ -152,8 +149,13 @@ def date_parts(dates: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
     for _, column in dates.items():
         moment = column.dt
         days = column.to_numpy().astype("datetime64[s]").astype(np.float64) / 86_400
-        parts += [np.where(column.isna(), np.nan, days), moment.month, moment.dayofweek, moment.hour]
+        parts += [np.where(column.isna(), np.nan, days), moment.month, moment.day_of_week, moment.hour]
     return np.column_stack(parts).astype(np.float64)
+
+
+def filled(texts: pd.Series[str]) -> pd.Series[str]:
+    """Texts with an empty one where one is missing."""
+    return texts.fillna("")
 
 
 if __name__ == "__main__":

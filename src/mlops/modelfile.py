@@ -20,6 +20,7 @@ MODEL = Path("models/model.skops")
 # What scikit-learn's own estimators hold beyond skops's list; each was read, none acts when it is built.
 TRUSTED = (
     "mlops.estimators.date_parts",
+    "mlops.estimators.filled",
     "numpy.dtype",
     "sklearn._loss.loss.HalfTweedieLossIdentity",
     "sklearn.calibration._CalibratedClassifier",
