@@ -46,7 +46,7 @@ refresh: .venv/.checked ## read a URL or SQL source again, and run what follows 
 .PHONY: expectations
 expectations: .venv/.ready ## draft a suite of expectations from the table, to be edited
 	@dvc repro ingest
-	@python -m mlops.pipeline.validate --draft
+	@python -m mlops.expectations
 
 .PHONY: data-docs
 data-docs: .venv/.ready ## show the validation as HTML, in reports/data_docs
