@@ -102,6 +102,7 @@ def canonical(content: bytes) -> bytes:
         elif isinstance(node, dict):
             if "__id__" in node:
                 node["__id__"] = numbers.setdefault(node["__id__"], len(numbers))
+            node.pop("_stop_words_id", None)  # an address too; a vectoriser that misses it makes it anew
             if node.get("file") in files:
                 stem, _, ending = node["file"].partition(".")
                 name = f"{numbers.setdefault(int(stem), len(numbers)) if stem.isdigit() else stem}.{ending}"
