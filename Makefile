@@ -38,6 +38,14 @@ check: .venv/.checked ## check params.yaml without running anything
 pipeline: .venv/.checked ## run the stages whose code, data or parameters changed
 	@dvc repro
 
+.PHONY: plots
+plots: .venv/.ready ## draw the curves as a page; make plots BASE=main lays a commit's over them
+	@dvc plots $(if $(BASE),diff "$(BASE)",show) --open
+
+.PHONY: ui
+ui: .venv/.ready ## browse the MLflow runs on this machine
+	@MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+
 .PHONY: refresh
 refresh: .venv/.checked ## read a URL or SQL source again, and run what follows from it
 	@dvc repro --force --single-item ingest

@@ -71,10 +71,10 @@ def where_to_look(evaluation: dict[str, Any], model: str) -> list[str]:
         (str(MODEL), size + (f", {latency:.1f} ms for one row on this machine" if latency else "")),
         (str(lineage.EVALUATION), "slices, thresholds, importance"),
         ("reports/profile.html", "the training rows, in pictures"),
-        ("dvc plots show", "the curves, as a page"),
+        ("make plots", "the curves, as a page"),
     ]
     if run:
-        found.append((f"mlflow ui --backend-store-uri {run['uri']}", f"run {run['run_id'][:8]}"))
+        found.append(("make ui", f"MLflow at {run['uri']}, this is run {run['run_id'][:8]}"))
     width = max(len(what) for what, _ in found)
     return [
         "look at",
@@ -85,7 +85,9 @@ def where_to_look(evaluation: dict[str, Any], model: str) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.4g}"
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
 
 
 if __name__ == "__main__":
