@@ -39,7 +39,7 @@ pipeline: .venv/.checked ## run the stages whose code, data or parameters change
 	@dvc repro
 
 .PHONY: plots
-plots: .venv/.ready ## draw the curves as a page; make plots BASE=main lays a commit's over them
+plots: .venv/.ready ## draw the curves as a page; with BASE=main, over those of that branch
 	@dvc plots $(if $(BASE),diff "$(BASE)",show) --open
 
 .PHONY: ui
