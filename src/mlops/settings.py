@@ -324,8 +324,13 @@ def closest(name: str, known: list[str]) -> str:
     return f"; known: {shown}" if known else ""
 
 
-def check_columns(settings: Settings, columns: list[str]) -> None:
+def check_columns(settings: Settings, columns: list[str], *, prepared: bool = False) -> None:
     """Check that every column named in `params.yaml` is one of `columns`.
+
+    Parameters
+    ----------
+    columns : list of str
+        Those of the source, or of a prepared table, from which dropped and private ones are gone.
 
     Raises
     ------
@@ -333,7 +338,10 @@ def check_columns(settings: Settings, columns: list[str]) -> None:
         Names each key with an unknown column, and the closest column there is.
     """
     data, split = settings.data, settings.split
-    kept = [name for name in columns if name not in data.drop and data.private.get(name) != "drop"]
+    gone = [*data.drop, *(name for name, rule in data.private.items() if rule == "drop")]
+    kept = [name for name in columns if name not in gone]
+    if prepared:
+        columns = [*columns, *gone]
     named: list[tuple[str, str | None, list[str]]] = [
         ("data.target", data.target, kept),
         ("split.time", split.time, kept),

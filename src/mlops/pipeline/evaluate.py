@@ -33,7 +33,7 @@ LATENCY_CALLS = 50
 def main() -> str:
     settings = settings_module.load()
     catalogue = tables.read_catalogue()
-    settings_module.check_columns(settings, catalogue.names)
+    settings_module.check_columns(settings, catalogue.names, prepared=True)
     columns = tables.feature_columns(settings, catalogue)
     model = modelfile.load(settings)
     train, test = tables.read(tables.TRAIN), tables.read(tables.TEST)
@@ -79,7 +79,7 @@ def main() -> str:
     write_json(evaluation, EVALUATION)
     write_json(summary(evaluation), METRICS)
     tables.write(prediction_table(test, predictions, settings, classes), PREDICTIONS)
-    curves.write({**drawn, "importance": importance})
+    curves.write({**drawn, "importance": importance[: curves.MOST_BARS]})
     lineage.note("evaluate", lineage.md5(modelfile.MODEL), **measure_latency(model, X))
     first, estimate = next(iter(estimates.items()))
     return f"{first} {shown(estimate)} on {len(y):,} test rows → {EVALUATION}"

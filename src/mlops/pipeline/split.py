@@ -38,7 +38,7 @@ class Sides(NamedTuple):
 def main() -> str:
     settings = settings_module.load()
     catalogue = tables.read_catalogue()
-    settings_module.check_columns(settings, catalogue.names)
+    settings_module.check_columns(settings, catalogue.names, prepared=True)
     table = tables.read(tables.TABLE)
     sides = deal(table, settings)
     if settings.data.task == "classification":

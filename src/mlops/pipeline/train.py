@@ -18,7 +18,7 @@ from mlops.stage import UserError, run, write_json
 def main() -> str:
     settings = settings_module.load()
     catalogue = tables.read_catalogue()
-    settings_module.check_columns(settings, catalogue.names)
+    settings_module.check_columns(settings, catalogue.names, prepared=True)
     check_estimator(settings)
     columns = tables.feature_columns(settings, catalogue)
     table = tables.read(tables.TRAIN)
