@@ -14,45 +14,77 @@ from mlops.metrics import Array, Classes, Predictions
 from mlops.stage import atomic
 
 PLOTS = Path("reports/plots")
-# Points of a curve or cloud; more cannot be told apart on a screen.
-MOST_POINTS = 500
+# Points of a curve, and of one that shares its grid with others; rows and bars of a picture. More cannot be told apart.
+MOST_POINTS, GRID, MOST_ROWS, MOST_BARS = 500, 101, 5_000, 30
 
 Rows = list[dict[str, Any]]
 
 
 def classification_curves(y: Array, predictions: Predictions, classes: Classes) -> dict[str, Rows]:
     """Tables behind the plots of a classifier: confusion, and where there are probabilities calibration and more."""
-    from sklearn.metrics import precision_recall_curve, roc_curve
-
     curves: dict[str, Rows] = {
         "confusion": [
-            {"actual": str(actual), "predicted": str(predicted)}
-            for actual, predicted in zip(y, predictions.predicted, strict=True)
+            {"actual": str(y[row]), "predicted": str(predictions.predicted[row])} for row in _kept(len(y), MOST_ROWS)
         ]
     }
     if predictions.probabilities is None:
         return curves
-    curves["calibration"] = calibration(y, predictions, classes)
-    roc, precision_recall = [], []
-    for column, label in enumerate(classes.labels):
-        if len(classes.labels) == 2 and column != classes.positive:
-            continue
-        truth, probability = y == label, predictions.probabilities[:, column]
-        fpr, tpr, _ = roc_curve(truth, probability)
-        roc += _points(label, false_positive_rate=fpr, true_positive_rate=tpr)
-        precision, recall, _ = precision_recall_curve(truth, probability)
-        precision_recall += _points(label, recall=recall[::-1], precision=precision[::-1])
-    curves |= {"roc": roc, "precision_recall": precision_recall}
+    curves |= {
+        "calibration": calibration(y, predictions, classes),
+        "roc": roc(y, predictions, classes),
+        "precision_recall": precision_recall(y, predictions, classes),
+    }
     if len(classes.labels) == 2:
         curves["thresholds"] = thresholds(y, predictions, classes)
     return curves
 
 
-def _points(label: Any, **columns: Array) -> Rows:
-    length = len(next(iter(columns.values())))
-    kept = np.unique(np.linspace(0, length - 1, min(length, MOST_POINTS)).round().astype(int))
+def _one_against_rest(y: Array, predictions: Predictions, classes: Classes) -> dict[str, tuple[Array, Array]]:
+    """Truth and probability of each class that gets a curve; with two classes the positive one's, under one name."""
+    if predictions.probabilities is None:
+        return {}
+    columns = [classes.positive] if len(classes.labels) == 2 else range(len(classes.labels))
+    return {str(classes.labels[i]): (y == classes.labels[i], predictions.probabilities[:, i]) for i in columns}
+
+
+def roc(y: Array, predictions: Predictions, classes: Classes) -> Rows:
+    """True positive rate over the false positive rate: one column per class, on a common grid if there are many."""
+    from sklearn.metrics import roc_curve
+
+    found = {name: roc_curve(*each) for name, each in _one_against_rest(y, predictions, classes).items()}
+    if len(found) == 1:
+        fpr, tpr, _ = next(iter(found.values()))
+        return _points(false_positive_rate=fpr, true_positive_rate=tpr)
+    grid = np.linspace(0, 1, GRID)
+    return _points(
+        false_positive_rate=grid, **{name: np.interp(grid, fpr, tpr) for name, (fpr, tpr, _) in found.items()}
+    )
+
+
+def precision_recall(y: Array, predictions: Predictions, classes: Classes) -> Rows:
+    """Precision over recall: one column per class, on a common grid if there are many."""
+    from sklearn.metrics import precision_recall_curve
+
+    found = {name: precision_recall_curve(*each) for name, each in _one_against_rest(y, predictions, classes).items()}
+    if len(found) == 1:
+        precision, recall, _ = next(iter(found.values()))
+        return _points(recall=recall[::-1], precision=precision[::-1])
+    grid = np.linspace(0, 1, GRID)
+    steps = {
+        name: precision[::-1][np.searchsorted(recall[::-1], grid)] for name, (precision, recall, _) in found.items()
+    }
+    return _points(recall=grid, **steps)
+
+
+def _points(**columns: Array) -> Rows:
+    kept = _kept(len(next(iter(columns.values()))), MOST_POINTS)
     rows = zip(*(values[kept] for values in columns.values()), strict=True)
-    return [dict(zip(columns, map(rounded, row), strict=True)) | {"class": str(label)} for row in rows]
+    return [dict(zip(columns, map(rounded, row), strict=True)) for row in rows]
+
+
+def _kept(length: int, most: int) -> Array:
+    """At most so many row numbers, evenly spread."""
+    return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))
 
 
 def calibration(y: Array, predictions: Predictions, classes: Classes) -> Rows:
@@ -110,7 +142,6 @@ def thresholds(y: Array, predictions: Predictions, classes: Classes) -> Rows:
 
 def regression_curves(y: Array, predictions: Predictions) -> dict[str, Rows]:
     """Tables behind the plots of a regression: each test row's actual value, prediction and residual."""
-    kept = np.unique(np.linspace(0, len(y) - 1, min(len(y), 4 * MOST_POINTS)).round().astype(int))
     return {
         "residuals": [
             {
@@ -118,7 +149,7 @@ def regression_curves(y: Array, predictions: Predictions) -> dict[str, Rows]:
                 "actual": rounded(y[row]),
                 "residual": rounded(y[row] - predictions.predicted[row]),
             }
-            for row in kept
+            for row in _kept(len(y), MOST_ROWS)
         ]
     }
 
@@ -128,22 +159,18 @@ def rounded(value: Any) -> float:
     return round(float(value), 6)
 
 
-# How DVC draws each table
+# How DVC draws each table; its default template would smooth a curve and average its vertical parts
 DRAWN: dict[str, dict[str, Any]] = {
-    "roc": {"x": "false_positive_rate", "y": "true_positive_rate", "title": "ROC curve"},
-    "precision_recall": {"x": "recall", "y": "precision", "title": "Precision and recall"},
-    "calibration": {"x": "predicted_probability", "y": "observed_share", "title": "Calibration"},
-    "thresholds": {
-        "x": "threshold",
-        "y": ["precision", "recall", "flagged_share"],
-        "title": "Decision threshold",
-    },
+    "roc": {"x": "false_positive_rate", "template": "simple", "title": "ROC curve"},
+    "precision_recall": {"x": "recall", "template": "simple", "title": "Precision and recall"},
+    "calibration": {"x": "predicted_probability", "y": "observed_share", "template": "simple", "title": "Calibration"},
+    "thresholds": {"x": "threshold", "template": "simple", "title": "Decision threshold"},
     "confusion": {"x": "actual", "y": "predicted", "template": "confusion", "title": "Confusion matrix"},
     "residuals": {"x": "predicted", "y": "residual", "template": "scatter", "title": "Residuals"},
     "importance": {
         "x": "importance",
         "y": "column",
-        "template": "bar_horizontal",
+        "template": "bar_horizontal_sorted",
         "title": "Permutation importance",
     },
 }
@@ -161,7 +188,8 @@ def write(curves: dict[str, Rows]) -> None:
     plots = []
     for name in sorted(curves):
         drawn = dict(DRAWN[name])
-        drawn["y"] = {f"plots/{name}.csv": drawn["y"]}
+        columns = [column for column in curves[name][0] if column != drawn["x"]]
+        drawn["y"] = {f"plots/{name}.csv": drawn.get("y", columns if len(columns) > 1 else columns[0])}
         plots.append({drawn["title"]: drawn})
     with atomic(PLOTS.parent / "dvc.yaml") as partial, partial.open("w", encoding="utf-8") as file:
         file.write("# written by the stage evaluate\n")
