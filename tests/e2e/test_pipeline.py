@@ -185,14 +185,3 @@ def test_two_runs_at_once_do_not_harm_each_other(project: Project) -> None:
         assert code == 0 or "lock" in output.lower(), output
     project.run("dvc", "repro")
     assert project.run("dvc", "status").stdout.strip().endswith("up to date.")
-
-
-def test_an_mlflow_server_that_is_down_does_not_stop_the_training(project: Project) -> None:
-    for stage in STAGES[:-1]:
-        if stage not in ("validate", "profile"):
-            project.stage(stage)
-    done = project.stage("track", MLFLOW_TRACKING_URI="http://ada:secret@127.0.0.1:9")
-    assert "warning: this training is not recorded in MLflow at 127.0.0.1:9" in done.stdout
-    assert "dvc repro --force --single-item track" in done.stdout
-    assert "not recorded: params, metrics, tags, signature, model" in done.stdout
-    assert "secret" not in done.stdout

@@ -12,6 +12,7 @@ import os
 import sys
 from importlib import metadata
 from typing import Any
+from urllib.parse import urlsplit
 
 from mlops import lineage, modelfile, tables
 from mlops import settings as settings_module
@@ -39,12 +40,15 @@ def main() -> str:
         "metrics": numbers(evaluation, lineage.md5(modelfile.MODEL)),
         "tags": hashes(),
     }
-    where = os.environ["MLFLOW_TRACKING_URI"].split("@")[-1]  # a server's address may hold a password
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    credentials = urlsplit(uri).netloc.rpartition("@")[0]
+    where = uri.replace(f"{credentials}@", "")
     try:
         run_id = record(settings, facts)
     except (mlflow.exceptions.MlflowException, OSError) as error:
+        problem = str(error).splitlines()[0].replace(f"{credentials}@", "")
         print(
-            f"  warning: this training is not recorded in MLflow at {where}: {str(error).splitlines()[0][:300]}\n"
+            f"  warning: this training is not recorded in MLflow at {where}: {problem[:300]}\n"
             "  try: check MLFLOW_TRACKING_URI, then `dvc repro --force --single-item track`",
             file=sys.stderr,
         )

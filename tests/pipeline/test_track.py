@@ -1,0 +1,91 @@
+"""A real MLflow server on loopback: what a training leaves there, and what comes back."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pyarrow.parquet as pq
+import pytest
+from conftest import Project
+
+from mlops.lineage import md5
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    store = [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/store.db",
+        "--artifacts-destination",
+        str(tmp_path / "files"),
+    ]
+    log = (tmp_path / "server.log").open("w")
+    process = subprocess.Popen([*command, *store], stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            urllib.request.urlopen(f"{url}/health", timeout=1)
+            break
+        except OSError:
+            assert process.poll() is None, (tmp_path / "server.log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()
+            time.sleep(0.2)
+    yield url
+    process.terminate()
+    process.wait(timeout=30)
+
+
+def test_a_training_is_one_run_with_its_lineage_and_a_model_that_comes_back(project: Project, server: str) -> None:
+    for stage in ("ingest", "split", "train", "evaluate"):
+        project.stage(stage)
+    told = project.stage("track", MLFLOW_TRACKING_URI=server, MLFLOW_EXPERIMENT_NAME="cancer").stdout
+    assert "warning" not in told
+    client = mlflow.MlflowClient(server)
+    experiment = client.get_experiment_by_name("cancer")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.info.run_id in told
+    assert run.data.params["model.estimator"] == "sklearn.linear_model.LogisticRegression"
+    assert run.data.params["model.params.C"] == "1.0"
+    assert run.data.tags["commit"].startswith(project.git("rev-parse", "HEAD"))
+    for name, path in {"data": "data/prepared/table.parquet", "model": "models/model.skops"}.items():
+        assert run.data.tags[f"{name}.md5"] == md5(project.folder / path)
+    evaluation = json.loads(project.read("reports/evaluation.json"))
+    roc_auc = evaluation["metrics"]["roc_auc"]
+    assert run.data.metrics["roc_auc"] == roc_auc["value"]
+    assert run.data.metrics["roc_auc_low"] == roc_auc["low"]
+    assert run.data.metrics["training_seconds"] > 0
+
+    (logged,) = client.search_logged_models([experiment.experiment_id])
+    mlflow.set_tracking_uri(server)
+    info = mlflow.models.get_model_info(logged.model_uri)
+    assert info.signature is not None
+    assert info.signature.inputs.input_names()[0] == "mean radius"
+    test = pq.read_table(project.folder / "data/prepared/test.parquet").to_pandas()
+    back = mlflow.pyfunc.load_model(logged.model_uri).predict(test[info.signature.inputs.input_names()])
+    predictions = pq.read_table(project.folder / "reports/predictions.parquet")
+    assert back.tolist() == predictions["predicted"].to_pylist()
+
+
+def test_a_server_that_is_down_does_not_stop_the_training(project: Project) -> None:
+    for stage in ("ingest", "split", "train", "evaluate"):
+        project.stage(stage)
+    done = project.stage("track", MLFLOW_TRACKING_URI="http://ada:secret@127.0.0.1:9")
+    assert "warning: this training is not recorded in MLflow at http://127.0.0.1:9" in done.stdout
+    assert "dvc repro --force --single-item track" in done.stdout
+    assert "not recorded: params, metrics, tags, signature, model" in done.stdout
+    assert "secret" not in done.stdout
