@@ -18,8 +18,8 @@ from mlops.stage import UserError
 Array = np.ndarray[Any, Any]
 
 LOWER_IS_BETTER = {"log_loss", "brier_score", "mse", "rmse", "mae"}
-# Cells of the matrix of counts (resamples × rows) that are held at once.
-CHUNK = 4_000_000
+# Cells of the matrix of counts (resamples × rows) that are held at once: about what a processor's cache holds.
+CHUNK = 100_000
 # Rows that are predicted at once, so that the memory of the preprocessing does not grow with the table.
 PREDICT_ROWS = 100_000
 
@@ -125,6 +125,10 @@ def bootstrap(
 
     Resamples in which a metric is undefined (no row of a class, say) do not count.
     """
+    if classes is not None and predictions.probabilities is not None:
+        # in the order of the score, so that its curve reads each resample from front to back
+        order = np.argsort(predictions.probabilities[:, classes.positive], kind="stable")
+        y, predictions = y[order], Predictions(predictions.predicted[order], predictions.probabilities[order])
     weigh = weighted_metrics(y, predictions, classes)
     drawn = [weigh(counts) for counts in resample_counts(len(y), resamples, seed)]
     tail = 100 * (1 - confidence) / 2
@@ -145,9 +149,10 @@ def resample_counts(n_samples: int, resamples: int, seed: int) -> Any:
     rng = np.random.default_rng(seed)
     at_once = max(1, CHUNK // n_samples)
     for start in range(0, resamples, at_once):
-        rows = min(at_once, resamples - start)
-        drawn = rng.integers(0, n_samples, (rows, n_samples)) + np.arange(rows)[:, None] * n_samples
-        yield (np.bincount(drawn.ravel(), minlength=rows * n_samples).reshape(rows, n_samples).astype(np.float64))
+        counts = np.empty((min(at_once, resamples - start), n_samples))
+        for row in counts:
+            row[:] = np.bincount(rng.integers(0, n_samples, n_samples), minlength=n_samples)
+        yield counts
 
 
 def weighted_metrics(
@@ -185,19 +190,25 @@ def _regression(y: Array, predicted: Array) -> Callable[[Array], dict[str, Array
 
 def _counts_by_class(y: Array, predicted: Array, classes: Array) -> Callable[[Array], Array]:
     """From weights to (3, n_classes, n_resamples): rightly predicted, there, predicted."""
-    index = {label: number for number, label in enumerate(classes.tolist())}
-    there = np.array([index[label] for label in y.tolist()])
-    said = np.array([index[label] for label in predicted.tolist()])
-    n, k = len(y), len(classes)
+    k = len(classes)
+    pairs, pair = np.unique(_index(y, classes) * k + _index(predicted, classes), return_inverse=True)
+    there, said = np.divmod(pairs, k)
     right = np.flatnonzero(there == said)
     columns = np.concatenate([there[right], k + there, 2 * k + said])
-    rows = np.concatenate([right, np.arange(n), np.arange(n)])
-    indicator = sparse.csr_array((np.ones(len(rows)), (columns, rows)), shape=(3 * k, n))
+    rows = np.concatenate([right, np.arange(len(pairs)), np.arange(len(pairs))])
+    indicator = sparse.csr_array((np.ones(len(rows)), (columns, rows)), shape=(3 * k, len(pairs)))
 
     def count(weights: Array) -> Array:
-        return np.asarray(indicator @ weights.T).reshape(3, k, -1)
+        by_pair = np.stack([np.bincount(pair, each, len(pairs)) for each in weights], axis=1)
+        return np.asarray(indicator @ by_pair).reshape(3, k, -1)
 
     return count
+
+
+def _index(values: Array, classes: Array) -> Array:
+    """Which of the classes each value is."""
+    order = np.argsort(classes)
+    return np.asarray(order[np.searchsorted(classes, values, sorter=order)])
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:
@@ -267,7 +278,7 @@ def _multiclass(y: Array, predictions: Predictions, labels: Array) -> Callable[[
 
 def _log_losses(y: Array, probabilities: Array, classes: Array) -> Array:
     """Minus the logarithm of the probability of the true class, row by row."""
-    column = np.searchsorted(classes, y)
+    column = _index(y, classes)
     eps = np.finfo(probabilities.dtype).eps
     return np.asarray(-np.log(np.clip(probabilities[np.arange(len(y)), column], eps, 1 - eps)))
 
@@ -279,24 +290,33 @@ def _by_score(truth: Array, scores: Array) -> Callable[[Array], tuple[Array, Arr
     doi:10.1016/j.patrec.2005.10.010).
     """
     order = np.argsort(scores, kind="stable")
-    positive = truth[order]
-    steps = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])
+    ordered = bool((order == np.arange(len(order))).all())
+    positive = np.flatnonzero(truth[order])
+    # where each step that holds a positive row starts and ends, among all rows and among the positive ones
+    edges = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0, True])
+    edges_positive = np.searchsorted(positive, edges)
+    steps = np.flatnonzero(np.diff(edges_positive))
+    start, end = edges[steps], edges[steps + 1]
+    start_positive, end_positive = edges_positive[steps], edges_positive[steps + 1]
 
     def curve(weights: Array) -> tuple[Array, Array]:
-        sorted_weights = weights[:, order]
-        pos = sorted_weights * positive
-        neg = sorted_weights - pos
-        if len(steps) < len(order):
-            pos, neg = np.add.reduceat(pos, steps, axis=1), np.add.reduceat(neg, steps, axis=1)
-        pos_below, neg_below = np.cumsum(pos, axis=1), np.cumsum(neg, axis=1)
-        positives, negatives = pos_below[:, -1].copy(), neg_below[:, -1].copy()
-        pos_below -= pos
-        neg_below -= neg
-        hits = positives[:, None] - pos_below
+        sorted_weights = weights if ordered else weights[:, order]
+        below, hits_below = _sums_before(sorted_weights), _sums_before(sorted_weights[:, positive])
+        total, positives = below[:, -1:], hits_below[:, -1:]
+        first, last = hits_below[:, start_positive], hits_below[:, end_positive]
+        hits = last - first
+        false_below = (below[:, start] - first + below[:, end] - last) / 2
         with np.errstate(divide="ignore", invalid="ignore"):
-            auc = np.einsum("ij,ij->i", pos, neg_below + neg / 2) / (positives * negatives)
-            precision = _ratio(hits, hits + negatives[:, None] - neg_below)
-            average = np.einsum("ij,ij->i", pos, precision) / positives
+            auc = np.einsum("ij,ij->i", hits, false_below) / (positives * (total - positives))[:, 0]
+            precision = _ratio(positives - first, total - below[:, start])
+            average = np.einsum("ij,ij->i", hits, precision) / positives[:, 0]
         return auc, average
 
     return curve
+
+
+def _sums_before(weights: Array) -> Array:
+    """Cumulative sums of each row, from zero on; of shape (n_resamples, n_samples + 1)."""
+    sums = np.zeros((weights.shape[0], weights.shape[1] + 1))
+    np.cumsum(weights, axis=1, out=sums[:, 1:])
+    return sums
