@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -129,7 +130,7 @@ class Split(Section):
     """Another seed deals the rows differently: choose once, before looking at results."""
     time: str | None = None
     """Method `time`: the column that says when a row came to be."""
-    cutoff: str | None = None
+    cutoff: Annotated[str | None, BeforeValidator(lambda value: None if value is None else str(value))] = None
     """Method `time`: rows from this moment on (ISO 8601) are test rows."""
     group: str | None = None
     """Method `group`: rows with the same value of this column stay together."""
@@ -255,7 +256,9 @@ def load(path: str | Path = PARAMS) -> Settings:
     """
     path = Path(path)
     try:
-        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        # plain lists and numbers, because parameters end up in the model file
+        document = YAML(typ="safe", pure=True).load(text)
     except FileNotFoundError:
         raise UserError(f"{path} is missing", f"git checkout -- {path}") from None
     except (YAMLError, UnicodeDecodeError) as error:
@@ -263,7 +266,8 @@ def load(path: str | Path = PARAMS) -> Settings:
     try:
         return Settings.model_validate(document if document is not None else {})
     except ValidationError as error:
-        problems = {_describe(path, problem, document): None for problem in error.errors()}
+        with_lines = YAML(typ="rt").load(text)
+        problems = {_describe(path, problem, with_lines): None for problem in error.errors()}
         raise UserError("\n".join(problems)) from None
 
 
