@@ -6,8 +6,10 @@ what a service must do with a row, cannot come apart.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 from mlops.settings import PARAMS, Settings, closest, load
@@ -53,9 +55,11 @@ def make_estimator(settings: Settings, tuned: dict[str, Any], key: str = "model.
     try:
         found: Any = getattr(importlib.import_module(module), name)
     except ImportError as error:
-        package = path.split(".")[0]
-        hint = f"uv add {package}, if that is a package to be installed" if error.name == package else ""
-        raise UserError(f"{PARAMS}: model.estimator: {path} cannot be imported: {error}", hint) from None
+        parent, _, missing = (error.name or "").rpartition(".")
+        beside = _modules(parent) if parent else ["sklearn"]
+        near = closest(missing, beside) if difflib.get_close_matches(missing, {*beside} - {missing}, 1) else ""
+        hint = "" if parent or near else f"uv add {missing}, if that is a package to be installed"
+        raise UserError(f"{PARAMS}: model.estimator: {path} cannot be imported: {error}{near}", hint) from None
     except AttributeError:
         names = [name for name in dir(importlib.import_module(module)) if name[0].isupper()]
         raise UserError(f"{PARAMS}: model.estimator: {module} has no {name!r}{closest(name, names)}") from None
@@ -63,7 +67,13 @@ def make_estimator(settings: Settings, tuned: dict[str, Any], key: str = "model.
     if not is_estimator:
         raise UserError(f"{PARAMS}: model.estimator: {path} is not an estimator of scikit-learn's API")
     params = {**settings.model.params, **tuned}
-    known: list[str] = sorted(found().get_params())
+    try:
+        known: list[str] = sorted(found().get_params())
+    except TypeError as error:
+        raise UserError(
+            f"{PARAMS}: model.estimator: {path} cannot be made from parameters alone: {error}",
+            "an estimator whose parameters all have a default",
+        ) from None
     open_ended = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(found.__init__).parameters.values())
     for param in params:
         if param not in known and not open_ended:
@@ -78,6 +88,12 @@ def make_estimator(settings: Settings, tuned: dict[str, Any], key: str = "model.
     except (TypeError, ValueError) as error:
         raise UserError(f"{PARAMS}: {key}: {error}") from None
     return estimator
+
+
+def _modules(package: str) -> list[str]:
+    """Public modules of a package, to find what was meant."""
+    folders = getattr(importlib.import_module(package), "__path__", [])
+    return [module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_")]
 
 
 def make_model(settings: Settings, columns: list[Column], tuned: dict[str, Any] | None = None) -> Any:
