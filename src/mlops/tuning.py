@@ -47,22 +47,35 @@ def tune(
     folds = _folds(y, settings, tuning, order)
     trials: list[dict[str, Any]] = []
 
+    label = tuning.metric or ("rmse" if classes is None else "score")
+    sign = 1 if metrics.greater_is_better(label) else -1
+
     def objective(trial: optuna.Trial) -> float:
         tried = {name: _suggest(trial, name, values) for name, values in tuning.space.items()}
         try:
             scores = cross_val_score(
                 make_model(settings, columns, tried), X, y, cv=folds, scoring=scorer, error_score="raise"
             )
-        except ValueError as error:
+        except (UserError, OSError):
+            raise
+        except Exception as error:  # estimators from anywhere raise anything
             raise UserError(f"params.yaml: tuning.space: {tried} cannot be fitted: {error}") from None
+        if not np.isfinite(scores).all():
+            fold = int(np.flatnonzero(~np.isfinite(scores))[0]) + 1
+            raise UserError(
+                f"params.yaml: tuning.metric: {label} is undefined on fold {fold} of {len(folds)}, of one class only",
+                "metric: accuracy, or fewer folds",
+            )
+        # six decimals, so that another machine's last bits do not lead the search elsewhere
         trials.append({"params": tried, "mean": round(float(scores.mean()), 6), "std": round(float(scores.std()), 6)})
         best = max(trial["mean"] for trial in trials)
         shown = ", ".join(f"{name}={value}" for name, value in tried.items())
         print(
-            f"  trial {len(trials)}/{_n_trials(tuning)}: {shown}: {trials[-1]['mean']:.4f} (best {best:.4f})",
+            f"  trial {len(trials)}/{_n_trials(tuning)}: {shown}: "
+            f"{label} {sign * trials[-1]['mean']:.4g} (best {sign * best:.4g})",
             flush=True,
         )
-        return float(scores.mean())
+        return float(trials[-1]["mean"])
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     optuna.create_study(direction="maximize", sampler=_sampler(tuning)).optimize(objective, n_trials=_n_trials(tuning))
@@ -70,19 +83,27 @@ def tune(
 
 
 def _folds(y: metrics.Array, settings: Settings, tuning: Tuning, order: metrics.Array | None) -> list[Any]:
+    """Pairs of row numbers, to learn from and to be asked; each class is there to be learned."""
     rows = np.arange(len(y))
+    classify = settings.data.task == "classification"
     try:
         if settings.split.method == "time":
             ranked = np.argsort(np.asarray(order), kind="stable")
-            return [(ranked[a], ranked[b]) for a, b in TimeSeriesSplit(tuning.folds).split(ranked)]
-        if settings.split.method == "group":
-            return list(GroupKFold(tuning.folds).split(rows, y, order))
-        folds = StratifiedKFold if settings.data.task == "classification" else KFold
-        if settings.data.task == "classification" and np.unique(y, return_counts=True)[1].min() < tuning.folds:
-            raise ValueError("the smallest class has fewer training rows than there are folds")
-        return list(folds(tuning.folds, shuffle=True, random_state=tuning.seed).split(rows, y))
+            folds = [(ranked[a], ranked[b]) for a, b in TimeSeriesSplit(tuning.folds).split(ranked)]
+        elif settings.split.method == "group":
+            folds = list(GroupKFold(tuning.folds).split(rows, y, order))
+        else:
+            if classify and np.unique(y, return_counts=True)[1].min() < tuning.folds:
+                raise ValueError("the smallest class has fewer training rows than there are folds")
+            dealt = StratifiedKFold if classify else KFold
+            folds = list(dealt(tuning.folds, shuffle=True, random_state=tuning.seed).split(rows, y))
+        for number, (learned, _) in enumerate(folds, 1):
+            absent = np.setdiff1d(y, y[learned]) if classify else y[:0]
+            if len(absent):
+                raise ValueError(f"class {absent[0].item()!r} cannot be learned in fold {number}: it has no row there")
     except ValueError as error:
         raise UserError(f"params.yaml: tuning.folds: {tuning.folds}: {error}", "fewer folds") from None
+    return folds
 
 
 def _n_trials(tuning: Tuning) -> int:
@@ -106,4 +127,5 @@ def _suggest(trial: optuna.Trial, name: str, values: list[Any] | Interval) -> An
         return values[trial.suggest_categorical(name, range(len(values)))]
     if values.integer:
         return trial.suggest_int(name, int(values.low), int(values.high), log=values.log)
-    return trial.suggest_float(name, values.low, values.high, log=values.log)
+    value = trial.suggest_float(name, values.low, values.high, log=values.log)
+    return min(max(float(f"{value:.4g}"), values.low), values.high)
