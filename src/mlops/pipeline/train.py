@@ -31,15 +31,17 @@ def main() -> str:
     trials: list[dict[str, Any]] = []
     if settings.tuning:
         from mlops.tuning import tune
-
-        tuned, trials = tune(X, y, settings, columns, order)
-    model = make_model(settings, columns, tuned)
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if settings.tuning:
+            tuned, trials = tune(X, y, settings, columns, order)
+        model = make_model(settings, columns, tuned)
+        try:
             model.fit(X, y)
-    except ValueError as error:
-        raise UserError(f"params.yaml: model: {settings.model.estimator} cannot be fitted: {error}") from None
+        except OSError:
+            raise
+        except Exception as error:  # estimators from anywhere raise anything
+            raise UserError(f"params.yaml: model: {settings.model.estimator} cannot be fitted: {error}") from None
     for message in {str(warning.message).splitlines()[0]: None for warning in caught}:
         print(f"  warning: {message}", flush=True)
     seconds = time.perf_counter() - start
