@@ -17,6 +17,9 @@ from mlops.stage import UserError, atomic
 
 MODEL = Path("models/model.skops")
 
+# What skops raises where a file is cut, changed, of a later version, or of a package that is not installed
+BROKEN = (zipfile.BadZipFile, AttributeError, ImportError, LookupError, RecursionError, TypeError, ValueError)
+
 # What scikit-learn's own estimators hold beyond skops's list; each was read, none acts when it is built.
 TRUSTED = (
     "mlops.estimators.date_parts",
@@ -69,7 +72,7 @@ def load(settings: Settings, path: Path = MODEL) -> Any:
         return skops.io.loads(content, trusted=trusted)
     except FileNotFoundError:
         raise UserError(f"{path} is missing", "dvc repro train") from None
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+    except BROKEN as error:
         raise UserError(f"{path} is no whole model file: {error}", "dvc checkout, or dvc repro --force train") from None
 
 
