@@ -102,7 +102,9 @@ def download(data: Data) -> Iterator[list[tuple[str, Path]]]:
     url = str(data.source)
     options: dict[str, Any] = {}
     if url.startswith("http"):
-        options["client_kwargs"] = {"timeout": aiohttp.ClientTimeout(None, sock_connect=data.timeout, sock_read=data.timeout)}
+        options["client_kwargs"] = {
+            "timeout": aiohttp.ClientTimeout(None, sock_connect=data.timeout, sock_read=data.timeout)
+        }
     try:
         system, path = fsspec.core.url_to_fs(url, **options)
         remote = sorted(system.glob(path)) if "*" in path else [path]
@@ -113,20 +115,28 @@ def download(data: Data) -> Iterator[list[tuple[str, Path]]]:
             for number, name in enumerate(remote):
                 plain = name.split("?")[0]
                 target = Path(folder) / f"{number}-{Path(plain).name}"
-                system.get_file(name, target, callback=TqdmCallback(tqdm_kwargs={"desc": plain, "unit": "B", "unit_scale": True, "disable": None}))
+                system.get_file(
+                    name,
+                    target,
+                    callback=TqdmCallback(
+                        tqdm_kwargs={"desc": plain, "unit": "B", "unit_scale": True, "disable": None}
+                    ),
+                )
                 files.append((plain, target))
             yield files
     except UserError:
         raise
     except TimeoutError:
         raise UserError(
-            f"{url}: no answer within {data.timeout:g} s", "again later, or a larger data.timeout in params.yaml"
+            f"{url}: no answer within {data.timeout:g} s",
+            "again later, or a larger data.timeout in params.yaml",
         ) from None
     except FileNotFoundError:
         raise UserError(f"{url}: there is no such file", "check data.source in params.yaml") from None
     except (OSError, ValueError, ImportError, aiohttp.ClientError) as error:
         raise UserError(
-            f"{url} cannot be read: {type(error).__name__}: {error}", "check the address and the network, then `make`"
+            f"{url} cannot be read: {type(error).__name__}: {error}",
+            "check the address and the network, then `make`",
         ) from None
     except Exception as error:
         if type(error).__module__.startswith(("botocore", "s3fs")):
@@ -151,7 +161,10 @@ def read_file(path: Path, data: Data, name: str) -> pa.Table:
         raise UserError(f"{name} is empty", "check how it was written, and copy it again")
     with path.open("rb") as file:
         if re.match(rb"\s*<(!doctype|html)", file.read(200), re.IGNORECASE):
-            raise UserError(f"{name} is an HTML page, not a table", "the address of the file itself, not of a page about it")
+            raise UserError(
+                f"{name} is an HTML page, not a table",
+                "the address of the file itself, not of a page about it",
+            )
     table = readers[suffixes[-1]](path, data, name)
     if table.num_rows == 0:
         raise UserError(f"{name} has a header but no rows")
@@ -165,7 +178,9 @@ def read_csv(path: Path, data: Data, name: str) -> pa.Table:
     try:
         codecs.lookup(data.encoding)
     except LookupError:
-        raise UserError(f"params.yaml: data.encoding: unknown encoding {data.encoding!r}", "utf-8, latin-1, cp1252") from None
+        raise UserError(
+            f"params.yaml: data.encoding: unknown encoding {data.encoding!r}", "utf-8, latin-1, cp1252"
+        ) from None
     missing = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", *data.missing_values]
     as_text = {column: pa.string() for column, kind in data.types.items() if kind in ("categorical", "text")}
 
@@ -236,7 +251,10 @@ def read_sql(query: Query) -> pa.Table:
         message = str(getattr(error, "orig", None) or error).replace(url, f"${query.url_env}")
         password = sqlalchemy.make_url(url).password if "://" in url else None
         message = message.replace(str(password), "***") if password else message
-        raise UserError(f"params.yaml: data.source: the query failed: {message.strip()}", "check the query and $" + query.url_env) from None
+        raise UserError(
+            f"params.yaml: data.source: the query failed: {message.strip()}",
+            "check the query and $" + query.url_env,
+        ) from None
     if not any(table.num_rows for table in tables):
         raise UserError("params.yaml: data.source: the query returned no rows")
     return pa.concat_tables(tables, promote_options="permissive").replace_schema_metadata(None)

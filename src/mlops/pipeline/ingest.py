@@ -57,7 +57,9 @@ def prepare(parts: list[sources.Part], settings: Settings) -> tuple[pa.Table, di
     try:
         table = pa.concat_tables([part.table.select(names) for part in parts], promote_options="permissive")
     except pa.ArrowTypeError as error:
-        raise UserError(f"{sources.describe(data)}: the files disagree: {error}", "name the column's type in data.types") from None
+        raise UserError(
+            f"{sources.describe(data)}: the files disagree: {error}", "name the column's type in data.types"
+        ) from None
     if table.num_rows < MIN_ROWS:
         raise UserError(f"{sources.describe(data)} has {table.num_rows} row(s); at least {MIN_ROWS} are needed")
     parts = [sources.Part(part.name, part.table.select([])) for part in parts]  # only names and lengths from here on
@@ -84,14 +86,21 @@ def prepare(parts: list[sources.Part], settings: Settings) -> tuple[pa.Table, di
         )
     check_target(columns[data.target], settings, parts)
     source = sources.describe(data)
-    return pa.table(columns), {"source": source, "rows": len(columns[data.target]), "sha256": "", "columns": described}
+    return pa.table(columns), {
+        "source": source,
+        "rows": len(columns[data.target]),
+        "sha256": "",
+        "columns": described,
+    }
 
 
 def check_names(names: list[str], where: str) -> None:
     """Column names must be there and be unique."""
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
-        raise UserError(f"{where}: the column name {repeated[0]!r} appears {names.count(repeated[0])} times", "rename one")
+        raise UserError(
+            f"{where}: the column name {repeated[0]!r} appears {names.count(repeated[0])} times", "rename one"
+        )
     if "" in names:
         raise UserError(f"{where}: column {names.index('') + 1} has no name", "give it one in the first line")
 
@@ -135,7 +144,9 @@ def _as_kind(kind: Kind, values: pa.ChunkedArray) -> pa.ChunkedArray:
     if kind == "boolean":
         if is_text:
             words = pc.utf8_lower(pc.utf8_trim_whitespace(values))
-            values = pc.replace_substring_regex(pc.replace_substring_regex(words, "^(yes|y|t)$", "true"), "^(no|n|f)$", "false")
+            values = pc.replace_substring_regex(
+                pc.replace_substring_regex(words, "^(yes|y|t)$", "true"), "^(no|n|f)$", "false"
+            )
         return values.cast(pa.bool_())
     if kind == "date":
         if is_text:
@@ -224,13 +235,15 @@ def check_target(values: pa.ChunkedArray, settings: Settings, parts: list[source
         raise UserError(f"the target {name!r} holds {values[0].as_py()!r}, not numbers", "data.task: classification")
     if task == "classification" and (distinct > 1000 or (pa.types.is_floating(values.type) and distinct > 50)):
         raise UserError(f"the target {name!r} has {distinct:,} classes", "data.task: regression")
-    positive = settings.evaluate.positive
+    positive = settings.data.positive
     classes = pc.unique(values).to_pylist()
     if positive is not None and positive not in classes:
         shown = sorted(map(str, classes))
-        raise UserError(f"params.yaml: evaluate.positive: {positive!r} is no class of {name!r}{settings_module.closest(str(positive), shown)}")
+        raise UserError(
+            f"params.yaml: data.positive: {positive!r} is no class of {name!r}{settings_module.closest(str(positive), shown)}"
+        )
     if (positive is not None or settings.model.threshold is not None) and distinct != 2:
-        raise UserError(f"params.yaml: evaluate.positive and model.threshold need two classes; {name!r} has {distinct}")
+        raise UserError(f"params.yaml: data.positive and model.threshold need two classes; {name!r} has {distinct}")
 
 
 def place(row: int, parts: list[sources.Part]) -> str:

@@ -1,0 +1,392 @@
+"""Stage `profile`: describe the training rows, and no other, as one page of HTML.
+
+Statistics are of all training rows; pictures and relations are of rows taken from them at a fixed stride. The page
+holds no script and loads nothing, and its text stands beside the pictures, never in them, so that any alphabet shows.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlops import settings as settings_module
+from mlops import tables
+from mlops.pipeline import profile_figures as figures
+from mlops.pipeline.profile_figures import Array, Target, number, percent, text
+from mlops.settings import Settings
+from mlops.stage import atomic, run
+from mlops.tables import Catalogue, Column
+
+PAGE = Path("reports/profile.html")
+TEMPLATE = Path(__file__).with_name("profile.html.jinja")
+
+# rows behind pictures and relations, behind rank correlations, and behind the words of a text
+SAMPLE, PAIR_ROWS, TEXT_ROWS = 100_000, 5_000, 20_000
+# what is shown: columns in detail and in the heatmap, classes told apart, values or words of a column, pairs
+CARDS, HEATMAP, CLASSES, VALUES, PAIRS = 50, 30, 6, 6, 12
+# columns that are correlated at most, because the work grows with the square of their number
+CORRELATED = 1000
+# from which share on the notes speak of a target given away, nearly constant, mostly missing, and the same
+GIVEN_AWAY, CONSTANT, MISSING, SAME = 0.95, 0.99, 0.5, 0.99
+
+Description = dict[str, Any]
+
+
+def main() -> str:
+    settings = settings_module.load()
+    page = profile(tables.read(tables.TRAIN), tables.read_catalogue(), settings)
+    with atomic(PAGE) as partial:
+        partial.write_text(render(page), encoding="utf-8")
+    return f"{page['rows']:,} training rows × {len(page['columns']) + 1:,} columns, {len(page['notes'])} notes → {PAGE}"
+
+
+def render(page: Description) -> str:
+    """The page as HTML, with every text of the table escaped."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": percent, "number": number, "text": text}
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page)
+
+
+def profile(table: pa.Table, catalogue: Catalogue, settings: Settings) -> Description:
+    """Describe a table of training rows.
+
+    Parameters
+    ----------
+    table : pyarrow.Table of shape (n_samples, n_columns)
+        The training rows.
+    catalogue : Catalogue
+        Says the kind and unit of each column; its counts are of all rows, so they are not used.
+
+    Returns
+    -------
+    dict
+        What the template shows; features first, by falling relation to the target.
+    """
+    stride = math.ceil(table.num_rows / SAMPLE)
+    sample = table if stride == 1 else table.take(pa.array(range(0, table.num_rows, stride)))
+    target = read_target(table, sample, settings)
+    roles = dict.fromkeys(settings.data.key, "key") | dict.fromkeys(settings.data.private, "pseudonym")
+    roles |= {column.name: "feature" for column in tables.feature_columns(settings, catalogue)}
+    columns: list[Description] = []
+    for column in catalogue.columns:
+        if column.name != settings.data.target:
+            role = roles.get(column.name, "deals the split")
+            described = describe(column, table[column.name], sample[column.name], target, role == "feature")
+            columns.append({**described, "role": role, "number": len(columns) + 1})
+    columns.sort(key=lambda column: (column["role"] != "feature", -(column["relation"] or 0)))
+    features = [column for column in columns if column["role"] == "feature"]
+    page = {
+        "source": catalogue.source,
+        "task": settings.data.task,
+        "rows": table.num_rows,
+        "sampled": sample.num_rows,
+        "stride": stride,
+        "text_rows": TEXT_ROWS,
+        "classes": target.classes,
+        "target": describe_target(catalogue[settings.data.target], table, target),
+        "columns": columns,
+        "features": features,
+        "cards": [column for column in features if column["filled"]][:CARDS],
+        "correlations": correlate(features, sample),
+    }
+    return page | {"notes": notes(page)}
+
+
+def read_target(table: pa.Table, sample: pa.Table, settings: Settings) -> Target:
+    """The target of the sampled rows."""
+    name = settings.data.target
+    if settings.data.task == "regression":
+        return Target(figures.floats(sample[name]), [], None)
+    classes = [value for value, _ in figures.most_frequent(table[name], table.num_rows)]
+    codes = {value: code for code, value in enumerate(classes)}
+    encoded = sample[name].combine_chunks().dictionary_encode()
+    y = np.array([codes[value] for value in encoded.dictionary.to_pylist()])[figures.as_numpy(encoded.indices)]
+    labels = [text(value) for value in classes]
+    positive = text(settings.data.positive)
+    return Target(y, labels, labels.index(positive) if positive in labels else None)
+
+
+def describe_target(column: Column, table: pa.Table, target: Target) -> Description:
+    """How often each class is there, or how the numbers are spread."""
+    described, values = _outline(column, table[column.name]), table[column.name]
+    if not target.classes:
+        return described | spread(figures.ordered(values), target.y, None, number)
+    counts = [count for _, count in figures.most_frequent(values, len(values))]
+    return described | {"counts": list(zip(target.classes, counts, strict=True)), "distinct": len(counts)}
+
+
+def describe(
+    column: Column, values: pa.ChunkedArray, sampled: pa.ChunkedArray, target: Target, feature: bool
+) -> Description:
+    """Statistics of a column, and for a feature its pictures and its relation to the target.
+
+    Of a column that is no feature (a key, a pseudonym) no value is told.
+    """
+    described = _outline(column, values)
+    if not described["filled"]:
+        return described
+    if not feature:
+        return described | {"distinct": pc.count_distinct(values).as_py()}
+    if column.kind == "text":
+        lengths, sampled_lengths = figures.ordered(pc.utf8_length(values)), figures.floats(pc.utf8_length(sampled))
+        described |= spread(lengths, sampled_lengths, target, number)
+        described |= {"distinct": pc.count_distinct(values).as_py(), "top": 0.0} | telling_words(sampled, target)
+        return described
+    if column.kind in ("numeric", "date"):
+        rising = figures.ordered(values)
+        shown = number if column.kind == "numeric" else _moments(rising)
+        described |= spread(rising, figures.floats(sampled), target, shown)
+        absent = np.isnan(figures.floats(sampled))
+        if absent.any():
+            described["facts"]["target where missing"] = of_rows(target, absent)["says"]
+    else:
+        described |= frequent_values(values, sampled, target)
+    described["relation"] = figures.explained(figures.groups(sampled, 20), target)
+    # twenty intervals would blur a column that decides the target at a threshold
+    finest = figures.groups(sampled, min(max(len(sampled) // 4, 1), 1000))
+    return described | {"decides": figures.explained(finest, target)}
+
+
+def _outline(column: Column, values: pa.ChunkedArray) -> Description:
+    missing = values.null_count
+    if pa.types.is_floating(values.type):
+        missing += pc.sum(pc.is_nan(values)).as_py() or 0
+    return {
+        "name": column.name,
+        "kind": column.kind,
+        "unit": column.unit,
+        "filled": len(values) - missing,
+        "missing": missing / len(values),
+        "distinct": 0,
+        "relation": None,
+        "decides": None,
+        "facts": {},
+        "pictures": [],
+        "values": [],
+    }
+
+
+def _moments(rising: Array) -> Callable[[float], str]:
+    """How to write the dates of a column: with the time, if they are within a few days and not at midnight."""
+    day = 24 * 3600 * 10**6
+    unit = "D" if rising[-1] - rising[0] > 10 * day or not (rising % day).any() else "m"
+    return lambda microseconds: figures.moment(microseconds, unit)
+
+
+def spread(rising: Array, sampled: Array, target: Target | None, shown: Callable[[Any], str]) -> Description:
+    """Facts of numbers or dates, and their histograms: of all rows, and of each class or with the target's mean.
+
+    Parameters
+    ----------
+    rising : ndarray of shape (n_filled,)
+        All values, in rising order.
+    sampled : ndarray of shape (n_sampled,)
+        The values behind the pictures, NaN where missing.
+    target : Target of n_sampled rows, optional
+    shown : callable
+        Turns a value into text.
+    """
+    shares = {"min": 0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "max": 1}
+    facts = {name: shown(figures.quantile(rising, share)) for name, share in shares.items()}
+    if shown is number:
+        with np.errstate(over="ignore", invalid="ignore"):  # of numbers near the largest float
+            facts |= {"mean": number(figures.mean(rising)), "std": number(figures.deviation(rising))}
+    runs = np.flatnonzero(np.concatenate(([True], rising[1:] != rising[:-1])))
+    axis = figures.axis(rising)
+    present = ~np.isnan(sampled)
+    x = sampled[present]
+    bars = axis.bars(x)
+
+    def picture(label: str, colour: str, chosen: Any, median: Any) -> Description:
+        shape = figures.steps(np.bincount(bars[chosen], minlength=len(axis.edges) - 1))
+        return {"label": label, "colour": colour, "path": shape, "median": shown(median), "at": axis.at(median)}
+
+    pictures, trend = [picture("all rows", "all", slice(None), figures.quantile(rising, 0.5))], None
+    if target and target.classes:
+        y = target.y[present]
+        for code, label in enumerate(target.classes[:CLASSES]):
+            if (y == code).any():
+                pictures.append(picture(label, f"k{code}", y == code, figures.quantile(np.sort(x[y == code]), 0.5)))
+    elif target:
+        trend = figures.trend(x, target.y[present], axis)
+    return {
+        "facts": facts,
+        "distinct": len(runs),
+        "top": int(np.diff(runs, append=len(rising)).max()) / len(rising),
+        # row numbers that a program wrote along with the table: whole, each once, with few gaps
+        "counts_rows": rising.dtype.kind == "i" and len(runs) == len(rising) > max((rising[-1] - rising[0]) / 2, 20),
+        "pictures": pictures,
+        "trend": trend,
+        "axis": [sign * cut + shown(end) for sign, cut, end in zip("≤≥", axis.cut, axis.ends, strict=True)],
+        "logarithmic": axis.logarithmic,
+        "cut": any(axis.cut),
+    }
+
+
+def of_rows(target: Target, rows: Array) -> Description:
+    """The target of some rows: the share of each class, or the mean and where it lies among all."""
+    if not target.classes:
+        mean = figures.mean(target.y[rows])
+        return {"at": figures.along(mean, *np.quantile(target.y, [0.05, 0.95])), "says": number(mean)}
+    counts = np.bincount(target.y[rows], minlength=len(target.classes))
+    shares = (counts / counts.sum()).tolist()
+    told = int(counts.argmax()) if target.positive is None else target.positive
+    parts = [round(100 * share, 1) for share in (*shares[:CLASSES], sum(shares[CLASSES:]))]
+    return {"parts": parts, "says": f"{percent(shares[told])} {target.classes[told]}"}
+
+
+def frequent_values(values: pa.ChunkedArray, sampled: pa.ChunkedArray, target: Target) -> Description:
+    """The most frequent values with the target where they stand; the others, and the missing ones, together."""
+    filled = len(values) - values.null_count
+    distinct = pc.count_distinct(values).as_py()
+    frequent = figures.most_frequent(values, VALUES)
+    counted = [(text(value), False, count, pc.equal(sampled, value)) for value, count in frequent]
+    if distinct > VALUES:
+        known = pc.is_in(sampled, pa.array([value for value, _ in frequent], values.type))
+        others = pc.and_(pc.invert(known), pc.is_valid(sampled))
+        counted.append((f"{distinct - VALUES:,} more", True, filled - sum(count for _, count in frequent), others))
+    if values.null_count:
+        counted.append(("missing", True, values.null_count, pc.is_null(sampled)))
+    shown: list[Description] = []
+    for label, rest, count, where in counted:
+        rows = figures.as_numpy(where.fill_null(False).cast(pa.uint8())) == 1
+        row: Description = {"label": label, "rest": rest, "share": count / len(values), "says": "not in the sample"}
+        shown.append(row | (of_rows(target, rows) if rows.any() else {}))
+    return {"distinct": distinct, "top": frequent[0][1] / filled, "values": shown}
+
+
+def telling_words(sampled: pa.ChunkedArray, target: Target) -> Description:
+    """Of the hundred words in most rows, those that say most about the target; the first is the text's relation."""
+    step = math.ceil(len(sampled) / TEXT_ROWS)
+    target = target._replace(y=target.y[::step])
+    texts = pc.utf8_slice_codeunits(sampled, 0, 2000).to_pylist()[::step]
+    rows: defaultdict[str, list[int]] = defaultdict(list)
+    for row, content in enumerate(texts):
+        for word in set(re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", (content or "").casefold())):
+            rows[word].append(row)
+    words = []
+    several = (word for word in rows if len(rows[word]) >= 4)
+    for word in sorted(several, key=lambda word: (-len(rows[word]), word))[:100]:
+        group = np.zeros(len(texts), int)
+        group[rows[word]] = 1
+        words.append((figures.explained(group, target) or 0.0, word))
+    words = sorted(words, key=lambda pair: -pair[0])[:VALUES]
+    shown = [
+        {"label": text(word), "rest": False, "share": len(rows[word]) / len(texts)}
+        | of_rows(target, np.array(rows[word]))
+        for _, word in words
+    ]
+    relation = words[0][0] if words else None
+    return {"values": shown, "relation": relation, "decides": relation}
+
+
+def correlate(features: list[Description], sample: pa.Table) -> Description | None:
+    """Rank correlations between numeric features: the strongest pairs, and a heatmap of the most telling columns."""
+    numeric = [column for column in features if column["kind"] == "numeric" and column["distinct"] > 1][:CORRELATED]
+    if len(numeric) < 2:
+        return None
+    step = math.ceil(sample.num_rows / PAIR_ROWS)
+    r = figures.rank_correlations(
+        np.column_stack([figures.floats(sample[column["name"]])[::step] for column in numeric])
+    )
+    first, second = np.triu_indices(len(numeric), 1)
+    strength = np.abs(r[first, second])
+    strongest = np.argsort(-strength, kind="stable")[:PAIRS]
+    drawn = sorted(range(len(numeric))[:HEATMAP], key=lambda index: numeric[index]["number"])
+    return {
+        "columns": len(numeric),
+        "rows": math.ceil(sample.num_rows / step),
+        "pairs": [
+            (numeric[i]["name"], numeric[j]["name"], float(r[i, j]))
+            for i, j in zip(first[strongest], second[strongest], strict=True)
+        ],
+        "same": int((strength >= SAME).sum()),
+        "names": [numeric[index]["name"] for index in drawn],
+        "matrix": (np.round(r[np.ix_(drawn, drawn)], 2) + 0.0).tolist(),
+    }
+
+
+def notes(page: Description) -> list[Description]:
+    """What somebody should look at before training, warnings first."""
+    there = [column for column in page["features"] if column["filled"]]
+    classes = page["target"].get("counts", [])
+    found: list[Description] = []
+
+    def note(kind: str, title: str, says: str, columns: list[Description] | None = None) -> None:
+        """Take down a note, unless it is about columns and there are none."""
+        if columns is None or columns:
+            found.append({"kind": kind, "title": title, "says": says, "columns": columns or []})
+
+    note(
+        "warning",
+        "May give the target away",
+        f"Each explains at least {percent(GIVEN_AWAY)} of the target alone. Is it known before the target is? "
+        "If not: data.drop.",
+        [column for column in there if (column["decides"] or 0) >= GIVEN_AWAY],
+    )
+    if page["target"]["distinct"] == 1:
+        note("warning", "The target does not vary", "It is the same in every training row: there is nothing to learn.")
+    rare = [f"{label} ({count})" for label, count in classes if count < 10]
+    if rare:
+        note(
+            "warning", "Rare classes", f"Fewer than 10 training rows: {', '.join(rare[:10])}{', …' * (len(rare) > 10)}"
+        )
+    note(
+        "warning",
+        "Empty",
+        "Missing in every training row: data.drop.",
+        [column for column in page["features"] if not column["filled"]],
+    )
+    note(
+        "warning",
+        "Names the rows",
+        "Nearly every row has a value of its own, and no rule follows from it: data.key or data.drop, or data.types "
+        "if it is text.",
+        [
+            column
+            for column in there
+            if column.get("counts_rows")
+            or (column["kind"] == "categorical" and column["distinct"] > max(0.9 * column["filled"], 20))
+        ],
+    )
+    if classes and page["target"]["distinct"] > 1 and classes[0][1] >= 0.9 * page["rows"]:
+        share = percent(classes[0][1] / page["rows"])
+        note("note", "Unbalanced classes", f"A model that always says {classes[0][0]} has an accuracy of {share}.")
+    note("note", "Constant", "One value, so nothing to learn from.", [c for c in there if c["top"] == 1])
+    note(
+        "note",
+        "Nearly constant",
+        f"One value in {percent(CONSTANT)} of the rows or more.",
+        [column for column in there if CONSTANT <= column["top"] < 1],
+    )
+    note(
+        "note",
+        "Mostly missing",
+        f"Missing in more than {percent(MISSING)} of the rows.",
+        [column for column in there if column["missing"] > MISSING],
+    )
+    if page["correlations"] and page["correlations"]["same"]:
+        same = page["correlations"]["same"]
+        note(
+            "note",
+            "Nearly the same",
+            f"Pairs of columns with a rank correlation of at least {SAME}: {same:,}. See the correlations below.",
+        )
+    if len(page["features"]) > page["rows"]:
+        note("note", "More features than rows", "Some will seem to be related to the target by chance.")
+    return found
+
+
+if __name__ == "__main__":
+    run("profile", main)
