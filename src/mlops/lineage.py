@@ -19,6 +19,7 @@ TRIALS = Path("reports/tuning.json")
 METRICS = Path("reports/metrics.json")
 EVALUATION = Path("reports/evaluation.json")
 PREDICTIONS = Path("reports/predictions.parquet")
+TRACKED = Path("reports/track.json")
 JOURNAL = Path("reports/journal")
 
 

@@ -26,7 +26,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("done") / "a project"
     folder.mkdir()
     project = Project(folder)
-    shutil.rmtree(folder / "reports", ignore_errors=True)
+    (folder / "dvc.lock").unlink()
+    shutil.rmtree(folder / "reports")
     project.run("dvc", "repro")
     project.commit("run")
     return project

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,6 @@ def blocks(language: str) -> list[str]:
 
 def test_each_command_of_the_readme_works_in_order(project: Project, tmp_path: Path) -> None:
     """On a machine as the README asks for: uv is not there, and comes from pip; HOME is empty."""
-    shutil.rmtree(project.folder / "reports", ignore_errors=True)
     (tmp_path / "home").mkdir()
     system = [folder for folder in os.environ["PATH"].split(os.pathsep) if not (Path(folder) / "uv").exists()]
     commands = blocks("sh")

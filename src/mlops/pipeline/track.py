@@ -1,7 +1,8 @@
 """Stage `track`: enter the training into MLflow, as one run with parameters, metrics, hashes, commit and signature.
 
 Git and `dvc.lock` are the truth and MLflow is the journal: when it cannot be reached the pipeline goes on, and says
-what was not recorded. This stage has no outputs, so that no run id gets into one.
+what was not recorded. The only output are the hashes of what was recorded, never the id of a run. Where that file is
+missing, as in a fresh clone, the training ran here and is entered here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 from mlops import lineage, modelfile, tables
 from mlops import settings as settings_module
 from mlops.settings import Settings
-from mlops.stage import run
+from mlops.stage import run, write_json
 
 # Set before MLflow is imported: it would report its use, and retry for minutes where nobody answers.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -38,8 +39,9 @@ def main() -> str:
     facts = {
         "params": parameters(settings),
         "metrics": numbers(evaluation, lineage.md5(modelfile.MODEL)),
-        "tags": hashes(),
+        "tags": {"commit": lineage.commit(), **hashes()},
     }
+    write_json(hashes(), lineage.TRACKED)
     uri = os.environ["MLFLOW_TRACKING_URI"]
     credentials = urlsplit(uri).netloc.rpartition("@")[0]
     where = uri.replace(f"{credentials}@", "")
@@ -94,9 +96,9 @@ def numbers(evaluation: dict[str, Any], model_md5: str) -> dict[str, float]:
 
 
 def hashes() -> dict[str, str]:
-    """Where the run comes from: the commit, and the hashes that `dvc.lock` holds too."""
+    """What the run is about, by the hashes that `dvc.lock` holds too."""
     files = {"data": tables.TABLE, "train": tables.TRAIN, "test": tables.TEST, "model": modelfile.MODEL}
-    return {"commit": lineage.commit()} | {f"{name}.md5": lineage.md5(path) for name, path in files.items()}
+    return {f"{name}.md5": lineage.md5(path) for name, path in files.items()}
 
 
 def requirements(settings: Settings) -> list[str]:
