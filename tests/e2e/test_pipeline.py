@@ -101,10 +101,11 @@ def test_an_experiment_changes_the_metrics_as_a_dvc_user_expects(done: Project, 
     assert changed["reports/metrics.json"]["log_loss"]["diff"] > 0.1
     assert "index.html" in project.run("dvc", "plots", "diff", "HEAD").stdout
     params = json.loads(project.run("dvc", "params", "diff", "--json").stdout)
-    assert params["params.yaml"]["model.params.C"] == {"old": 1.0, "new": 0.0001}
+    change = params["params.yaml"]["model.params.C"]
+    assert (change["old"], change["new"]) == (1.0, 0.0001)
     # the source, its validation and the split do not depend on the model
     old, new = (read_lock_text(text) for text in (project.git("show", "HEAD:dvc.lock"), project.read("dvc.lock")))
-    assert {stage for stage, _ in differences(old, new)} == {"train", "evaluate"}
+    assert {stage for stage, _ in differences(old, new)} == {"train", "evaluate", "track"}
 
 
 def read_lock_text(text: str) -> dict[str, object]:
