@@ -36,7 +36,7 @@ check: .venv/.checked ## check params.yaml without running anything
 
 .PHONY: pipeline
 pipeline: .venv/.checked ## run the stages whose code, data or parameters changed
-	@dvc repro
+	@dvc repro $(FLAGS)
 
 .PHONY: plots
 plots: .venv/.ready ## draw the curves as a page; with BASE=main, over those of that branch
