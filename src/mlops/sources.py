@@ -5,26 +5,26 @@ Nothing here changes a value. What cannot be read is told with the file, and the
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet as pq
 
+from mlops.database import read_sql
+from mlops.formats import CSV, check_names, read_file
 from mlops.settings import Data, Query, closest
 from mlops.stage import UserError
 
 RAW = Path("data/raw")
 
-# scikit-learn's bundled tables, the name of what each predicts, and the unit of that
+# scikit-learn's bundled tables and the name of what each predicts
 BUNDLED = {
     "breast_cancer": "diagnosis",
     "diabetes": "progression",
@@ -34,15 +34,34 @@ BUNDLED = {
 }
 
 
-class Part(NamedTuple):
-    """One file of a source, so that a row can be named where it stands."""
+class Origin(NamedTuple):
+    """What a table was read from, so that a row can be named where it stands."""
 
-    name: str
-    table: pa.Table
+    columns: list[str]
+    """All columns of the source; those of `data.drop` are not in the table any more."""
+    rows: dict[str, int]
+    """Files (or the query) in order, and how many rows came from each."""
+    typed: bool
+    """Whether the source itself tells a text from a number; a CSV does not."""
+
+    def place(self, row: int) -> str:
+        """``row 7 of data/raw/b.csv``, counted from 1 below the header, for a row of the whole table."""
+        for name, rows in self.rows.items():
+            if row < rows:
+                return f"row {row + 1:,} of {name}"
+            row -= rows
+        raise IndexError(row)
 
 
-def read(data: Data) -> list[Part]:
+def read(data: Data) -> tuple[pa.Table, Origin]:
     """Read the source that `params.yaml` names.
+
+    Returns
+    -------
+    table : pyarrow.Table of shape (n_samples, n_columns)
+        With the source's own types, without the columns that are to be dropped.
+    origin : Origin
+        Where its rows come from.
 
     Raises
     ------
@@ -50,13 +69,13 @@ def read(data: Data) -> list[Part]:
         Where it is missing, unreachable or unreadable.
     """
     if isinstance(data.source, Query):
-        return [Part("the query", read_sql(data.source))]
+        return _joined({"the query": read_sql(data.source, data)}, data)
     if data.source.startswith("sklearn:"):
-        return [Part(data.source, read_bundled(data.source.removeprefix("sklearn:")))]
+        return _joined({data.source: read_bundled(data.source.removeprefix("sklearn:"))}, data)
     if "://" in data.source:
-        with download(data) as files:
-            return _checked([Part(name, read_file(path, data, name)) for name, path in files])
-    return _checked([Part(name, read_file(Path(name), data, name)) for name in local_files(data.source)])
+        with download(data.source, data.timeout) as files:
+            return _joined({name: read_file(path, data, name) for name, path in files.items()}, data)
+    return _joined({name: read_file(Path(name), data, name) for name in local_files(data.source)}, data)
 
 
 def describe(data: Data) -> str:
@@ -79,13 +98,17 @@ def read_bundled(name: str) -> pa.Table:
 
 
 def local_files(source: str) -> list[str]:
-    """Files that a path or glob names, in sorted order, all below `data/raw`."""
-    if not Path(os.path.normpath(source)).is_relative_to(RAW):
+    """Files that a path or glob names, in sorted order, all where DVC watches them.
+
+    A link to a file is followed, as DVC does; a link to a folder is not, because DVC would miss changes behind it.
+    """
+    inside = Path(os.path.normpath(source)).is_relative_to(RAW)
+    names = [source] if Path(source).exists() else sorted(glob.glob(source, recursive=True))
+    if not inside or any(not Path(name).parent.resolve().is_relative_to(RAW.resolve()) for name in names):
         raise UserError(
             f"params.yaml: data.source: {source} is outside {RAW}, where DVC would not see it change",
             f"copy it to {RAW}/{Path(source).name} and name that",
         )
-    names = sorted(glob.glob(source, recursive=True))
     if not names:
         beside = [str(path) for path in sorted(RAW.rglob("*")) if path.is_file() and path.name != "README.md"]
         raise UserError(f"params.yaml: data.source: there is no file {source}{closest(source, beside)}")
@@ -93,178 +116,105 @@ def local_files(source: str) -> list[str]:
 
 
 @contextmanager
-def download(data: Data) -> Iterator[list[tuple[str, Path]]]:
-    """Copy what a URL names to temporary files; yields names without query strings, and paths."""
+def download(url: str, timeout: float) -> Iterator[dict[str, Path]]:
+    """Copy what a URL names to temporary files.
+
+    Parameters
+    ----------
+    url : str
+        Of one file, or with ``*`` of several; credentials come from the environment and ``~/.netrc``.
+    timeout : float
+        Seconds that the server may stay silent.
+
+    Yields
+    ------
+    dict of str to Path
+        Address without query string → local copy.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            files = _fetch(url, timeout, Path(folder))
+        except UserError:
+            raise
+        except Exception as error:  # each file system of fsspec has errors of its own
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise _unreachable(url, timeout, error) from None
+        yield files
+
+
+def _fetch(url: str, timeout: float, folder: Path) -> dict[str, Path]:
     import aiohttp
     import fsspec
     from fsspec.callbacks import TqdmCallback
+    from fsspec.implementations.local import LocalFileSystem
 
-    url = str(data.source)
     options: dict[str, Any] = {}
     if url.startswith("http"):
-        options["client_kwargs"] = {
-            "timeout": aiohttp.ClientTimeout(None, sock_connect=data.timeout, sock_read=data.timeout)
-        }
-    try:
-        system, path = fsspec.core.url_to_fs(url, **options)
-        remote = sorted(system.glob(path)) if "*" in path else [path]
-        if not remote:
-            raise UserError(f"params.yaml: data.source: nothing matches {url}")
-        with tempfile.TemporaryDirectory() as folder:
-            files = []
-            for number, name in enumerate(remote):
-                plain = name.split("?")[0]
-                target = Path(folder) / f"{number}-{Path(plain).name}"
-                system.get_file(
-                    name,
-                    target,
-                    callback=TqdmCallback(
-                        tqdm_kwargs={"desc": plain, "unit": "B", "unit_scale": True, "disable": None}
-                    ),
-                )
-                files.append((plain, target))
-            yield files
-    except UserError:
-        raise
-    except TimeoutError:
-        raise UserError(
-            f"{url}: no answer within {data.timeout:g} s",
-            "again later, or a larger data.timeout in params.yaml",
-        ) from None
-    except FileNotFoundError:
-        raise UserError(f"{url}: there is no such file", "check data.source in params.yaml") from None
-    except (OSError, ValueError, ImportError, aiohttp.ClientError) as error:
-        raise UserError(
-            f"{url} cannot be read: {type(error).__name__}: {error}",
-            "check the address and the network, then `make`",
-        ) from None
-    except Exception as error:
-        if type(error).__module__.startswith(("botocore", "s3fs")):
-            raise UserError(f"{url} cannot be read: {error}", "check the credentials in the environment") from None
-        raise
+        patience = aiohttp.ClientTimeout(None, sock_connect=timeout, sock_read=timeout)
+        options["client_kwargs"] = {"timeout": patience, "trust_env": True}
+    elif url.startswith("s3"):
+        options["config_kwargs"] = {"connect_timeout": timeout, "read_timeout": timeout}
+    system, path = fsspec.core.url_to_fs(url, **options)
+    if isinstance(system, LocalFileSystem):
+        raise UserError(f"params.yaml: data.source: {url} is a local file", f"copy it to {RAW} and name that")
+    remote = sorted(system.glob(path)) if "*" in path else [path]
+    if not remote:
+        raise UserError(f"params.yaml: data.source: nothing matches {url}")
+    files = {}
+    for number, name in enumerate(remote):
+        plain = system.unstrip_protocol(name).split("?")[0]
+        files[plain] = folder / f"{number}-{Path(plain).name}"
+        bar = {"desc": plain, "unit": "B", "unit_scale": True, "disable": None}
+        system.get_file(name, files[plain], callback=TqdmCallback(tqdm_kwargs=bar))
+    return files
 
 
-def read_file(path: Path, data: Data, name: str) -> pa.Table:
-    """Read one CSV, Parquet or JSON Lines file, told apart by its name's ending."""
-    readers: dict[str, Callable[[Path, Data, str], pa.Table]] = {
-        ".csv": read_csv,
-        ".parquet": read_parquet,
-        ".jsonl": read_json_lines,
-        ".ndjson": read_json_lines,
-    }
-    suffixes = [suffix for suffix in path.suffixes if suffix in readers]
-    if not suffixes:
-        raise UserError(f"{name}: cannot tell the format from the name", f"let it end in {', '.join(readers)}")
-    if path.is_dir():
-        raise UserError(f"{name} is a folder", f"{name}/*{suffixes[-1]}")
-    if path.stat().st_size == 0:
-        raise UserError(f"{name} is empty", "check how it was written, and copy it again")
-    with path.open("rb") as file:
-        if re.match(rb"\s*<(!doctype|html)", file.read(200), re.IGNORECASE):
-            raise UserError(
-                f"{name} is an HTML page, not a table",
-                "the address of the file itself, not of a page about it",
-            )
-    table = readers[suffixes[-1]](path, data, name)
-    if table.num_rows == 0:
-        raise UserError(f"{name} has a header but no rows")
-    return table
-
-
-def read_csv(path: Path, data: Data, name: str) -> pa.Table:
-    """Read a CSV; a column whose type changes half way is an error that names the row."""
-    import codecs
-
-    try:
-        codecs.lookup(data.encoding)
-    except LookupError:
-        raise UserError(
-            f"params.yaml: data.encoding: unknown encoding {data.encoding!r}", "utf-8, latin-1, cp1252"
-        ) from None
-    missing = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", *data.missing_values]
-    as_text = {column: pa.string() for column, kind in data.types.items() if kind in ("categorical", "text")}
-
-    def parse(use_threads: bool) -> pa.Table:
-        return pyarrow.csv.read_csv(
-            path,
-            pyarrow.csv.ReadOptions(use_threads=use_threads, encoding=data.encoding, block_size=1 << 24),
-            pyarrow.csv.ParseOptions(delimiter=data.delimiter, newlines_in_values=True),
-            pyarrow.csv.ConvertOptions(null_values=missing, strings_can_be_null=True, column_types=as_text),
+def _unreachable(url: str, timeout: float, error: Exception) -> UserError:
+    """Say why a URL could not be read."""
+    if isinstance(error, TimeoutError):
+        return UserError(
+            f"{url}: no answer within {timeout:g} s", "again later, or a larger data.timeout in params.yaml"
         )
-
-    try:
-        table = parse(use_threads=True)
-    except (pa.ArrowInvalid, UnicodeError):
-        try:
-            table = parse(use_threads=False)  # again, in order: only then the message tells the row
-        except UnicodeError as error:
-            raise UserError(f"{name} is not {data.encoding}: {error}", "data.encoding: latin-1, or cp1252") from None
-        except pa.ArrowInvalid as error:
-            raise UserError(f"{name}: {error}", "mend that row, or name the column's type in data.types") from None
-    not_text = [field.name for field in table.schema if pa.types.is_binary(field.type)]
-    if not_text:
-        raise UserError(f"{name}: column {not_text[0]!r} is not {data.encoding}", "data.encoding: latin-1, or cp1252")
-    other = next((mark for mark in ";\t|" if mark in table.column_names[0]), None)
-    if table.num_columns == 1 and other:
-        raise UserError(f"{name} has one column, {table.column_names[0]!r}", f"data.delimiter: {other!r}")
-    return table
-
-
-def read_parquet(path: Path, data: Data, name: str) -> pa.Table:
-    """Read a Parquet file."""
-    try:
-        return pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{name} is not a whole Parquet file: {error}", "copy it again") from None
-
-
-def read_json_lines(path: Path, data: Data, name: str) -> pa.Table:
-    """Read JSON Lines: one object a line."""
-    try:
-        return pyarrow.json.read_json(path, pyarrow.json.ReadOptions(block_size=1 << 24))
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{name}: {error}", "one JSON object a line, each key with one type") from None
-
-
-def read_sql(query: Query) -> pa.Table:
-    """Read the result of a query; the database is named by an environment variable."""
-    import pandas as pd
-    import sqlalchemy
-
-    url = os.environ.get(query.url_env)
-    if not url:
-        raise UserError(
-            f"params.yaml: data.source reads a database, but ${query.url_env} is not set",
-            f"export {query.url_env}=postgresql+psycopg://user:password@host/database",
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{url}: there is no such file", "check data.source in params.yaml")
+    if isinstance(error, ImportError | ValueError):
+        return UserError(f"{url}: {error}", "http://, https:// or s3://; others when `uv add` has added their package")
+    status = getattr(error, "status", None)
+    # where a redirect led to may carry a signature in its query string
+    reason = re.sub(r"\?[^\s']+", "?…", f"{type(error).__name__}: {error}" if status is None else f"status {status}")
+    if isinstance(error, PermissionError) or status in (401, 403) or "credential" in reason.lower():
+        return UserError(
+            f"{url}: access denied: {reason}",
+            "credentials in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE) or in ~/.netrc",
         )
-    # without an order the rows, and so the table's hash, could differ from run to run
-    if not re.search(r"\border\s+by\b", query.sql, re.IGNORECASE):
-        raise UserError("params.yaml: data.source.sql has no ORDER BY, so its rows have no fixed order", "add ORDER BY")
-    try:
-        engine = sqlalchemy.create_engine(url)
-        with engine.connect().execution_options(stream_results=True) as connection:
-            chunks = pd.read_sql_query(
-                sqlalchemy.text(query.sql), connection, chunksize=100_000, dtype_backend="pyarrow"
-            )
-            tables = [pa.Table.from_pandas(chunk, preserve_index=False) for chunk in chunks]
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        message = str(getattr(error, "orig", None) or error).replace(url, f"${query.url_env}")
-        password = sqlalchemy.make_url(url).password if "://" in url else None
-        message = message.replace(str(password), "***") if password else message
-        raise UserError(
-            f"params.yaml: data.source: the query failed: {message.strip()}",
-            "check the query and $" + query.url_env,
-        ) from None
-    if not any(table.num_rows for table in tables):
-        raise UserError("params.yaml: data.source: the query returned no rows")
-    return pa.concat_tables(tables, promote_options="permissive").replace_schema_metadata(None)
+    return UserError(f"{url} cannot be read: {reason}", "check the address and the network, then `make`")
 
 
-def _checked(parts: list[Part]) -> list[Part]:
-    """The parts, if all have the columns of the first."""
-    first = parts[0]
-    for part in parts[1:]:
-        difference = set(part.table.column_names) ^ set(first.table.column_names)
+def _joined(tables: dict[str, pa.Table], data: Data) -> tuple[pa.Table, Origin]:
+    """One table of all files, in the first one's order of columns."""
+    (first, names), *others = ((name, table.column_names) for name, table in tables.items())
+    check_names(names, first)
+    for other, columns in others:
+        check_names(columns, other)
+        difference = sorted(set(names) ^ set(columns))
         if difference:
-            raise UserError(f"{part.name} and {first.name} differ in the columns {sorted(difference)}")
-    return parts
+            raise UserError(f"{other} and {first} differ in the columns {difference}", "give both the same columns")
+    gone = {*data.drop, *(name for name, rule in data.private.items() if rule == "drop")}
+    kept = [name for name in names if name not in gone]
+    selected = {name: table.select(kept) for name, table in tables.items()}
+    schema = selected[first].schema
+    for name, table in selected.items():
+        try:
+            schema = pa.unify_schemas([schema, table.schema], promote_options="permissive")
+        except pa.ArrowTypeError as error:
+            raise UserError(
+                f"{name} does not fit {first}: {str(error).removeprefix('Unable to merge: ')}",
+                "name the column's type in data.types, or mend the file",
+            ) from None
+    origin = Origin(
+        columns=names,
+        rows={name: table.num_rows for name, table in tables.items()},
+        typed=not any(re.search(CSV, name) for name in tables),
+    )
+    return pa.concat_tables(selected.values(), promote_options="permissive"), origin

@@ -43,10 +43,14 @@ Description = dict[str, Any]
 
 def main() -> str:
     settings = settings_module.load()
-    page = profile(tables.read(tables.TRAIN), tables.read_catalogue(), settings)
+    catalogue = tables.read_catalogue()
+    settings_module.check_columns(settings, catalogue.names, prepared=True)
+    page = profile(tables.read(tables.TRAIN), catalogue, settings)
     with atomic(PAGE) as partial:
         partial.write_text(render(page), encoding="utf-8")
-    return f"{page['rows']:,} training rows × {len(page['columns']) + 1:,} columns, {len(page['notes'])} notes → {PAGE}"
+    return (
+        f"{page['rows']:,} training rows × {len(page['columns']) + 1:,} columns, {len(page['notes'])} note(s) → {PAGE}"
+    )
 
 
 def render(page: Description) -> str:
@@ -94,7 +98,7 @@ def profile(table: pa.Table, catalogue: Catalogue, settings: Settings) -> Descri
         "stride": stride,
         "text_rows": TEXT_ROWS,
         "classes": target.classes,
-        "target": describe_target(catalogue[settings.data.target], table, target),
+        "target": describe_target(catalogue[settings.data.target], table[settings.data.target], target),
         "columns": columns,
         "features": features,
         "cards": [column for column in features if column["filled"]][:CARDS],
@@ -107,22 +111,22 @@ def read_target(table: pa.Table, sample: pa.Table, settings: Settings) -> Target
     """The target of the sampled rows."""
     name = settings.data.target
     if settings.data.task == "regression":
-        return Target(figures.floats(sample[name]), [], None)
-    classes = [value for value, _ in figures.most_frequent(table[name], table.num_rows)]
-    codes = {value: code for code, value in enumerate(classes)}
-    encoded = sample[name].combine_chunks().dictionary_encode()
-    y = np.array([codes[value] for value in encoded.dictionary.to_pylist()])[figures.as_numpy(encoded.indices)]
+        y = figures.floats(sample[name])
+        return Target(y, middle=(float(np.quantile(y, 0.05)), float(np.quantile(y, 0.95))))
+    classes = [value for value, _ in figures.most_frequent(table[name], table.num_rows)[0]]
+    distinct, code = figures.codes(sample[name])
+    y = np.array([classes.index(value) for value in distinct])[code]
     labels = [text(value) for value in classes]
     positive = text(settings.data.positive)
     return Target(y, labels, labels.index(positive) if positive in labels else None)
 
 
-def describe_target(column: Column, table: pa.Table, target: Target) -> Description:
+def describe_target(column: Column, values: pa.ChunkedArray, target: Target) -> Description:
     """How often each class is there, or how the numbers are spread."""
-    described, values = _outline(column, table[column.name]), table[column.name]
+    described = _outline(column, values)
     if not target.classes:
         return described | spread(figures.ordered(values), target.y, None, number)
-    counts = [count for _, count in figures.most_frequent(values, len(values))]
+    counts = [count for _, count in figures.most_frequent(values, len(values))[0]]
     return described | {"counts": list(zip(target.classes, counts, strict=True)), "distinct": len(counts)}
 
 
@@ -141,8 +145,8 @@ def describe(
     if column.kind == "text":
         lengths, sampled_lengths = figures.ordered(pc.utf8_length(values)), figures.floats(pc.utf8_length(sampled))
         described |= spread(lengths, sampled_lengths, target, number)
-        described |= {"distinct": pc.count_distinct(values).as_py(), "top": 0.0} | telling_words(sampled, target)
-        return described
+        # that texts differ goes without saying, and to count them would take three times their memory
+        return described | {"distinct": None, "top": 0.0} | telling_words(sampled, target)
     if column.kind in ("numeric", "date"):
         rising = figures.ordered(values)
         shown = number if column.kind == "numeric" else _moments(rising)
@@ -172,6 +176,7 @@ def _outline(column: Column, values: pa.ChunkedArray) -> Description:
         "relation": None,
         "decides": None,
         "facts": {},
+        "shape": "",
         "pictures": [],
         "values": [],
     }
@@ -200,9 +205,8 @@ def spread(rising: Array, sampled: Array, target: Target | None, shown: Callable
     shares = {"min": 0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "max": 1}
     facts = {name: shown(figures.quantile(rising, share)) for name, share in shares.items()}
     if shown is number:
-        with np.errstate(over="ignore", invalid="ignore"):  # of numbers near the largest float
-            facts |= {"mean": number(figures.mean(rising)), "std": number(figures.deviation(rising))}
-    runs = np.flatnonzero(np.concatenate(([True], rising[1:] != rising[:-1])))
+        facts |= {"mean": number(figures.mean(rising)), "std": number(figures.deviation(rising))}
+    runs, whole = figures.runs(rising), rising.dtype.kind == "i"
     axis = figures.axis(rising)
     present = ~np.isnan(sampled)
     x = sampled[present]
@@ -225,7 +229,8 @@ def spread(rising: Array, sampled: Array, target: Target | None, shown: Callable
         "distinct": len(runs),
         "top": int(np.diff(runs, append=len(rising)).max()) / len(rising),
         # row numbers that a program wrote along with the table: whole, each once, with few gaps
-        "counts_rows": rising.dtype.kind == "i" and len(runs) == len(rising) > max((rising[-1] - rising[0]) / 2, 20),
+        "counts_rows": whole and len(runs) == len(rising) > max((int(rising[-1]) - int(rising[0])) / 2, 20),
+        "shape": pictures[0]["path"],
         "pictures": pictures,
         "trend": trend,
         "axis": [sign * cut + shown(end) for sign, cut, end in zip("≤≥", axis.cut, axis.ends, strict=True)],
@@ -238,7 +243,7 @@ def of_rows(target: Target, rows: Array) -> Description:
     """The target of some rows: the share of each class, or the mean and where it lies among all."""
     if not target.classes:
         mean = figures.mean(target.y[rows])
-        return {"at": figures.along(mean, *np.quantile(target.y, [0.05, 0.95])), "says": number(mean)}
+        return {"at": figures.along(mean, *target.middle), "says": number(mean)}
     counts = np.bincount(target.y[rows], minlength=len(target.classes))
     shares = (counts / counts.sum()).tolist()
     told = int(counts.argmax()) if target.positive is None else target.positive
@@ -249,28 +254,30 @@ def of_rows(target: Target, rows: Array) -> Description:
 def frequent_values(values: pa.ChunkedArray, sampled: pa.ChunkedArray, target: Target) -> Description:
     """The most frequent values with the target where they stand; the others, and the missing ones, together."""
     filled = len(values) - values.null_count
-    distinct = pc.count_distinct(values).as_py()
-    frequent = figures.most_frequent(values, VALUES)
-    counted = [(text(value), False, count, pc.equal(sampled, value)) for value, count in frequent]
+    frequent, distinct = figures.most_frequent(values, VALUES)
+    known, code = figures.codes(sampled)
+    place = {value: number for number, (value, _) in enumerate(frequent)}
+    # of a value: its place among the frequent, or else that of the others; of a missing one, the last
+    row = np.array([*(place.get(value, VALUES) for value in known), VALUES + 1])[code]
+    counted = [(number, text(value), False, count) for number, (value, count) in enumerate(frequent)]
     if distinct > VALUES:
-        known = pc.is_in(sampled, pa.array([value for value, _ in frequent], values.type))
-        others = pc.and_(pc.invert(known), pc.is_valid(sampled))
-        counted.append((f"{distinct - VALUES:,} more", True, filled - sum(count for _, count in frequent), others))
+        rest = filled - sum(count for _, count in frequent)
+        counted.append((VALUES, f"{distinct - VALUES:,} more", True, rest))
     if values.null_count:
-        counted.append(("missing", True, values.null_count, pc.is_null(sampled)))
+        counted.append((VALUES + 1, "missing", True, values.null_count))
     shown: list[Description] = []
-    for label, rest, count, where in counted:
-        rows = figures.as_numpy(where.fill_null(False).cast(pa.uint8())) == 1
-        row: Description = {"label": label, "rest": rest, "share": count / len(values), "says": "not in the sample"}
-        shown.append(row | (of_rows(target, rows) if rows.any() else {}))
-    return {"distinct": distinct, "top": frequent[0][1] / filled, "values": shown}
+    for at, label, is_rest, count in counted:
+        told = of_rows(target, row == at) if (row == at).any() else {"says": "not in the sample"}
+        shown.append({"label": label, "rest": is_rest, "share": count / len(values), **told})
+    shape = figures.steps(np.array([count for *_, count in counted]))
+    return {"distinct": distinct, "top": frequent[0][1] / filled, "shape": shape, "values": shown}
 
 
 def telling_words(sampled: pa.ChunkedArray, target: Target) -> Description:
     """Of the hundred words in most rows, those that say most about the target; the first is the text's relation."""
     step = math.ceil(len(sampled) / TEXT_ROWS)
     target = target._replace(y=target.y[::step])
-    texts = pc.utf8_slice_codeunits(sampled, 0, 2000).to_pylist()[::step]
+    texts = pc.utf8_slice_codeunits(sampled.combine_chunks()[::step], 0, 2000).to_pylist()
     rows: defaultdict[str, list[int]] = defaultdict(list)
     for row, content in enumerate(texts):
         for word in set(re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", (content or "").casefold())):

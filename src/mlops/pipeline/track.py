@@ -10,8 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform
+import shutil
 import sys
 from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -103,39 +107,65 @@ def hashes() -> dict[str, str]:
 
 def requirements(settings: Settings) -> list[str]:
     """What MLflow would install to load the model: pins of this environment."""
-    packages = metadata.packages_distributions()
-    owners = {
-        owner
-        for name in {settings.model.estimator, *settings.model.trusted}
-        for owner in packages.get(name.split(".")[0], [])  # Python's own modules have none
-    }
-    return [f"{owner}=={metadata.version(owner)}" for owner in sorted({"pandas", "scikit-learn", "skops", *owners})]
+    owners = {"mlflow", "pandas", "scikit-learn", "skops"}
+    roots = {name.split(".")[0] for name in (settings.model.estimator, *settings.model.trusted)} - {"sklearn"}
+    if roots:  # who owns a module is only known after reading about all packages there are
+        packages = metadata.packages_distributions()
+        owners |= {owner for root in roots for owner in packages.get(root, [])}  # Python's own modules have none
+    return [f"{owner}=={metadata.version(owner)}" for owner in sorted(owners)]
 
 
 def record(settings: Settings, facts: dict[str, dict[str, Any]]) -> str:
     """Write one run to MLflow and return its id; a run that fails half way is marked as failed."""
     import mlflow
-    import mlflow.sklearn
-    import skops.io
-    from mlflow.models import infer_signature
+    from mlflow.models import Model, infer_signature
 
     columns = tables.feature_columns(settings, tables.read_catalogue())
-    X = tables.features(tables.read(tables.TEST).slice(0, 5), columns)
-    model = modelfile.load(settings)
+    few = tables.read(tables.TEST).slice(0, 5)
+    X, y = tables.features(few, columns), tables.target(few, settings)  # a prediction has the target's type
     with mlflow.start_run() as active:
         mlflow.set_tags(facts["tags"])
         mlflow.log_params(facts["params"])
         mlflow.log_metrics(facts["metrics"])
         mlflow.log_artifact(str(lineage.EVALUATION))
-        mlflow.sklearn.log_model(
-            model,
+        Model.log(
+            None,
+            SimpleNamespace(save_model=save_model),
             name="model",
-            signature=infer_signature(X, model.predict(X)),
-            pip_requirements=requirements(settings),
-            serialization_format="skops",
-            skops_trusted_types=skops.io.get_untrusted_types(file=modelfile.MODEL),
+            flavor_name="sklearn",
+            signature=infer_signature(X, y),
+            settings=settings,
         )
     return str(active.info.run_id)
+
+
+def save_model(path: str, mlflow_model: Any, signature: Any, settings: Settings) -> None:
+    """Lay the model file out as `mlflow.sklearn` loads it.
+
+    MLflow's own function would take the model, not the file: it would write a file with another hash, and load both.
+    """
+    from mlflow import pyfunc
+
+    folder = Path(path)
+    folder.mkdir(parents=True)
+    name = modelfile.MODEL.name
+    shutil.copyfile(modelfile.MODEL, folder / name)
+    (folder / "requirements.txt").write_text("\n".join(requirements(settings)), encoding="utf-8")
+    environment = {"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}
+    (folder / "python_env.yaml").write_text(json.dumps(environment), encoding="utf-8")  # JSON is YAML, too
+    pyfunc.add_to_model(
+        mlflow_model, "mlflow.sklearn", model_path=name, python_env="python_env.yaml", predict_fn="predict"
+    )
+    mlflow_model.add_flavor(
+        "sklearn",
+        pickled_model=name,
+        sklearn_version=metadata.version("scikit-learn"),
+        serialization_format="skops",
+        skops_trusted_types=[*modelfile.TRUSTED, *settings.model.trusted],
+    )
+    mlflow_model.signature = signature
+    mlflow_model.model_size_bytes = modelfile.MODEL.stat().st_size
+    mlflow_model.save(folder / "MLmodel")
 
 
 if __name__ == "__main__":
