@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict
 
 from mlops.settings import Kind, Settings
 from mlops.stage import UserError, atomic
-from mlops.stage import write_json as write_json
 
 if TYPE_CHECKING:
     import numpy as np

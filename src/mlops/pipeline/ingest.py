@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from mlops import kinds, sources, tables
 from mlops import settings as settings_module
 from mlops.settings import Data, Kind, Settings
-from mlops.stage import UserError, run
+from mlops.stage import UserError, run, write_json
 
 MIN_ROWS = 10
 PSEUDONYM_KEY = "PSEUDONYM_KEY"
@@ -29,7 +29,7 @@ def main() -> str:
     tables.write(table, tables.TABLE)
     with tables.TABLE.open("rb") as file:
         catalogue["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-    tables.write_json(catalogue, tables.CATALOGUE)
+    write_json(catalogue, tables.CATALOGUE)
     return f"{catalogue['source']} → {table.num_rows:,} rows × {table.num_columns:,} columns"
 
 

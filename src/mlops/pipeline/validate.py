@@ -27,7 +27,7 @@ from mlops import settings as settings_module
 from mlops import tables
 from mlops.expectations import Rule
 from mlops.settings import Settings, closest
-from mlops.stage import UserError, atomic, run
+from mlops.stage import UserError, atomic, run, write_json
 
 REPORTS = Path("reports")
 METRIC, FAILURES = REPORTS / "validation.json", REPORTS / "validation_failures.json"
@@ -264,8 +264,8 @@ def write_results(rules: list[Rule], failures: list[dict[str, Any]]) -> None:
         "failed_info": failed["info"],
         "success_percent": round(100 * passed / len(rules), 2) if rules else 100.0,
     }
-    tables.write_json(metric, METRIC)
-    tables.write_json(failures, FAILURES)
+    write_json(metric, METRIC)
+    write_json(failures, FAILURES)
 
 
 def report(failures: list[dict[str, Any]], source: str) -> None:

@@ -1,0 +1,1 @@
+"""Ratios against peers and limits, measured on this machine: `make bench`."""
