@@ -44,10 +44,8 @@ def read_file(path: Path, data: Data, name: str) -> pa.Table:
             start = file.read(200)
         if not start:
             raise UserError(f"{name} is empty", "check how it was written, and copy it again")
-        if re.match(rb"\s*<(!doctype|html)", start, re.IGNORECASE):
-            raise UserError(f"{name} is an HTML page", "the address of the file itself, not of a page about it")
-        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and "16" not in data.encoding:
-            raise UserError(f"{name} is encoded in UTF-16, not {data.encoding}", "data.encoding: utf-16")
+        if re.match(rb"(\xef\xbb\xbf)?\s*<(!|html|\?xml)", start, re.IGNORECASE):
+            raise UserError(f"{name} is an HTML or XML page", "the address of the file itself, not of a page about it")
         table = reader(path, data, name)
     except UnicodeDecodeError as error:
         raise _wrong_encoding(name, data, str(error)) from None
@@ -56,8 +54,12 @@ def read_file(path: Path, data: Data, name: str) -> pa.Table:
     except OSError as error:
         raise UserError(f"{name} is damaged: {error}", "copy it again") from None
     if table.num_rows == 0:
-        raise UserError(f"{name} has a header but no rows", "check how it was written, and copy it again")
+        raise _no_rows(name)
     return table
+
+
+def _no_rows(name: str) -> UserError:
+    return UserError(f"{name} holds no rows", "check how it was written, and copy it again")
 
 
 def read_csv(path: Path, data: Data, name: str) -> pa.Table:
@@ -68,6 +70,12 @@ def read_csv(path: Path, data: Data, name: str) -> pa.Table:
         raise UserError(
             f"params.yaml: data.encoding: unknown encoding {data.encoding!r}", "utf-8, latin-1, cp1252"
         ) from None
+    with path.open("rb") as file:
+        start = file.read(4)
+    marked = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if (marked or start[1:2] == b"\0") and "16" not in data.encoding:
+        hint = "data.encoding: utf-16" if marked else "data.encoding: utf-16-le"
+        raise UserError(f"{name} is encoded in UTF-16, not {data.encoding}", hint)
     try:
         table = _parse_csv(path, data, name)
     except pa.ArrowInvalid as error:
@@ -77,7 +85,24 @@ def read_csv(path: Path, data: Data, name: str) -> pa.Table:
     not_text = [field.name for field in table.schema if pa.types.is_binary(field.type)]
     if not_text:
         raise _wrong_encoding(name, data, f"column {not_text[0]!r}")
+    if _ends_in_quote(table, path):
+        raise UserError(
+            f"{name}: a quote that opens in row {table.num_rows:,} is never closed",
+            "mend that row; or is the file cut off?",
+        )
     return table
+
+
+def _ends_in_quote(table: pa.Table, path: Path) -> bool:
+    """Whether a quote swallowed the end of the file, which Arrow takes as one cell of several lines."""
+    last = table.column(-1)[-1].as_py() if table.num_rows else None
+    if not isinstance(last, str) or "\n" not in last:
+        return False
+    end = b""
+    with pa.input_stream(path) as file:
+        while block := file.read(BLOCK):
+            end = (end + block)[-100:]
+    return not end.rstrip(b"\r\n\0").endswith(b'"')
 
 
 def _parse_csv(path: Path, data: Data, name: str) -> pa.Table:
@@ -122,6 +147,8 @@ def _malformed_csv(message: str, data: Data, name: str) -> UserError:
     """Arrow's message in words; not its text of the row, which may hold private values."""
     if "UTF8" in message:
         return _wrong_encoding(name, data, message)
+    if "Empty CSV" in message:
+        return _no_rows(name)
     cells = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", message)
     if not cells:
         return UserError(f"{name}: {message}", "check that each quote is closed")
