@@ -72,6 +72,8 @@ def test_a_training_is_one_run_with_its_lineage_and_a_model_that_comes_back(proj
 
     (logged,) = client.search_logged_models([experiment.experiment_id])
     mlflow.set_tracking_uri(server)
+    there = mlflow.artifacts.download_artifacts(logged.model_uri, dst_path=str(project.folder / "there"))
+    assert md5(Path(there) / "model.skops") == run.data.tags["model.md5"]
     info = mlflow.models.get_model_info(logged.model_uri)
     assert info.signature is not None
     assert info.signature.inputs.input_names()[0] == "mean radius"
@@ -81,11 +83,26 @@ def test_a_training_is_one_run_with_its_lineage_and_a_model_that_comes_back(proj
     assert back.tolist() == predictions["predicted"].to_pylist()
 
 
-def test_a_server_that_is_down_does_not_stop_the_training(project: Project) -> None:
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_training_goes_on_where_mlflow_cannot_be_reached(project: Project, silent: str) -> None:
     for stage in ("ingest", "split", "train", "evaluate"):
         project.stage(stage)
-    done = project.stage("track", MLFLOW_TRACKING_URI="http://ada:secret@127.0.0.1:9")
-    assert "warning: this training is not recorded in MLflow at http://127.0.0.1:9" in done.stdout
-    assert "dvc repro --force --single-item track" in done.stdout
-    assert "not recorded: params, metrics, tags, signature, model" in done.stdout
-    assert "secret" not in done.stdout
+    (project.folder / "torn.db").write_bytes(b"no database" * 1000)
+    for uri, shown, reason in (
+        ("http://ada:secret@127.0.0.1:9", "http://127.0.0.1:9", "Connection refused"),
+        (f"http://ada:secret@{silent}", f"http://{silent}", "timed out"),
+        ("sqlite:///torn.db", "sqlite:///torn.db", "file is not a database"),
+        ("ftp://127.0.0.1/runs", "ftp://127.0.0.1/runs", "unsupported URI"),
+    ):
+        told = project.stage("track", MLFLOW_TRACKING_URI=uri, MLFLOW_HTTP_REQUEST_TIMEOUT="1").stdout
+        assert f"warning: this training is not recorded in MLflow at {shown}: " in told
+        assert reason in told
+        assert "dvc repro --force --single-item track" in told
+        assert "not recorded: params, metrics, tags, signature, model" in told
+        assert "secret" not in told

@@ -35,6 +35,7 @@ os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")  # uv.lock is in the com
 
 def main() -> str:
     import mlflow
+    import sqlalchemy.exc
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
@@ -51,10 +52,10 @@ def main() -> str:
     where = uri.replace(f"{credentials}@", "")
     try:
         run_id = record(settings, facts)
-    except (mlflow.exceptions.MlflowException, OSError) as error:
+    except (mlflow.exceptions.MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
         problem = str(error).splitlines()[0].replace(f"{credentials}@", "")
         print(
-            f"  warning: this training is not recorded in MLflow at {where}: {problem[:300]}\n"
+            f"  warning: this training is not recorded in MLflow at {where}: {problem[:500]}\n"
             "  try: check MLFLOW_TRACKING_URI, then `dvc repro --force --single-item track`",
             file=sys.stderr,
         )
