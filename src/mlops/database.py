@@ -17,6 +17,8 @@ import pyarrow as pa
 from mlops.settings import Data, Query
 from mlops.stage import UserError
 
+BATCH = 50_000
+
 
 def read_sql(query: Query, data: Data) -> pa.Table:
     """Read the result of a query; the database is named by an environment variable."""
@@ -28,10 +30,11 @@ def read_sql(query: Query, data: Data) -> pa.Table:
     engine = _engine(query.url_env)
     tables = []
     try:
-        with engine.connect().execution_options(yield_per=50_000, no_parameters=True) as connection:
+        with engine.connect().execution_options(yield_per=BATCH, no_parameters=True) as connection:
             result = connection.exec_driver_sql(query.sql)
             names = list(result.keys())
-            for rows in result.partitions():
+            # without a size, each partition of a driver's own result is one row
+            for rows in result.partitions(BATCH):
                 columns = [
                     _column(name, values, data) for name, values in zip(names, zip(*rows, strict=True), strict=True)
                 ]
@@ -48,6 +51,9 @@ def read_sql(query: Query, data: Data) -> pa.Table:
         ) from None
     if not tables:
         raise UserError("params.yaml: data.source: the query returned no rows", "check its WHERE clause")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"the query gives the column {twice!r} more than once", "name one differently, with AS")
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid) as error:

@@ -117,7 +117,8 @@ def convert(values: pa.ChunkedArray, kind: Kind) -> pa.ChunkedArray:
     try:
         return converters[kind](values)
     except pa.ArrowInvalid:
-        raise MisfitError(_first_misfit(values, converters[kind]), values) from None
+        why = "which is not UTF-8" if converters[kind] is _strings else ""
+        raise MisfitError(_first_misfit(values, converters[kind]), values, why) from None
 
 
 def _first_misfit(values: pa.ChunkedArray, converter: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> int:
@@ -183,7 +184,9 @@ def _dates(values: pa.ChunkedArray) -> pa.ChunkedArray:
     differ = ((readings[0] != readings[-1]) & text.notna()).to_numpy()
     if differ.any():
         raise MisfitError(int(differ.argmax()), values, "which may have the day or the month first")
-    return pa.chunked_array([pa.Array.from_pandas(readings[0])]).cast(pa.timestamp("us"), safe=False)
+    return pa.chunked_array([pa.Array.from_pandas(readings[0].dt.tz_convert(None))]).cast(
+        pa.timestamp("us"), safe=False
+    )
 
 
 def _date_formats(text: pd.Series[str]) -> list[str]:

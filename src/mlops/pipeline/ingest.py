@@ -98,10 +98,11 @@ def typed(name: str, values: pa.ChunkedArray, data: Data, origin: sources.Origin
         return kind, kinds.convert(values, kind)
     except kinds.MisfitError as misfit:
         found = "cannot be read as" if declared else "has mostly values of kind"
+        ways = ["mend it", *([] if origin.typed else ["add it to data.missing_values"])]
+        if kind not in ("categorical", "text"):
+            ways.append(f"or data.types: {{{name}: categorical}}")
         raise UserError(
-            f"column {name!r} {found} {kind}, but {origin.place(misfit.row)} holds {misfit.value}",
-            f"mend it{'' if origin.typed else ', add it to data.missing_values'}, "
-            f"or data.types: {{{name}: categorical}}",
+            f"column {name!r} {found} {kind}, but {origin.place(misfit.row)} holds {misfit.value}", ", ".join(ways)
         ) from None
     except pa.ArrowNotImplementedError:
         raise UserError(f"{refused}cannot be read as {kind}", f"data.drop: [{name}], or another kind") from None
