@@ -14,7 +14,7 @@ def test_a_file_that_could_not_be_finished_leaves_the_old_one(tmp_path: Path) ->
     path = tmp_path / "numbers.json"
     write_json({"a": 1}, path)
     before = path.read_bytes()
-    with pytest.raises(RuntimeError, match="in the middle"), atomic(path) as partial:
+    with pytest.raises(RuntimeError, match="in the middle"), atomic(path) as partial:  # noqa: PT012
         partial.write_text("half")
         raise RuntimeError("in the middle")
     assert path.read_bytes() == before
