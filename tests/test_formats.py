@@ -74,6 +74,14 @@ def test_cells_with_quotes_delimiters_and_line_breaks_are_one_cell(tmp_path: Pat
 
 
 @pytest.mark.parametrize("text", ["", "NA", "N/A", "NaN", "null", "None", "?"])
+def test_cells_of_many_lines_are_whole_in_a_large_file(tmp_path: Path) -> None:
+    """Arrow reads in blocks, each of which would end at a line break."""
+    poem = "\n".join(f"line {number}" for number in range(100))
+    table = read(tmp_path, "x,y\n" + f'1,"{poem}"\n' * 12_000)
+    assert table.num_rows == 12_000
+    assert table["y"].unique().to_pylist() == [poem]
+
+
 def test_texts_that_mean_missing_are_missing(tmp_path: Path, text: str) -> None:
     table = read(tmp_path, f"x,y\n1.5,a\n{text},b\n3,\n", missing_values=["?"])
     assert table.to_pydict() == {"x": [1.5, None, 3.0], "y": ["a", "b", None]}
@@ -81,11 +89,16 @@ def test_texts_that_mean_missing_are_missing(tmp_path: Path, text: str) -> None:
 
 def test_a_type_that_holds_for_the_start_only_changes_nothing_above(tmp_path: Path) -> None:
     """The start that types are guessed from is 16 MiB; texts below it must not be lost, nor numbers above."""
-    rows = 3_500_000
-    table = read(tmp_path, "x,y\n" + "10001,a\n" * (rows // 2) + "oops,b\n" + "10002,a\n" * (rows // 2))
-    assert table.num_rows == rows + 1
+    rows = 2_500_000
+    table = read(tmp_path, "x,y\n" + "10001,a\n" * rows + "oops,b\n" + "10002,a\n")
+    assert table.num_rows == rows + 2
     assert table["x"].type == pa.string()
-    assert [table["x"][row].as_py() for row in (0, rows // 2, rows)] == ["10001", "oops", "10002"]
+    assert [table["x"][row].as_py() for row in (0, rows, rows + 1)] == ["10001", "oops", "10002"]
+
+
+def test_a_row_with_a_cell_too_many_is_named_far_down_too(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"t\.csv: row 2,500,001 has 3 cell\(s\), but the header has 2"):
+        read(tmp_path, "x,y\n" + "10001,a\n" * 2_500_000 + "1,2,a\n" + "10002,a\n" * 1_000_000)
 
 
 def test_codes_with_leading_zeros_keep_them_where_they_are_categories(tmp_path: Path) -> None:

@@ -89,8 +89,8 @@ def _column(name: str, values: tuple[Any, ...], data: Data) -> pa.Array:
         return pa.array([None if value is None else str(value) for value in values])
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        if isinstance(first, Decimal):  # Arrow's decimals have no NaN
+    except (pa.ArrowInvalid, TypeError, OverflowError) as error:
+        if isinstance(first, Decimal):  # Arrow's decimals have neither NaN nor infinity
             return pa.array([None if value is None else float(value) for value in values])
         raise UserError(
             f"the query's column {name!r} has no single type: {error}", "CAST it in the query, or leave it out"

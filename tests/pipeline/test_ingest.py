@@ -351,6 +351,11 @@ def test_a_value_has_one_pseudonym_in_every_format(raw: Path) -> None:
     assert from_csv["id"].to_pylist() == from_json["id"].to_pylist()
 
 
+def test_codes_that_differ_in_zeros_only_have_pseudonyms_of_their_own() -> None:
+    table, _ = prepared("id,y\n" + "7,a\n07,b\n007,a\n7.0,b\n" * 5, private={"id": "pseudonymise"})
+    assert len(set(table["id"].to_pylist())) == 4
+
+
 def test_another_key_gives_other_pseudonyms(monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(prepared(PEOPLE, private=PRIVATE)[0]["name"].to_pylist())
     monkeypatch.setenv(ingest.PSEUDONYM_KEY, KEY + "!")

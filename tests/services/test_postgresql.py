@@ -258,3 +258,30 @@ def test_dvc_makes_the_bundled_table_from_the_database_bit_for_bit(project: Proj
         content = path.read_bytes()
         assert PASSWORD.encode() not in content, path
         assert QUOTED.encode() not in content, path
+
+
+STRANGE = [
+    ("'infinity'::timestamp", "the query failed: timestamp too large"),
+    ("'0044-03-15 BC'::date", "the query failed: date too small"),
+    ("'Infinity'::numeric", "column 'x': row 1 of the query holds an infinite value"),
+    ("'\\x00'::bytea", "column 'x' holds values of type binary, which no model takes"),
+    ("interval '1 day'", "column 'x' holds values of type duration[us], which no model takes"),
+    ("'127.0.0.1'::inet", "the query's column 'x' has no single type"),
+]
+
+
+@pytest.mark.usefixtures("patients", "url")
+@pytest.mark.parametrize(("expression", "message"), STRANGE)
+def test_a_value_that_no_table_holds_is_told(expression: str, message: str) -> None:
+    assert message in told(f"SELECT {expression} AS x, y FROM patients ORDER BY id")  # noqa: S608
+
+
+@pytest.mark.usefixtures("url")
+def test_numbers_of_any_length_fit_together() -> None:
+    """Of each batch Arrow makes decimals as long as that batch needs."""
+    table, _ = prepared(
+        "SELECT CASE WHEN i > 60000 THEN 1e30 + i ELSE i + 0.125 END AS x, 'ab' || i % 2 AS y "
+        "FROM generate_series(1, 70000) AS i ORDER BY i"
+    )
+    assert table["x"][0].as_py() == 1.125
+    assert table["x"][-1].as_py() == 1e30
