@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import socket
@@ -24,6 +25,7 @@ ROWS = [{"x": number + 0.5, "y": "ab"[number % 2]} for number in range(20)]
 TABLE = pa.Table.from_pylist(ROWS)
 CSV = "x,y\n" + "".join(f"{row['x']},{row['y']}\n" for row in ROWS)
 PASSWORD = "hunter2hunter2"
+BASIC = base64.b64encode(f"ada:{PASSWORD}".encode()).decode()
 
 
 @pytest.fixture(autouse=True)
@@ -152,14 +154,17 @@ def test_a_local_file_in_the_clothes_of_a_url_is_refused(tmp_path: Path) -> None
 # servers
 
 
+MOVED = {"/moved.csv": "/gone.csv", "/elsewhere.csv": "gopher://127.0.0.1/t.csv", "/nowhere.csv": "http://[/t.csv"}
+
+
 class Handler(BaseHTTPRequestHandler):
     """A server with a whole table, and with each thing that goes wrong on the way."""
 
     def do_GET(self) -> None:
         name = self.path.split("?")[0]
-        if name == "/moved.csv":
+        if name in MOVED:
             self.send_response(302)
-            self.send_header("Location", f"/gone.csv?X-Signature={PASSWORD}")
+            self.send_header("Location", f"{MOVED[name]}?X-Signature={PASSWORD}")
             self.end_headers()
             return
         if name == "/silent.csv":
@@ -170,7 +175,7 @@ class Handler(BaseHTTPRequestHandler):
             "/t.csv.gz": (200, gzip.compress(CSV.encode())),
             "/page.csv": (200, b"<!DOCTYPE html><title>Sign in</title>"),
             "/empty.csv": (200, b""),
-            "/private.csv": (401, b""),
+            "/private.csv": (200, CSV.encode()) if self.headers["Authorization"] == f"Basic {BASIC}" else (401, b""),
             "/broken.csv": (500, b"oops"),
             "/cut.csv": (200, CSV.encode()),
             "/data": (200, CSV.encode()),
@@ -203,6 +208,16 @@ def test_a_table_is_read_from_a_web_server(server: str, name: str) -> None:
     table, origin = read(f"{server}/{name}")
     assert table.equals(TABLE)
     assert origin.place(2) == f"row 3 of {server}/{name.split('?')[0]}"
+
+
+def test_a_password_for_a_web_server_comes_from_netrc(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login ada password {PASSWORD}\n")
+    assert read(f"{server}/private.csv")[0].equals(TABLE)
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login ada password wrong\n")
+    assert f"{server}/private.csv: access denied: status 401" in told(f"{server}/private.csv")
 
 
 @pytest.mark.parametrize(
@@ -244,9 +259,10 @@ def test_a_name_that_no_server_has_is_told() -> None:
     assert "http://nowhere.invalid/t.csv cannot be read: " in told("http://nowhere.invalid/t.csv")
 
 
-def test_the_signature_that_a_redirect_carries_is_not_told(server: str) -> None:
-    answer = told(f"{server}/moved.csv")
-    assert f"{server}/moved.csv" in answer
+@pytest.mark.parametrize("name", MOVED)
+def test_the_signature_that_a_redirect_carries_is_not_told(server: str, name: str) -> None:
+    answer = told(f"{server}{name}")
+    assert f"{server}{name}" in answer
     assert PASSWORD not in answer
 
 

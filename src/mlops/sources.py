@@ -178,11 +178,12 @@ def _unreachable(url: str, timeout: float, error: Exception) -> UserError:
         )
     if isinstance(error, FileNotFoundError):
         return UserError(f"{url}: there is no such file", "check data.source in params.yaml")
-    if isinstance(error, ImportError | ValueError):
-        return UserError(f"{url}: {error}", "http://, https:// or s3://; others when `uv add` has added their package")
-    status = getattr(error, "status", None)
     # where a redirect led to may carry a signature in its query string
-    reason = re.sub(r"\?[^\s']+", "?…", f"{type(error).__name__}: {error}" if status is None else f"status {status}")
+    text = re.sub(r"\?[^\s']+", "?…", str(error))
+    if isinstance(error, ImportError | ValueError):
+        return UserError(f"{url}: {text}", "http://, https:// or s3://; others when `uv add` has added their package")
+    status = getattr(error, "status", None)
+    reason = f"{type(error).__name__}: {text}" if status is None else f"status {status}"
     if isinstance(error, PermissionError) or status in (401, 403) or "credential" in reason.lower():
         return UserError(
             f"{url}: access denied: {reason}",
