@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import json
 import socket
@@ -245,6 +246,22 @@ def test_a_server_that_is_silent_is_left_after_the_timeout(server: str) -> None:
         f"{server}/silent.csv: no answer within 0.3 s\n  try: again later, or a larger data.timeout in params.yaml"
     )
     assert time.monotonic() - start < 25, "the server's silence, not the timeout, ended the wait"
+
+
+def test_a_bucket_that_is_silent_is_left_after_a_few_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ada")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", PASSWORD)
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+        silent.setblocking(False)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        answer = told("s3://bucket/t.csv", timeout=0.2)
+        attempts = 0
+        with contextlib.suppress(BlockingIOError):
+            while connection := silent.accept()[0]:
+                connection.close()
+                attempts += 1
+    assert answer.startswith("s3://bucket/t.csv: no answer within 0.2 s\n  try: again later")
+    assert 1 <= attempts <= 5
 
 
 def test_a_server_that_is_down_is_told() -> None:

@@ -154,7 +154,9 @@ def _fetch(url: str, timeout: float, folder: Path) -> dict[str, Path]:
         patience = aiohttp.ClientTimeout(None, sock_connect=timeout, sock_read=timeout)
         options["client_kwargs"] = {"timeout": patience, "trust_env": True}
     elif url.startswith("s3"):
-        options["config_kwargs"] = {"connect_timeout": timeout, "read_timeout": timeout}
+        # s3fs tries again by itself; botocore's attempts would multiply with its own
+        attempts = {"total_max_attempts": 1}
+        options["config_kwargs"] = {"connect_timeout": timeout, "read_timeout": timeout, "retries": attempts}
     system, path = fsspec.core.url_to_fs(url, **options)
     if isinstance(system, LocalFileSystem):
         raise UserError(f"params.yaml: data.source: {url} is a local file", f"copy it to {RAW} and name that")
@@ -172,7 +174,7 @@ def _fetch(url: str, timeout: float, folder: Path) -> dict[str, Path]:
 
 def _unreachable(url: str, timeout: float, error: Exception) -> UserError:
     """Say why a URL could not be read."""
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:  # botocore has its own
         return UserError(
             f"{url}: no answer within {timeout:g} s", "again later, or a larger data.timeout in params.yaml"
         )

@@ -274,7 +274,7 @@ STOPPED = [
         '{{"x": "{}", "y": "a"}}\n'.format("Käse").encode("latin-1") * 20,
         {"name": "t.jsonl"},
         "column 'x' has mostly values of kind categorical, but row 1 of data/raw/t.jsonl holds 'K\ufffdse', "
-        "which is not UTF-8\n  try: mend it",
+        "which is not UTF-8\n  try: mend it\n",
     ),
 ]
 
@@ -283,7 +283,7 @@ STOPPED = [
     ("content", "data", "message"), [row[1:] for row in STOPPED], ids=[row[0].replace(" ", "-") for row in STOPPED]
 )
 def test_what_cannot_be_learned_from_is_told(content: str, data: dict[str, Any], message: str) -> None:
-    assert told(content, **data).startswith(message)
+    assert f"{told(content, **data)}\n".startswith(message)
 
 
 def test_a_row_of_a_glob_is_named_in_its_own_file(raw: Path) -> None:

@@ -184,6 +184,13 @@ def test_a_large_result_comes_in_batches_and_in_order() -> None:
 
 
 @pytest.mark.usefixtures("patients", "url")
+def test_percent_signs_and_colons_of_a_query_are_taken_as_they_are() -> None:
+    sql = "SELECT id::int, y FROM patients WHERE y LIKE '%el%' AND y <> ':y' AND y <> '%(y)s' ORDER BY id"
+    assert prepared(sql.replace("%el%", "%l"), target="id", task="regression")[0].num_rows == 30
+    assert told(sql.replace("%el%", "%x%")).startswith("params.yaml: data.source: the query returned no rows")
+
+
+@pytest.mark.usefixtures("patients", "url")
 @pytest.mark.parametrize(
     ("sql", "message"),
     [
