@@ -397,6 +397,19 @@ def test_a_database_that_is_down_is_told_without_its_password(monkeypatch: pytes
     assert PASSWORD not in answer
 
 
+def test_a_password_that_is_not_quoted_is_told_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows its @ would be taken for the host, and told as such."""
+    monkeypatch.setenv("DATABASE_URL", f"postgresql+psycopg://ada:p@{PASSWORD}@127.0.0.1:1/shop")
+    answer = told({"sql": "SELECT 1 ORDER BY 1"})
+    assert answer.startswith("$DATABASE_URL holds a password with @\n  try: write it as %40")
+    assert PASSWORD not in answer
+
+
+def test_a_secret_among_the_options_of_a_url_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql+psycopg://ada@127.0.0.1:1/shop?sslmode={PASSWORD}")
+    assert 'invalid sslmode value: "***"' in told({"sql": "SELECT 1 ORDER BY 1"})
+
+
 def test_the_catalogue_names_a_database_by_its_variable_only(database: Path) -> None:
     data = Data(source={"sql": "SELECT *\n  FROM t ORDER BY x"}, task="classification", target="y")
     assert sources.describe(data) == "SQL at $DATABASE_URL: SELECT * FROM t ORDER BY x"

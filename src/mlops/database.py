@@ -74,6 +74,8 @@ def _engine(variable: str) -> Any:
         raise UserError(f"${variable} is not the URL of a database that SQLAlchemy knows", example) from None
     except ImportError as error:
         raise UserError(f"${variable} needs the package {error.name}", f"uv add {error.name}") from None
+    if "@" in (engine.url.host or ""):  # the rest of a password, which a message would show
+        raise UserError(f"${variable} holds a password with @", "write it as %40, and : as %3A, / as %2F, % as %25")
     file = engine.url.database or ""
     if engine.dialect.name == "sqlite" and not file.startswith("file:") and not Path(file).is_file():
         raise UserError(f"${variable} names a SQLite file that does not exist: {file}", "check the path")
