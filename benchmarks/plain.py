@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mlops import curves, metrics, tables
+from mlops import curves, metrics, modelfile, tables
 from mlops import settings as settings_module
 from mlops.pipeline import evaluate, profile, split
 
@@ -74,7 +74,7 @@ evaluation = {
     "importance": importance,
     "calibration_error": curves.calibration_error(drawn["calibration"]),
     "thresholds": drawn["thresholds"],
-    "latency": evaluate.measure_latency(model, X_test),
+    "latency": modelfile.measure_latency(model, X_test),
 }
 Path("evaluation.json").write_text(json.dumps(evaluation), encoding="utf-8")
 values = {name: each["value"] for name, each in evaluation["metrics"].items()}

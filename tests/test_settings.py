@@ -137,6 +137,26 @@ def test_valid_settings_are_read(tmp_path: Path) -> None:
             "task: regression\n  units: 3",
             "params.yaml: data.units: input should be a valid dictionary, got 3 (line 4)",
         ),
+        (
+            "evaluate:",
+            "gate: {rules: [{rule: flor, metric: f1}]}\nevaluate:",
+            "params.yaml: gate.rules.0: unknown rule flor (line 13); did you mean 'floor'?",
+        ),
+        (
+            "evaluate:",
+            "gate: {rules: [{rule: floor, metric: f1, at_least: 0.5, at_leest: 0.5}]}\nevaluate:",
+            "params.yaml: unknown key gate.rules.0.at_leest (line 13); did you mean 'at_least'?",
+        ),
+        (
+            "evaluate:",
+            "gate: {rules: [{rule: lock}, {rule: lock}]}\nevaluate:",
+            "params.yaml: gate.rules: the rule lock appears twice (line 13)",
+        ),
+        (
+            "evaluate:",
+            "gate: {rules: [], waivers: [{rule: lock, reason: a good reason, until: 2026-02-31}]}\nevaluate:",
+            "params.yaml is not valid YAML: day is out of range for month",
+        ),
     ],
 )
 def test_a_mistake_is_told_with_key_value_line_and_what_is_allowed(

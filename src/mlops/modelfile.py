@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mlops.settings import Settings
 from mlops.stage import UserError, atomic
 
 MODEL = Path("models/model.skops")
+LATENCY_CALLS = 50
 
 # What skops raises where a file is cut, changed, of a later version, or of a package that is not installed
 BROKEN = (zipfile.BadZipFile, AttributeError, ImportError, LookupError, RecursionError, TypeError, ValueError)
@@ -121,3 +123,17 @@ def canonical(content: bytes) -> bytes:
         for name, data in [*renamed.items(), ("schema.json", json.dumps(schema).encode())]:
             archive.writestr(zipfile.ZipInfo(name), data)
     return buffer.getvalue()
+
+
+def measure_latency(model: Any, X: Any) -> dict[str, float]:
+    """Milliseconds that one row takes: the median and the 95th percentile of some calls."""
+    import numpy
+
+    one = X.iloc[[0]]
+    milliseconds = []
+    for _ in range(LATENCY_CALLS):
+        start = time.perf_counter()
+        model.predict(one)
+        milliseconds.append(1000 * (time.perf_counter() - start))
+    median, p95 = numpy.percentile(milliseconds, [50, 95])
+    return {"latency_ms": round(median, 3), "latency_ms_p95": round(p95, 3)}

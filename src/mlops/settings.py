@@ -15,9 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     FiniteFloat,
@@ -30,6 +28,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
+from mlops.policy import Gate, Section, Share
 from mlops.stage import UserError, atomic
 
 PARAMS = Path("params.yaml")
@@ -37,15 +36,7 @@ SCHEMA = Path("params.schema.json")
 
 Kind = Literal["numeric", "categorical", "boolean", "date", "text"]
 Task = Literal["classification", "regression"]
-Share = Annotated[float, Field(gt=0, lt=1)]
-
 SECRET_QUERY_KEYS = re.compile(r"(?i)token|secret|password|passwd|sig(nature)?$|api_?key|credential")
-
-
-class Section(BaseModel):
-    """A part of `params.yaml`; a key that it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def without_credentials(source: str) -> str:
@@ -222,7 +213,7 @@ class Evaluate(Section):
 
 
 class Settings(Section):
-    """All of `params.yaml`; every section must be there, because DVC watches each."""
+    """All of `params.yaml`; every section but the gate must be there, because DVC watches each."""
 
     data: Data
     validate_: Validate = Field(alias="validate")
@@ -230,6 +221,8 @@ class Settings(Section):
     model: Model
     tuning: Tuning | None
     evaluate: Evaluate
+    gate: Gate | None = None
+    """What a pull request must fulfil."""
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
@@ -261,7 +254,7 @@ def load(path: str | Path = PARAMS) -> Settings:
         document = YAML(typ="safe", pure=True).load(text)
     except FileNotFoundError:
         raise UserError(f"{path} is missing", f"git checkout -- {path}") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:  # such as the 31st of February
         raise UserError(f"{path} is not valid YAML: {error}") from None
     try:
         return Settings.model_validate(document if document is not None else {})
@@ -291,10 +284,13 @@ def _describe(path: Path, problem: Any, document: Any) -> str:
     allowed = str(problem.get("ctx", {}).get("error", "")) or problem["msg"]
     got = "" if isinstance(node, dict) or problem["type"] == "value_error" else f", got {_shown(node)}"
     if problem["type"] == "extra_forbidden":
-        known = _keys_beside(location)
+        known = _keys_beside(problem["loc"])
         return f"{path}: unknown key {key}{where}{closest(location[-1], known)}"
     if problem["type"] == "missing":
         return f"{path}: {key} is missing"
+    if problem["type"] == "union_tag_invalid":
+        tag, options = problem["ctx"]["tag"], re.findall(r"'([^']*)'", problem["ctx"]["expected_tags"])
+        return f"{path}: {key}: unknown {problem['ctx']['discriminator'][1:-1]} {tag}{where}{closest(tag, options)}"
     if problem["type"] == "literal_error":
         expected = problem["ctx"]["expected"]
         options = re.findall(r"'([^']*)'", expected)
@@ -306,14 +302,19 @@ def _shown(value: Any) -> str:
     return json.dumps(value, default=str, ensure_ascii=False)[:200]
 
 
-def _keys_beside(location: list[str]) -> list[str]:
-    """Keys that `params.yaml` may have where `location` stands."""
+def _keys_beside(location: tuple[str | int, ...]) -> list[str]:
+    """Keys that `params.yaml` may have where pydantic's `location` ends."""
     schema = json_schema()
     node = schema
     for part in location[:-1]:
-        node = node.get("properties", {}).get(part, {})
-        for option in [node, *node.get("oneOf", [])]:
-            if "$ref" in option:
+        mapping = node.get("discriminator", {}).get("mapping", {})
+        if part in mapping:
+            node = {"$ref": mapping[part]}
+        else:
+            inside = node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
+            node = inside or node  # or else the name of a branch of a union, which is no key
+        for option in [node, *node.get("oneOf", []), *node.get("anyOf", [])]:
+            if "$ref" in option and "discriminator" not in node:
                 node = schema["$defs"][option["$ref"].rsplit("/", 1)[-1]]
     return list(node.get("properties", {}))
 

@@ -12,7 +12,7 @@ from conftest import ROOT
 from ruamel.yaml import YAML
 from sklearn import metrics as sk
 
-from mlops import curves
+from mlops import curves, slices
 from mlops.metrics import Classes, Predictions
 from mlops.pipeline import evaluate, ingest, split, train
 
@@ -118,14 +118,14 @@ def test_a_threshold_moves_the_decision_and_nothing_else(tmp_path: Path, monkeyp
 @pytest.mark.parametrize("values", [["a", "b", None, "b"], [True, False, None, False]])
 def test_a_categorical_slice_names_its_missing_rows(values: list[Any]) -> None:
     column = pa.chunked_array([values])
-    found = dict(evaluate.slice_rows("c", column, column))
+    found = dict(slices.slice_rows("c", column, column))
     assert found["missing"].tolist() == [2]
     assert sorted(row for rows in found.values() for row in rows) == [0, 1, 2, 3]
 
 
 def test_a_date_is_sliced_at_the_quartiles_of_the_training_rows() -> None:
     days = pa.chunked_array([np.datetime64("2024-01-01", "us") + np.arange(101) * np.timedelta64(1, "D")])
-    found = dict(evaluate.slice_rows("day", days, days))
+    found = dict(slices.slice_rows("day", days, days))
     assert list(found) == [
         "< 2024-01-26",
         "2024-01-26 to 2024-02-20",
@@ -137,8 +137,8 @@ def test_a_date_is_sliced_at_the_quartiles_of_the_training_rows() -> None:
 
 def test_many_categories_are_judged_as_the_most_frequent_and_the_others() -> None:
     column = pa.chunked_array([[f"c{number}" for number in range(100) for _ in range(1 + (number < 20))]])
-    found = dict(evaluate.slice_rows("c", column, column))
-    assert len(found) == evaluate.MOST_CATEGORIES + 1
+    found = dict(slices.slice_rows("c", column, column))
+    assert len(found) == slices.MOST_CATEGORIES + 1
     assert len(found["other"]) == 80
 
 

@@ -6,28 +6,22 @@ measured too, but goes to the journal: it is a fact of this machine.
 
 from __future__ import annotations
 
-import time
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from mlops import curves, lineage, metrics, modelfile, tables
+from mlops import curves, lineage, metrics, modelfile, slices, tables
 from mlops import settings as settings_module
 from mlops.curves import rounded
 from mlops.lineage import EVALUATION, METRICS, PREDICTIONS
 from mlops.metrics import Array, Classes, Predictions
 from mlops.settings import Settings
-from mlops.stage import UserError, run, write_json
+from mlops.stage import run, write_json
 
-QUARTILES = (0.25, 0.5, 0.75)
-MOST_CATEGORIES = 20
 # What permutation importance may cost: predictions, and cells in each
 IMPORTANCE_PREDICTIONS, IMPORTANCE_CELLS = 1_000, 100_000
-LATENCY_CALLS = 50
 
 
 def main() -> str:
@@ -47,7 +41,7 @@ def main() -> str:
     estimates = metrics.bootstrap(y, predictions, classes, **asked)
     learned = score_training_rows(model, train, columns, settings, classes)
     dummy = score_dummy(train, y, settings, classes)
-    slices = evaluate_slices(train, test, y, predictions, settings, classes, asked)
+    by_slice = evaluate_slices(train, test, y, predictions, settings, classes, asked)
     importance = permutation_importance(model, X, y, classes)
     if classes is None:
         drawn = curves.regression_curves(y, predictions)
@@ -73,14 +67,14 @@ def main() -> str:
         },
         "calibration_error": curves.calibration_error(bins) if bins else None,
         "thresholds": drawn.get("thresholds", []),
-        "slices": slices,
+        "slices": by_slice,
         "importance": importance,
     }
     write_json(evaluation, EVALUATION)
     write_json(summary(evaluation), METRICS)
     tables.write(prediction_table(test, predictions, settings, classes), PREDICTIONS)
     curves.write({**drawn, "importance": importance[: curves.MOST_BARS]})
-    lineage.note("evaluate", lineage.md5(modelfile.MODEL), **measure_latency(model, X))
+    lineage.note("evaluate", lineage.md5(modelfile.MODEL), **modelfile.measure_latency(model, X))
     first, estimate = next(iter(estimates.items()))
     return f"{first} {shown(estimate)} on {len(y):,} test rows → {EVALUATION}"
 
@@ -152,7 +146,7 @@ def evaluate_slices(
     """Every metric with its interval for each slice of the columns in `evaluate.slices`."""
     results = []
     for column in settings.evaluate.slices:
-        for label, rows in slice_rows(column, train[column], test[column]):
+        for label, rows in slices.slice_rows(column, train[column], test[column]):
             part = Predictions(
                 predictions.predicted[rows],
                 None if predictions.probabilities is None else predictions.probabilities[rows],
@@ -161,34 +155,6 @@ def evaluate_slices(
             judged = {name: as_numbers(estimate) for name, estimate in estimates.items()}
             results.append({"column": column, "slice": label, "rows": len(rows), "metrics": judged})
     return results
-
-
-def slice_rows(column: str, train: pa.ChunkedArray, test: pa.ChunkedArray) -> list[tuple[str, Array]]:
-    """The slices of a column that have test rows, as names and row numbers.
-
-    Numbers and dates are cut at the quartiles of the training rows, so that the slices do not follow the test rows.
-    """
-    if pa.types.is_string(test.type) or pa.types.is_boolean(test.type):
-        labels = pc.fill_null(test.cast(pa.string()), "missing").to_numpy(zero_copy_only=False)
-        names, counts = np.unique(labels.astype(str), return_counts=True)
-        if len(names) > MOST_CATEGORIES:
-            kept = set(names[np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]])
-            labels = np.array([label if label in kept else "other" for label in labels])
-            names = np.unique(labels)
-        return [(str(name), np.flatnonzero(labels == name)) for name in names]
-    is_date = pa.types.is_timestamp(test.type)
-    as_float = [values.cast(pa.int64()) if is_date else values for values in (train, test)]
-    known, asked = (values.cast(pa.float64()).to_numpy() for values in as_float)
-    if np.isnan(known).all():
-        raise UserError(f"params.yaml: evaluate.slices: {column!r} is missing in all training rows")
-    edges = np.unique(np.nanquantile(known, QUARTILES))
-    shown_edges = [str(np.datetime64(int(edge), "us"))[:10] if is_date else f"{edge:.4g}" for edge in edges]
-    names_of = [f"< {shown_edges[0]}"]
-    names_of += [f"{low} to {high}" for low, high in pairwise(shown_edges)]
-    names_of += [f"≥ {shown_edges[-1]}"]
-    bins = np.where(np.isnan(asked), len(names_of), np.searchsorted(edges, asked, side="right"))
-    found = [(name, np.flatnonzero(bins == number)) for number, name in enumerate([*names_of, "missing"])]
-    return [(name, rows) for name, rows in found if len(rows)]
 
 
 def permutation_importance(model: Any, X: pd.DataFrame, y: Array, classes: Classes | None) -> list[dict[str, Any]]:
@@ -218,18 +184,6 @@ def prediction_table(test: pa.Table, predictions: Predictions, settings: Setting
         for column, label in enumerate(classes.labels):
             columns[f"probability of {label}"] = pa.array(predictions.probabilities[:, column])
     return pa.table(columns)
-
-
-def measure_latency(model: Any, X: pd.DataFrame) -> dict[str, float]:
-    """Milliseconds that one row takes: the median and the 95th percentile of some calls."""
-    one = X.iloc[[0]]
-    milliseconds = []
-    for _ in range(LATENCY_CALLS):
-        start = time.perf_counter()
-        model.predict(one)
-        milliseconds.append(1000 * (time.perf_counter() - start))
-    median, p95 = np.percentile(milliseconds, [50, 95])
-    return {"latency_ms": round(median, 3), "latency_ms_p95": round(p95, 3)}
 
 
 if __name__ == "__main__":
