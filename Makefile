@@ -5,6 +5,7 @@ export GX_ANALYTICS_ENABLED := false
 
 UV := $(shell command -v uv || echo .uv/bin/uv)
 NAME ?= iris
+BASE ?= origin/main
 
 .PHONY: all
 all: pipeline ## set up, run the whole pipeline, and show what came out
@@ -40,7 +41,7 @@ pipeline: .venv/.checked ## run the stages whose code, data or parameters change
 
 .PHONY: plots
 plots: .venv/.ready ## draw the curves as a page; with BASE=main, over those of that branch
-	@dvc plots $(if $(BASE),diff "$(BASE)",show) --open
+	@dvc plots $(if $(filter command line,$(origin BASE)),diff "$(BASE)",show) --open
 
 .PHONY: ui
 ui: .venv/.ready ## browse the MLflow runs on this machine
@@ -69,6 +70,10 @@ remote: .venv/.ready ## keep data and models in a bucket: make remote URL=s3://b
 example: .venv/.ready ## run an example in build/examples: make example NAME=iris
 	@python examples/run.py "$(NAME)"
 
+.PHONY: review
+review: .venv/.checked ## judge this change as a pull request would be: make review BASE=main
+	@python -m mlops.review --base "$(BASE)"
+
 .PHONY: verify
 verify: .venv/.ready ## clone this commit, run it cold, and show that dvc.lock does not move
 	@python -m mlops.verify
@@ -96,3 +101,29 @@ bench: .venv/.ready ## measure overhead and growth, and write benchmarks/README.
 .PHONY: clean
 clean: ## remove everything that make made, but not data and models
 	@rm -rf .venv .uv build reports/journal reports/data_docs .pytest_cache .mypy_cache .ruff_cache
+
+.PHONY: unmoved
+unmoved: ## fail when the pipeline has moved a file that is in Git
+	@moved="$$(git status --porcelain -- dvc.lock data reports)"; [ -z "$$moved" ] || \
+		{ echo "error: this commit holds other files than its code makes:"; echo "$$moved"; \
+		echo "  try: make, and commit them; or start the workflow relock on the branch"; exit 1; }
+
+.PHONY: gate-required
+gate-required: ## the last step of CI: did every job that must succeed do so?
+	@PYTHONPATH=src python3 -m mlops.review.required
+
+.PHONY: relock-pack
+relock-pack: ## for the workflow relock: collect the files that the pipeline keeps in Git
+	@PYTHONPATH=src python3 -m mlops.review.relock pack
+
+.PHONY: relock-push
+relock-push: ## for the workflow relock: commit them to the branch of a pull request
+	@PYTHONPATH=src python3 -m mlops.review.relock push
+
+.PHONY: protect
+protect: ## compare .github/ruleset.json with GitHub; set it with APPLY=yes
+	@PYTHONPATH=src APPLY="$(APPLY)" python3 -m mlops.review.protect
+
+.PHONY: test-workflows
+test-workflows: .venv/.ready ## check .github and run ci.yaml with act (.ci/tools installs it)
+	@PATH="$(PATH):$(HOME)/go/bin:$(HOME)/.local/bin" pytest tests/workflows

@@ -1,0 +1,190 @@
+"""`make review`: run the change, compare it with main, judge it, and write the report, the comment and a preview.
+
+In GitHub Actions it also annotates the lines of `params.yaml` that broke a rule, and fills the job's summary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from mlops import settings as settings_module
+from mlops.review import baseline as main_branch
+from mlops.review import changes, evidence, gate, git
+from mlops.review.baseline import LOCK
+from mlops.review.preview import page
+from mlops.review.render import comment
+from mlops.review.report import Report, shortened
+from mlops.review.tell import tell
+from mlops.settings import PARAMS
+from mlops.stage import UserError, errors_in_words, write_json
+
+FOLDER = Path("build/review")
+PAGES = (Path("reports/profile.html"), Path("reports/plots"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m mlops.review", description=__doc__)
+    parser.add_argument("--base", default="origin/main", help="branch or commit to compare with")
+    base = git.resolve(parser.parse_args().base)
+    head = os.environ.get("REVIEW_HEAD") or git.resolve("HEAD")
+    files = git.changed_files(git.fork_point(base))
+    if changes.is_documentation(files):
+        report = Report(head=head, base=base, dirty=git.dirty(), touched=False, verdict="pass", blocks=False)
+        report = report.model_copy(update={"changes": changes.changes(base, files)})
+    else:
+        report = review(head, base, files)
+    publish(report)
+    return 1 if report.blocks else 0
+
+
+def review(head: str, base: str, files: list[str]) -> Report:
+    """Run the pipeline and judge what comes out.
+
+    Parameters
+    ----------
+    head, base : str
+        Commits: this change's, and main's.
+    files : list of str
+        What differs since this change left main.
+    """
+    edits_policy = False
+    # until all is seen to hold, it fails
+    report = Report(head=head, base=base, dirty=git.dirty(), touched=True, verdict="fail", blocks=True)
+    try:
+        settings = settings_module.load()
+        theirs = main_branch.gate(base)
+        edits_policy = theirs is not None and theirs != settings.gate
+        policy = theirs or settings.gate
+        if policy is None:
+            raise UserError("there is no gate, neither on main nor here: params.yaml has no section gate")
+        moved = reproduce(base)
+        baseline = main_branch.find(base, settings)
+        findings = evidence.gather(settings, baseline, moved, report.dirty, policy.resamples)
+        today = datetime.datetime.now(datetime.UTC).date()
+        judged = gate.judge(policy, findings.evidence, rule_lines(), today)
+        report = tell(report, settings, baseline, policy, findings, judged)
+        if edits_policy and settings.gate is not None:
+            proposed = gate.judge(settings.gate, findings.evidence, rule_lines(), today)
+            report = report.model_copy(update={"proposed": proposed})
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        report = report.model_copy(update={"problem": shortened(str(error).splitlines()[0])})
+    update = {"changes": changes.changes(base, files), "sensitive": changes.sensitive(files, edits_policy)}
+    return report.model_copy(update=update)
+
+
+def reproduce(base: str) -> list[str]:
+    """Run `dvc repro`, and say where the lock of this change is not what comes out.
+
+    It starts from main's lock, not from this change's. So a stage that main has not run is run here: a lock that
+    names another model's hash would otherwise be believed where a cache has that model.
+    """
+    claimed = LOCK.read_bytes() if LOCK.exists() else b""
+    trusted = git.show(base, LOCK)
+    if trusted is None:
+        LOCK.unlink(missing_ok=True)
+    else:
+        LOCK.write_bytes(trusted)
+    try:
+        done = subprocess.run([sys.executable, "-m", "dvc", "repro"], stdout=sys.stderr, check=False)
+        made = LOCK.read_bytes() if LOCK.exists() else b""
+    except BaseException:
+        LOCK.write_bytes(claimed)
+        raise
+    if done.returncode:
+        LOCK.write_bytes(claimed)
+        raise UserError("the pipeline failed: `dvc repro` stopped with an error, which stands above")
+    lock = main_branch.read_lock(made)
+    return changes.lock_changes(main_branch.read_lock(claimed), lock) + evidence.check_outputs(lock)
+
+
+def rule_lines() -> dict[tuple[str, str], int]:
+    """Rule and subject → line of `params.yaml`."""
+    document = YAML(typ="rt").load(PARAMS.read_text(encoding="utf-8"))
+    declared = document.get("gate") or {}
+    found = {}
+    for number, rule in enumerate(declared.get("rules") or []):
+        about = ", ".join(str(rule[key]) for key in ("column", "metric") if key in rule)
+        found[(str(rule.get("rule")), about)] = declared["rules"].lc.item(number)[0] + 1
+    return found
+
+
+def publish(report: Report) -> None:
+    """Write the files, annotate, and end with the verdict."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    report = Report.model_validate(report.model_dump())
+    write_json(report.model_dump(), FOLDER / "report.json")
+    text = comment(report, run_url=run_url())
+    (FOLDER / "comment.md").write_text(text, encoding="utf-8")
+    (FOLDER / "preview.html").write_text(page(text), encoding="utf-8")
+    for source in PAGES:
+        if source.is_dir():
+            shutil.copytree(source, FOLDER / source.name, dirs_exist_ok=True)
+        elif source.exists():
+            shutil.copyfile(source, FOLDER / source.name)
+    if os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(os.environ["GITHUB_STEP_SUMMARY"]).open("a", encoding="utf-8") as summary:
+            summary.write(text)
+    if os.environ.get("GITHUB_ACTIONS"):
+        print("\n".join(workflow_commands(report)))
+    print("\n".join(ending(report)))
+
+
+def run_url() -> str | None:
+    """Address of this run of GitHub Actions."""
+    names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
+    server, repository, run = (os.environ.get(name) for name in names)
+    return f"{server}/{repository}/actions/runs/{run}" if server and repository and run else None
+
+
+def workflow_commands(report: Report) -> list[str]:
+    """Workflow commands that mark the lines of `params.yaml` whose rule did not hold."""
+    lines = []
+    for result in report.policy.results if report.policy else []:
+        if result.verdict != "pass" and result.waiver is None:
+            level = "error" if result.blocks else "warning"
+            place = f"file={PARAMS},line={result.line}" if result.line else f"file={PARAMS}"
+            lines.append(f"::{level} {place},title={result.rule}::{_command_text(result.why)}")
+    if report.problem:
+        lines.append(f"::error file={PARAMS}::{_command_text(report.problem)}")
+    return lines
+
+
+def _command_text(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def ending(report: Report) -> list[str]:
+    """The verdict for a terminal."""
+    marks = {"pass": "pass", "fail": "FAIL", "cannot tell": "cannot tell"}
+    lines = [""]
+    for result in report.policy.results if report.policy else []:
+        mark = f"{marks[result.verdict]} (waived)" if result.waiver else marks[result.verdict]
+        lines.append(f"  {mark:<12} {result.why}")
+    if report.problem:
+        lines.append(f"  FAIL         {report.problem}")
+    if not report.touched:
+        lines.append("  pass         documentation only, the model is untouched")
+    verdict = "may not be merged" if report.blocks else "may be merged"
+    if report.verdict == "cannot tell" and not report.blocks:
+        verdict += ", with care"
+    return [
+        *lines,
+        "",
+        f"this change {verdict}",
+        f"  look at {FOLDER}/preview.html, as it will stand in the pull request",
+        "",
+    ]
+
+
+if __name__ == "__main__":
+    with errors_in_words():
+        sys.exit(main())

@@ -1,0 +1,228 @@
+"""Main's model, as main's `dvc.lock` names it: from the cache, the remote, or rebuilt; its hash is checked each time.
+
+DVC checks out a damaged file of the cache without a word, so nothing is used here that was not hashed first.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from mlops import lineage, modelfile, tables
+from mlops import settings as settings_module
+from mlops.policy import Gate
+from mlops.review.git import git, show
+from mlops.settings import PARAMS, Settings
+from mlops.stage import UserError
+from mlops.tables import Catalogue
+
+LOCK = Path("dvc.lock")
+FOLDER = Path("build/review/baseline")
+
+Origin = Literal["cache", "remote", "rebuilt"]
+Lock = dict[str, Any]
+
+
+class Baseline(NamedTuple):
+    """What main has.
+
+    Attributes
+    ----------
+    commit : str
+    lock : dict
+        The stages of its `dvc.lock`; empty where it has none.
+    settings : Settings or None
+    catalogue : Catalogue or None
+    model : Any or None
+        None where there is nothing to compare with; `problem` says why.
+    train : pyarrow.Table or None
+        Its training rows.
+    origin : {'cache', 'remote', 'rebuilt'} or None
+    problem : str or None
+    first : bool
+        Whether main has no model yet, so that a comparison cannot be asked for.
+    """
+
+    commit: str
+    lock: Lock
+    settings: Settings | None = None
+    catalogue: Catalogue | None = None
+    model: Any | None = None
+    train: pa.Table | None = None
+    origin: Origin | None = None
+    problem: str | None = None
+    first: bool = False
+
+
+def find(commit: str, settings: Settings) -> Baseline:
+    """Get main's model and training rows.
+
+    Parameters
+    ----------
+    commit : str
+        The commit that the change is compared with.
+    settings : Settings
+        Those of the change.
+    """
+    lock = read_lock(show(commit, LOCK))
+    if not lock or "train" not in lock or show(commit, PARAMS) is None:
+        return Baseline(commit, lock, problem="main has no trained model yet", first=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    try:
+        theirs = _settings(commit)
+        catalogue = _catalogue(commit)
+    except UserError as error:
+        return Baseline(commit, lock, problem=f"main's files cannot be read by this change's code: {error}")
+    found = Baseline(commit, lock, theirs, catalogue)
+    for key in ("task", "target"):
+        was, now = getattr(theirs.data, key), getattr(settings.data, key)
+        if was != now:
+            return found._replace(problem=f"data.{key} is {was} on main and {now} here, so no metric can be compared")
+    try:
+        paths, origin = _files(commit, lock, {modelfile.MODEL: "train", tables.TRAIN: "split"})
+        model = modelfile.load(theirs, paths[modelfile.MODEL])
+        train = pq.ParquetFile(paths[tables.TRAIN]).read()
+    except (UserError, pa.ArrowInvalid) as error:
+        return found._replace(problem=f"main's model cannot be loaded: {error}")
+    return found._replace(model=model, train=train, origin=origin)
+
+
+def gate(commit: str) -> Gate | None:
+    """The policy of a commit; None where it has none.
+
+    Raises
+    ------
+    UserError
+        Where it has one that this change's code cannot read.
+    """
+    text = show(commit, PARAMS)
+    document = YAML(typ="safe", pure=True).load(text) if text else None
+    declared = document.get("gate") if isinstance(document, dict) else None
+    if declared is None:
+        return None
+    try:
+        return Gate.model_validate(declared)
+    except ValidationError as error:
+        raise UserError(f"main's gate cannot be read by this change's code: {error.errors()[0]['msg']}") from None
+
+
+def read_lock(content: bytes | None) -> Lock:
+    """The stages of a `dvc.lock`."""
+    document = YAML(typ="safe").load(content) if content else None
+    stages: Lock = document.get("stages", {}) if isinstance(document, dict) else {}
+    return stages
+
+
+def hash_of(lock: Lock, stage: str, path: Path) -> str | None:
+    """MD5 of an output, as a lock has it."""
+    outputs = lock.get(stage, {}).get("outs", [])
+    return next((out.get("md5") for out in outputs if out.get("path") == str(path)), None)
+
+
+def _settings(commit: str) -> Settings:
+    path = FOLDER / PARAMS.name
+    path.write_bytes(show(commit, PARAMS) or b"")
+    return settings_module.load(path)
+
+
+def _catalogue(commit: str) -> Catalogue:
+    path = FOLDER / tables.CATALOGUE.name
+    path.write_bytes(show(commit, tables.CATALOGUE) or b"")
+    try:
+        return tables.read_catalogue(path)
+    except ValidationError as error:
+        raise UserError(f"{tables.CATALOGUE}: {error.errors()[0]['msg']}") from None
+
+
+def _files(commit: str, lock: Lock, wanted: dict[Path, str]) -> tuple[dict[Path, Path], Origin]:
+    """Copies of outputs whose hash is the lock's, and where the last of them came from."""
+    hashes = {path: hash_of(lock, stage, path) for path, stage in wanted.items()}
+    missing = [str(path) for path, md5 in hashes.items() if not md5]
+    if missing:
+        raise UserError(f"main's dvc.lock does not name {', '.join(missing)}")
+    found: dict[Path, Path] = {}
+    origin: Origin = "cache"
+    for path, md5 in hashes.items():
+        here, from_remote = _from_store(str(md5), FOLDER / path.name)
+        if here is None:
+            return _rebuild(commit, hashes), "rebuilt"
+        found[path] = here
+        origin = "remote" if from_remote else origin
+    return found, origin
+
+
+def _from_store(md5: str, copy: Path) -> tuple[Path | None, bool]:
+    """A file of DVC's cache, or a copy from its remote; only with the right hash."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    with Repo(".") as repo:
+        cached = Path(repo.cache.local.oid_to_path(md5))
+        if cached.is_file():
+            if lineage.md5(cached) == md5:
+                return cached, False
+            print(f"  {cached} is damaged: its content has another hash; it is removed", file=sys.stderr)
+            cached.unlink()
+        try:
+            remote = repo.cloud.get_remote_odb()
+        except DvcException:  # there is no remote
+            return None, False
+        try:
+            remote.fs.get_file(remote.oid_to_path(md5), str(copy))
+        except Exception as error:  # each file system has errors of its own
+            print(f"  the remote has no {md5}: {type(error).__name__}", file=sys.stderr)
+            return None, False
+    if lineage.md5(copy) == md5:
+        return copy, True
+    print(f"  the remote's {md5} is damaged: its content has another hash; it is not used", file=sys.stderr)
+    return None, False
+
+
+def _rebuild(commit: str, hashes: dict[Path, str | None]) -> dict[Path, Path]:
+    """Run main's pipeline up to the model, in a worktree of its own."""
+    print(f"  rebuilding main's model at {commit[:10]}, because no cache has it", file=sys.stderr)
+    found = {}
+    with _worktree(commit) as folder:
+        if show(commit, "uv.lock") == Path("uv.lock").read_bytes():
+            command = [sys.executable, "-m", "dvc", "repro", "train"]
+        else:
+            command = ["make", "pipeline", "FLAGS=train"]
+        environment = {**os.environ, "PYTHONPATH": str(folder / "src")}
+        done = subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr, check=False)
+        if done.returncode:
+            raise UserError(f"commit {commit[:10]} does not run: its own pipeline fails")
+        for path, md5 in hashes.items():
+            if lineage.md5(folder / path) != md5:
+                raise UserError(f"{path} rebuilt from {commit[:10]} is not what main's dvc.lock says")
+            found[path] = FOLDER / path.name
+            found[path].write_bytes((folder / path).read_bytes())
+    return found
+
+
+@contextmanager
+def _worktree(commit: str) -> Iterator[Path]:
+    """A checkout of a commit beside this one, with the same DVC cache."""
+    from dvc.repo import Repo
+
+    with Repo(".") as repo:
+        cache = Path(repo.cache.local.path).parents[1]
+    folder = (FOLDER / "worktree").resolve()
+    subprocess.run(["git", "worktree", "remove", "--force", str(folder)], capture_output=True, check=False)
+    git("worktree", "prune")
+    git("worktree", "add", "--quiet", "--detach", str(folder), commit)
+    try:
+        config = folder / ".dvc/config.local"
+        config.write_text(f"['cache']\n    dir = {cache}\n", encoding="utf-8")
+        yield folder
+    finally:
+        git("worktree", "remove", "--force", str(folder))

@@ -1,0 +1,153 @@
+"""What a change touches: parameters, data, files, dependencies; and whether it can reach the model at all."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from mlops.review.baseline import LOCK, Lock, hash_of
+from mlops.review.git import git, show
+from mlops.review.report import Change, Changes, Wear, shortened
+from mlops.settings import PARAMS
+from mlops.tables import CATALOGUE, TEST
+
+# What no stage, test or check reads as anything but text for people. Whatever is not listed here may reach the model.
+DOCUMENTATION = ("docs/*", "README.md", "CONTRIBUTING.md", "LICENSE", ".github/*.md", ".github/ISSUE_TEMPLATE/*")
+
+# What decides about a change, or runs with rights that it does not have
+SENSITIVE = (".github/*", ".gitlab-ci.yml", "Jenkinsfile", "Makefile", "src/mlops/policy.py", "src/mlops/review/*")
+
+MOST = 60
+# After so many decisions the union bound over their 2^H outcomes doubles the error that the same rows allow at 95 %
+# (Renggli et al. 2019, Continuous Integration of Machine Learning Models with ease.ml/ci, section 3; Blum and Hardt
+# 2015, The Ladder, on why): ln(2^H / 0.05) = 4 ln(1 / 0.05).
+BUDGET = 13
+HISTORY = 500
+
+
+def is_documentation(files: list[str]) -> bool:
+    """Whether all files are documentation; no files at all are not."""
+    return bool(files) and all(any(fnmatch(name, pattern) for pattern in DOCUMENTATION) for name in files)
+
+
+def sensitive(files: list[str], edits_policy: bool) -> list[str]:
+    """Files that code owners must agree to."""
+    found = [name for name in files if any(fnmatch(name, pattern) for pattern in SENSITIVE) and not _is_text(name)]
+    return [*(["params.yaml: gate"] if edits_policy else []), *found][:MOST]
+
+
+def _is_text(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in DOCUMENTATION)
+
+
+def changes(base: str, files: list[str]) -> Changes:
+    """Everything that differs from `base`."""
+    params = differences(_flat(_yaml(show(base, PARAMS))), _flat(_yaml(_here(PARAMS))))
+    data = differences(_of_table(show(base, CATALOGUE)), _of_table(_here(CATALOGUE)))
+    dependencies = differences(_packages(show(base, "uv.lock")), _packages(_here("uv.lock")))
+    shown = [shortened(name) for name in files if not name.startswith("reports/")]
+    return Changes(
+        params=params[:MOST],
+        data=data[:MOST],
+        files=shown[:MOST],
+        dependencies=dependencies[:MOST],
+        left_out=sum(max(0, len(each) - MOST) for each in (params, data, dependencies, shown)),
+    )
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
+    """Values that differ, in the order of the keys."""
+    return [
+        Change(name=shortened(name), before=_text(before.get(name)), after=_text(after.get(name)))
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else shortened(value)
+
+
+def _here(path: str | Path) -> bytes | None:
+    path = Path(path)
+    return path.read_bytes() if path.is_file() else None
+
+
+def _yaml(content: bytes | None) -> Any:
+    return YAML(typ="safe").load(content) if content else {}
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """One entry for each parameter, such as ``model.params.C``; a rule of the gate goes by its name."""
+    if isinstance(value, dict) and value:
+        return {
+            key: each
+            for name, item in value.items()
+            for key, each in _flat(item, f"{prefix}.{name}" if prefix else str(name)).items()
+        }
+    if prefix == "gate.rules" and isinstance(value, list):
+        rules = [dict(rule) if isinstance(rule, dict) else {"rule": str(rule)} for rule in value]
+        named = {
+            " ".join(str(rule.pop(key)) for key in ("rule", "column", "metric") if key in rule): rule for rule in rules
+        }
+        return {
+            f"gate: {name}": ", ".join(f"{key} {each}" for key, each in rule.items()) or "on"
+            for name, rule in named.items()
+        }
+    return {prefix: json.dumps(value, ensure_ascii=False, default=str)} if prefix else {}
+
+
+def _of_table(content: bytes | None) -> dict[str, Any]:
+    """What the catalogue says: source, rows, content, and each column's type."""
+    if not content:
+        return {}
+    catalogue = json.loads(content)
+    columns = {f"column {column['name']}": column["kind"] for column in catalogue["columns"]}
+    return {"source": catalogue["source"], "rows": f"{catalogue['rows']:,}", "sha256": catalogue["sha256"]} | columns
+
+
+def _packages(content: bytes | None) -> dict[str, str]:
+    """Names and versions in a `uv.lock`."""
+    packages = tomllib.loads(content.decode()).get("package", []) if content else []
+    return {package["name"]: package.get("version", "") for package in packages}
+
+
+def lock_changes(before: Lock, after: Lock) -> list[str]:
+    """Stages and files in which two locks differ, such as ``train: models/model.skops``."""
+    found = []
+    for stage in dict.fromkeys([*before, *after]):
+        old, new = before.get(stage, {}), after.get(stage, {})
+        paths = [_entries(old), _entries(new)]
+        moved = [path for path in dict.fromkeys([*paths[0], *paths[1]]) if paths[0].get(path) != paths[1].get(path)]
+        found += [f"{stage}: {path}" for path in moved] or ([stage] if old != new else [])
+    return found
+
+
+def _entries(stage: dict[str, Any]) -> dict[str, str]:
+    return {each["path"]: each.get("md5", "") for key in ("deps", "outs") for each in stage.get(key, [])}
+
+
+def wear(base: str, lock: Lock) -> Wear:
+    """Count the models that main has taken while it had the present test rows."""
+    test = hash_of(lock, "split", TEST)
+    commits = git("log", "--first-parent", f"--max-count={HISTORY}", "--format=%H", base, "--", str(LOCK)).split()
+    models = set()
+    for commit in commits:
+        # a lock is read line by line here, because parsing hundreds of them would take minutes
+        content = (show(commit, LOCK) or b"").decode(errors="replace")
+        if _md5(content, str(TEST)) != test:
+            break
+        models.add(_md5(content, "models/model.skops"))
+    return Wear(decisions=max(0, len(models) - 1), budget=BUDGET)
+
+
+def _md5(lock: str, path: str) -> str | None:
+    """The hash beside a path in the text of a `dvc.lock`."""
+    found = re.search(rf"path: {re.escape(path)}\n(?:.+\n){{0,1}}? *md5: ([0-9a-f]+)", lock)
+    return found[1] if found else None

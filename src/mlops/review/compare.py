@@ -1,0 +1,149 @@
+"""Main's model and this change's on the same rows: differences with a paired bootstrap.
+
+Both models are weighed on the same resamples, so that what makes a resample easy or hard cancels in the difference
+(Efron and Tibshirani 1993; Dietterich 1998 on why unpaired comparisons mislead).
+"""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from mlops.metrics import Array, Classes, Predictions, greater_is_better, resample_counts, weighted_metrics
+
+# A loss that would be noticed so often is one that the rows could have shown
+POWER = 0.8
+
+
+class Paired(NamedTuple):
+    """A metric of two models on the same rows; NaN where it is undefined.
+
+    Attributes
+    ----------
+    baseline, candidate : float
+    baseline_values, candidate_values : ndarray of shape (n_resamples,)
+        The same resample stands at the same place of both.
+    """
+
+    metric: str
+    baseline: float
+    candidate: float
+    baseline_values: Array
+    candidate_values: Array
+
+    @property
+    def sign(self) -> int:
+        return 1 if greater_is_better(self.metric) else -1
+
+    @property
+    def loss(self) -> float:
+        """How much worse the candidate is; negative where it is better."""
+        return self.sign * (self.baseline - self.candidate)
+
+    @property
+    def losses(self) -> Array:
+        """The loss in each resample in which it is defined."""
+        losses = self.sign * (self.baseline_values - self.candidate_values)
+        return np.asarray(losses[np.isfinite(losses)])
+
+    @property
+    def spread(self) -> float:
+        """Standard error of the loss; NaN where there are no two resamples."""
+        return float(self.losses.std(ddof=1)) if len(self.losses) > 1 else float("nan")
+
+    def difference(self, confidence: float) -> tuple[float, float]:
+        """Percentile interval of candidate minus baseline."""
+        differences = self.candidate_values - self.baseline_values
+        return interval(differences[np.isfinite(differences)], confidence)
+
+    def worse(self) -> float:
+        """Share of the resamples in which the candidate is worse; ties count half."""
+        losses = self.losses
+        return float(((losses > 0) + 0.5 * (losses == 0)).mean()) if len(losses) else float("nan")
+
+    def p_value(self) -> float:
+        """One-sided, of 'the candidate is no worse'.
+
+        The larger of the percentile's and the normal approximation's: with a handful of rows that differ, the
+        percentile alone is too sure.
+        """
+        losses, spread = self.losses, self.spread
+        if not len(losses) or not np.isfinite(self.loss):
+            return 1.0
+        by_rank = (1 + (losses <= 0).sum()) / (1 + len(losses))
+        by_spread = 1 - NormalDist().cdf(self.loss / spread) if spread > 0 else float(self.loss <= 0)
+        return float(max(by_rank, by_spread))
+
+    def largest_loss(self, confidence: float) -> float:
+        """The loss that is not exceeded, one-sided."""
+        losses = self.losses
+        return float(np.quantile(losses, confidence)) if len(losses) else float("nan")
+
+    def detectable(self, confidence: float) -> float:
+        """The smallest loss that would have been significant in `POWER` of all samples of so many rows."""
+        normal = NormalDist()
+        return (normal.inv_cdf(confidence) + normal.inv_cdf(POWER)) * self.spread
+
+
+def interval(values: Array, confidence: float) -> tuple[float, float]:
+    """Percentile interval; NaN where there are no values."""
+    if not len(values):
+        return float("nan"), float("nan")
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def compare(
+    y: Array, baseline: Predictions | None, candidate: Predictions, classes: Classes | None, *, resamples: int
+) -> dict[str, Paired]:
+    """Compare every metric of the task.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+    baseline : Predictions or None
+        None where there is no model to compare with; its numbers are NaN then.
+    classes : Classes or None
+        None for a regression.
+
+    Returns
+    -------
+    dict of str to Paired
+        In the order of the metrics.
+    """
+    models = [candidate] if baseline is None else [candidate, baseline]
+    weighers = [weighted_metrics(y, model, classes) for model in models]
+    whole = [weigh(np.ones((1, len(y)))) for weigh in weighers]
+    drawn = [[weigh(counts) for weigh in weighers] for counts in resample_counts(len(y), resamples, seed=0)]
+
+    def values(model: int, name: str) -> Array:
+        return np.concatenate([chunk[model].get(name, np.full(1, np.nan)) for chunk in drawn])
+
+    pairs = {}
+    for name, value in whole[0].items():
+        here = values(0, name)
+        if baseline is None or name not in whole[1]:
+            pairs[name] = Paired(name, float("nan"), float(value[0]), np.full_like(here, np.nan), here)
+        else:
+            pairs[name] = Paired(name, float(whole[1][name][0]), float(value[0]), values(1, name), here)
+    return pairs
+
+
+def holm(p_values: list[float], alpha: float) -> list[bool]:
+    """Which hypotheses are rejected so that any false rejection at all has probability alpha (Holm 1979)."""
+    order = np.argsort(p_values, kind="stable")
+    rejected = [False] * len(p_values)
+    for rank, number in enumerate(order):
+        if p_values[number] > alpha / (len(p_values) - rank):
+            break
+        rejected[number] = True
+    return rejected
+
+
+def parts(predictions: Predictions, rows: Array) -> Predictions:
+    """Some of the rows."""
+    probabilities = predictions.probabilities
+    return Predictions(predictions.predicted[rows], None if probabilities is None else probabilities[rows])

@@ -1,0 +1,404 @@
+"""The comment: a report as Markdown for GitHub, every text of it escaped.
+
+The job that may write renders the report of a job that may not. So whatever the report says, it stays text: no markup,
+no mention, no link, no chart but ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from mlops.review.report import (
+    Change,
+    Chart,
+    Comparison,
+    Estimate,
+    Policy,
+    Report,
+    Result,
+    Slice,
+    Verdict,
+)
+
+# GitHub takes 65,536 characters
+MOST_BYTES = 60_000
+MARKS: dict[Verdict, str] = {"pass": "✅ pass", "fail": "❌ fail", "cannot tell": "⚠️ cannot tell"}
+# told apart in light and in dark mode, and by the colour-blind
+MAIN_COLOUR, HERE_COLOUR = "#8c8c8c", "#d9730d"
+JOINER = "&#8288;"  # invisible; takes a mention, reference or address apart
+
+
+def comment(report: Report, *, run_url: str | None = None) -> str:
+    """Render a report.
+
+    Parameters
+    ----------
+    report : Report
+    run_url : str, optional
+        Address of the run, whose artifact holds the full plots and the profile page. From a trusted source.
+
+    Returns
+    -------
+    str
+        GitHub's Markdown, shorter than GitHub's limit.
+    """
+    parts = [heading(report), reasons(report)]
+    if report.policy is not None:
+        parts += [metric_table(report), *charts(report), rule_table(report)]
+    parts += [what_changed(report), slice_tables(report), validation(report), costs(report), lineage(report, run_url)]
+    text = ""
+    for part in filter(None, parts):
+        if len((text + part).encode()) > MOST_BYTES - 300:
+            text += "\n\n*The rest is too long for a comment; it is in the run's artifact.*"
+            break
+        text += ("\n\n" if text else "") + part
+    return text + "\n"
+
+
+def heading(report: Report) -> str:
+    """The verdict in a line, and what was judged in another."""
+    if not report.touched:
+        return "## ✅ Model untouched\n\nThis change holds documentation only: nothing was trained."
+    if report.policy is None:
+        line = "## ❌ No model to judge"
+    elif report.blocks:
+        line = "## ❌ Do not merge: " + _counted(report.policy, blocking=True)
+    elif report.verdict == "cannot tell":
+        line = "## ⚠️ May be merged, with care: " + _counted(report.policy, blocking=False)
+    else:
+        line = "## ✅ May be merged: every rule holds"
+    about = []
+    if report.estimator and report.target:
+        name = report.estimator.rsplit(".", 1)[-1]
+        about.append(f"{code(name)} predicts {code(report.target)}")
+    if report.rows:
+        about.append(f"{report.rows.train:,} training and {report.rows.test:,} test rows")
+    if report.baseline and report.baseline.commit and not report.baseline.problem:
+        about.append(f"compared with main at {code(report.baseline.commit[:7])}")
+    return line + (f"\n\n{' · '.join(about)}" if about else "")
+
+
+def _counted(policy: Policy, *, blocking: bool) -> str:
+    found = [
+        result
+        for result in policy.results
+        if (result.blocks if blocking else result.verdict != "pass" and result.waiver is None)
+    ]
+    unclear = sum(result.verdict == "cannot tell" for result in found)
+    failed = len(found) - unclear
+    told = [f"{failed} {_plural(failed, 'rule fails', 'rules fail')}"] if failed else []
+    told += [f"{unclear} cannot be told"] if unclear else []
+    return ", ".join(told)
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return one if count == 1 else many
+
+
+def reasons(report: Report) -> str:
+    """Each reason in a sentence: what failed, what cannot be told, what was waived, what needs an owner."""
+    lines = []
+    if report.problem:
+        lines.append(f"- ❌ {escaped(report.problem)}")
+    order: list[Verdict] = ["fail", "cannot tell", "pass"]
+    results = report.policy.results if report.policy else []
+    for result in sorted(results, key=lambda each: order.index(each.verdict)):
+        if result.waiver:
+            waived = f"waived until {result.waiver.until}: {escaped(result.waiver.reason)}"
+            lines.append(f"- 📝 {escaped(result.why)} ({waived})")
+        elif result.verdict != "pass":
+            lines.append(f"- {MARKS[result.verdict].split()[0]} {escaped(result.why)}")
+    if report.proposed is not None and report.policy is not None:
+        lines.append(
+            f"- 🔒 This change **edits the gate**. Main's gate decides: {MARKS[report.policy.verdict]}. "
+            f"By this change's own it would be {MARKS[report.proposed.verdict]}. Code owners must agree."
+        )
+    others = [name for name in report.sensitive if name != "params.yaml: gate"]
+    if others:
+        shown = ", ".join(code(name) for name in others[:5]) + (
+            f" and {len(others) - 5} more" if len(others) > 5 else ""
+        )
+        lines.append(f"- 🔒 It touches what decides about changes: {shown}. Code owners must agree.")
+    if report.wear and report.wear.decisions > report.wear.budget:
+        lines.append(
+            f"- ⚠️ These test rows have decided {report.wear.decisions} merges, more than the {report.wear.budget} "
+            "that they are good for: time for new ones."
+        )
+    if report.dirty:
+        lines.append("- ⚠️ There are uncommitted changes: a pull request would not have them.")
+    return "\n".join(lines)
+
+
+def metric_table(report: Report) -> str:
+    """Main, this change and the difference of each metric, with the rules that look at it."""
+    policy = report.policy
+    if policy is None or not report.metrics:
+        return ""
+    header = [
+        "metric",
+        "main",
+        "this change",
+        f"difference ({report.confidence:.0%} interval)",
+        "got worse",
+        "limit",
+        "verdict",
+    ]
+    rows = []
+    for each in report.metrics:
+        rules = [
+            result
+            for result in policy.results
+            if result.subject == each.metric and result.rule in ("floor", "ceiling", "no_worse")
+        ]
+        rows.append([*_compared(each), ", ".join(map(_limit, rules)), _worst(rules)])
+    note = "Less is better: " + ", ".join(code(each.metric) for each in report.metrics if not each.greater_is_better)
+    return table(header, rows) + (f"\n\n<sub>{note}</sub>" if note[-2:] != ": " else "")
+
+
+def _compared(each: Comparison) -> list[str]:
+    worse = "" if each.worse is None else f"{each.worse:.0%}"
+    difference = interval(each.difference, signed=True)
+    return [code(each.metric), number(each.baseline), number(each.candidate), difference, worse]
+
+
+def _limit(result: Result) -> str:
+    if result.limit is None:
+        return ""
+    return {"floor": "≥ ", "ceiling": "≤ ", "no_worse": "loss ≤ "}.get(result.rule, "") + f"{result.limit:g}"
+
+
+def _worst(results: list[Result]) -> str:
+    order: list[Verdict] = ["fail", "cannot tell", "pass"]
+    verdicts = {result.verdict for result in results}
+    waived = " (waived)" if any(result.waiver for result in results) else ""
+    return next((MARKS[verdict] + waived for verdict in order if verdict in verdicts), "")
+
+
+def rule_table(report: Report) -> str:
+    """All rules of the policy that decides, and of the proposed one."""
+    blocks = []
+    for policy, title in (
+        (report.policy, "All rules of the gate"),
+        (report.proposed, "All rules as this change has them"),
+    ):
+        if policy is None:
+            continue
+        rows = [
+            [
+                code(" ".join(filter(None, [result.rule, result.subject]))),
+                measured(result.found.value, result.unit),
+                measured(result.limit, result.unit),
+                MARKS[result.verdict] + (" (waived)" if result.waiver else ""),
+                escaped(result.why),
+            ]
+            for result in policy.results
+        ]
+        passed = sum(result.verdict == "pass" for result in policy.results)
+        summary = f"{title}: {passed} of {len(policy.results)} hold"
+        blocks.append(details(summary, table(["rule", "found", "limit", "verdict", "in words"], rows)))
+    return "\n\n".join(blocks)
+
+
+def charts(report: Report) -> list[str]:
+    """Mermaid charts, each with its numbers in a table below."""
+    return [chart(each) for each in report.charts if all(len(line.values) == len(each.at) for line in each.series)]
+
+
+def chart(each: Chart) -> str:
+    """One chart; texts in it keep letters, digits and spaces only."""
+    if len(each.at) < 2:
+        return ""
+    values = [value for line in each.series for value in line.values]
+    low, high = min(values), max(values)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    palette = f"{MAIN_COLOUR}, {HERE_COLOUR}" if len(each.series) > 1 else HERE_COLOUR
+    theme = f'%%{{init: {{"themeVariables": {{"xyChart": {{"plotColorPalette": "{palette}"}}}}}}}}%%'
+    lines = [f"    line [{', '.join(f'{value:.4f}' for value in line.values)}]" for line in each.series]
+    drawn = "\n".join(
+        [
+            "```mermaid",
+            theme,
+            "xychart-beta",
+            f'    title "{plain(each.title)}"',
+            f'    x-axis "{plain(each.x)}" {each.at[0]:.4f} --> {each.at[-1]:.4f}',
+            f'    y-axis "{plain(each.y)}" {low:.4f} --> {high:.4f}',
+            *lines,
+            "```",
+        ]
+    )
+    legend = "Grey: main. Orange: this change." if len(each.series) > 1 else "Orange: this change."
+    rows = [[number(at), *(number(line.values[i]) for line in each.series)] for i, at in enumerate(each.at)]
+    numbers = table([escaped(each.x), *(escaped(line.name) for line in each.series)], rows)
+    return f"{drawn}\n\n<sub>{legend}</sub>\n\n{details(f'{plain(each.title)}: the numbers', numbers)}"
+
+
+def what_changed(report: Report) -> str:
+    """Parameters, data, files and dependencies that differ from main."""
+    found = report.changes
+    told = []
+    blocks = []
+    for name, each in (("parameter", found.params), ("dependency", found.dependencies)):
+        if each:
+            told.append(
+                f"{len(each)} {_plural(len(each), name, name[:-1] + 'ies' if name.endswith('y') else name + 's')}"
+            )
+            blocks.append(change_table(each, name))
+    if found.data:
+        told.append("the data")
+        blocks.append(change_table(found.data, "data"))
+    if found.files:
+        told.append(f"{len(found.files)} {_plural(len(found.files), 'file', 'files')}")
+        blocks.append("Files: " + ", ".join(map(code, found.files)))
+    if found.left_out:
+        blocks.append(f"And {found.left_out:,} more.")
+    return details("What changed: " + (", ".join(told) or "nothing"), "\n\n".join(blocks) or "Nothing.")
+
+
+def change_table(found: list[Change], name: str) -> str:
+    rows = [[code(each.name), _side(each.before), _side(each.after)] for each in found]
+    return table([name, "main", "this change"], rows)
+
+
+def _side(text: str | None) -> str:
+    return "–" if text is None else code(text)
+
+
+def slice_tables(report: Report) -> str:
+    """Each slice, by the metrics of the rules and else by the first."""
+    if not report.slices:
+        return ""
+    asked = [
+        result.subject.split(", ")[-1]
+        for result in (report.policy.results if report.policy else [])
+        if result.rule in ("worst_slice", "slices_no_worse", "group_gap")
+    ]
+    first = report.slices[0].metrics[:1]
+    names = list(dict.fromkeys(asked)) or [each.metric for each in first]
+    blocks = []
+    for name in names[:4]:
+        rows = []
+        for place, each in enumerate(report.slices, 1):
+            pair = next((pair for pair in each.metrics if pair.metric == name), None)
+            if pair is not None:
+                rows.append([str(place), slice_name(each), f"{each.rows:,}", *_compared(pair)[1:]])
+        header = [
+            "",
+            "slice",
+            "rows",
+            "main",
+            "this change",
+            f"difference ({report.confidence:.0%} interval)",
+            "got worse",
+        ]
+        blocks.append(f"{code(name)}\n\n{table(header, rows)}")
+    return details(f"Slices: {len(report.slices)}", "\n\n".join(blocks))
+
+
+def slice_name(each: Slice) -> str:
+    return f"{code(each.column)} {code(each.name)}"
+
+
+def validation(report: Report) -> str:
+    """How the table fares by its expectations."""
+    found = report.validation
+    if found is None:
+        return ""
+    failed = "\n".join(f"- {escaped(each)}" for each in found.failed)
+    summary = f"Data validation: {found.passed:,} of {found.expectations:,} expectations hold"
+    return details(summary, failed or "Nothing to tell.")
+
+
+def costs(report: Report) -> str:
+    """Training time, size and latency."""
+    rows = [
+        [escaped(each.name), measured(each.before, each.unit), measured(each.after, each.unit)] for each in report.cost
+    ]
+    return details("Cost", table(["", "main", "this change"], rows)) if rows else ""
+
+
+def lineage(report: Report, run_url: str | None) -> str:
+    """Hashes, where main's model came from, and how to see all this again."""
+    blocks = []
+    if report.lineage:
+        blocks.append(change_table(list(report.lineage), "MD5"))
+    if report.baseline:
+        origin = {
+            "cache": "the DVC cache",
+            "remote": "the DVC remote",
+            "rebuilt": "a rebuild of main's commit",
+            None: "",
+        }
+        if report.baseline.origin:
+            blocks.append(
+                f"Main's model came from {origin[report.baseline.origin]}; its hash is the one in main's `dvc.lock`."
+            )
+    if report.wear and report.rows:
+        blocks.append(
+            f"The {report.rows.test:,} test rows have decided {report.wear.decisions} of about {report.wear.budget} "
+            "merges that they are good for."
+        )
+    commands = ["git fetch origin", f"git switch --detach {report.head}", f"make review BASE={report.base or 'main'}"]
+    blocks.append("To see this again:\n\n```sh\n" + "\n".join(commands) + "\n```")
+    if run_url:
+        blocks.append(
+            f"Full plots and the profile of the training rows are in [the run's artifact]({run_url}#artifacts)."
+        )
+    return details("Lineage, and how to reproduce this", "\n\n".join(blocks))
+
+
+def table(header: list[str], rows: Iterable[list[str]]) -> str:
+    """A Markdown table; cells are rendered already."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def details(summary: str, content: str) -> str:
+    """A block that opens on demand."""
+    return f"<details>\n<summary>{summary}</summary>\n\n{content}\n\n</details>"
+
+
+def number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100_000 else f"{value:.4g}"
+
+
+def measured(value: float | None, unit: str) -> str:
+    """A number with its unit."""
+    if value is None:
+        return "–"
+    if unit == "bytes":
+        return f"{value / 1000:,.0f} kB" if value < 1_000_000 else f"{value / 1_000_000:,.1f} MB"
+    return f"{value:.3g} {unit}" if unit else number(value)
+
+
+def interval(found: Estimate, *, signed: bool = False) -> str:
+    """``+0.012 (−0.003 … +0.025)``."""
+    if found.value is None:
+        return "–"
+    if found.value == found.low == found.high == 0:
+        return "none"
+    shown = [
+        "–" if each is None else (f"{each:+.3g}" if signed and each else f"{each:.3g}").replace("-", "−")
+        for each in (found.value, found.low, found.high)
+    ]
+    return f"{shown[0]} ({shown[1]} … {shown[2]})"
+
+
+def code(text: str) -> str:
+    """Untrusted text as code, where GitHub looks for no mention and no reference."""
+    return f"<code>{escaped(text)}</code>"
+
+
+def escaped(text: str) -> str:
+    """Untrusted text that stays text: in Markdown, in HTML, in a table, and for GitHub's mentions and references."""
+    text = re.sub(r"""[!"#$&'()*+:<>@\[\\\]^_`{|}~]""", lambda match: f"&#{ord(match[0])};", text)
+    text = re.sub(r"&#(35|64|58);", lambda match: f"{match[0]}{JOINER}", text)
+    return re.sub(r"(?i)\b(gh|www)([-.])", rf"\1{JOINER}\2", text)
+
+
+def plain(text: str) -> str:
+    """Letters, digits and spaces: what a chart and a summary may hold."""
+    return re.sub(r"[^\w .,%]", " ", text)[:80]
