@@ -127,3 +127,10 @@ protect: ## compare .github/ruleset.json with GitHub; set it with APPLY=yes
 .PHONY: test-workflows
 test-workflows: .venv/.ready ## check .github and run ci.yaml with act (.ci/tools installs it)
 	@PATH="$(PATH):$(HOME)/go/bin:$(HOME)/.local/bin" pytest tests/workflows
+
+.PHONY: publish
+publish: .venv/.ready $(if $(CML),,.github/cml/node_modules/.package-lock.json) ## for the workflow report: post the review
+	@python -m mlops.review.publish
+
+.github/cml/node_modules/.package-lock.json: .github/cml/package-lock.json
+	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix .github/cml

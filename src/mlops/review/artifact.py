@@ -1,0 +1,64 @@
+"""The zip in which `report.json` crosses the trust line, taken apart in memory.
+
+Anybody may have made it. Nothing of it is written under a name of its own: it must hold one ordinary file with the
+expected name, and no more bytes of that are unpacked than a report may have.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+import zipfile
+import zlib
+
+from mlops.review.report import MOST_BYTES
+from mlops.stage import UserError
+
+NAME = "report.json"
+# text that does not shrink, and the headers around it
+MOST_ZIPPED = MOST_BYTES + 10_000
+
+
+def unpack(content: bytes) -> bytes:
+    """The bytes of `report.json`, the one file of a zip that may come from anybody.
+
+    Raises
+    ------
+    UserError
+        Where the zip is damaged, or holds anything but that file, or too much of it.
+    """
+    if len(content) > MOST_ZIPPED:
+        raise UserError(f"the artifact has {len(content):,} bytes; at most {MOST_ZIPPED:,} are read")
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            entry = _only_entry(archive)
+            with archive.open(entry) as file:
+                found = file.read(MOST_BYTES + 1)
+    # what zipfile raises for bytes that it cannot make sense of
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"the artifact is no sound zip: {type(error).__name__}") from None
+    if len(found) != entry.file_size:
+        raise UserError(f"{NAME} in the artifact is not as long as the zip says")
+    return found
+
+
+def _only_entry(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    entries = archive.infolist()
+    if len(entries) != 1:
+        raise UserError(f"the artifact holds {len(entries):,} entries; one is expected, {NAME}")
+    entry = entries[0]
+    mode = entry.external_attr >> 16
+    problems = {
+        # the name before zipfile cuts it at a NUL
+        f"its entry is not named {NAME}": entry.orig_filename != NAME or entry.filename != NAME,
+        f"{NAME} is no ordinary file": stat.S_IFMT(mode) not in (0, stat.S_IFREG),
+        f"{NAME} is encrypted": entry.flag_bits & 0x41 != 0,
+        f"{NAME} is compressed by a method other than deflate": entry.compress_type
+        not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
+        f"{NAME} would unpack to {entry.file_size:,} bytes; at most {MOST_BYTES:,} are read": entry.file_size
+        > MOST_BYTES,
+    }
+    for problem, found in problems.items():
+        if found:
+            raise UserError(f"the artifact is refused: {problem}")
+    return entry

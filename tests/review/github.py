@@ -1,0 +1,327 @@
+"""A stand-in for GitHub's REST API: HTTPS on loopback, strict about what it is sent.
+
+Each request and each answer is held against an OpenAPI description; what does not fit is refused and kept in
+`complaints`. It stands where a GitHub Enterprise Server has its API, since that is where CML looks on another host.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import json
+import os
+import re
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from jsonschema import Draft4Validator, validators
+from ruamel.yaml import YAML
+
+API = "/api/v3"
+BOT = {"login": "github-actions[bot]", "type": "Bot"}
+Answer = tuple[int, Any, dict[str, str]]
+
+
+class RefusedError(Exception):
+    """A request that breaks the description."""
+
+
+class Description:
+    """An OpenAPI 3.0 description: ours beside this file, or GitHub's own."""
+
+    def __init__(self, path: Path) -> None:
+        text = path.read_text(encoding="utf-8")
+        self.root = json.loads(text) if path.suffix == ".json" else YAML(typ="safe").load(text)
+        self.paths = {template: _pattern(template) for template in self.root["paths"]}
+
+    def find(self, method: str, path: str) -> tuple[dict[str, Any], dict[str, str]]:
+        """The operation that a request means, and the parameters in its path."""
+        found = [(template, match) for template, pattern in self.paths.items() if (match := pattern.fullmatch(path))]
+        for template, match in sorted(found, key=lambda each: each[0].count("{")):
+            operation = self.root["paths"][template].get(method.lower())
+            if operation:
+                return operation, match.groupdict()
+        raise RefusedError(f"there is no {method} {path}")
+
+    def check_request(self, operation: dict[str, Any], in_path: dict[str, str], query: str, body: bytes) -> None:
+        declared = {(each["in"], each["name"]): each for each in map(self._resolve, operation.get("parameters", []))}
+        given = [("path", *item) for item in in_path.items()]
+        given += [("query", *item) for item in parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))]
+        for place, name, value in given:
+            if (place, name) not in declared:
+                raise RefusedError(f"{operation['operationId']} has no parameter {name}")
+            schema = declared[place, name]["schema"]
+            self._check(int(value) if schema["type"] == "integer" else value, schema, name)
+        missing = {key for key, each in declared.items() if each.get("required")} - {each[:2] for each in given}
+        if missing:
+            raise RefusedError(f"{operation['operationId']} misses {sorted(missing)}")
+        expected = self._resolve(operation.get("requestBody", {})).get("content", {}).get("application/json")
+        if bool(expected) != bool(body):
+            raise RefusedError(f"{operation['operationId']} {'needs a' if expected else 'has no'} body")
+        if expected:
+            content = json.loads(body)
+            self._check(content, expected["schema"], "body")
+            if unknown := set(content) - set(expected["schema"]["properties"]):
+                raise RefusedError(f"the body holds {sorted(unknown)}")
+
+    def check_answer(self, operation: dict[str, Any], status: int, content: Any) -> None:
+        answer = self._resolve(operation["responses"][str(status)])
+        if "content" in answer:
+            self._check(content, answer["content"]["application/json"]["schema"], "answer", required=False)
+
+    def _resolve(self, part: dict[str, Any]) -> dict[str, Any]:
+        while "$ref" in part:
+            found = self.root
+            for key in part["$ref"].removeprefix("#/").split("/"):
+                found = found[key]
+            part = found
+        return part
+
+    def _check(self, value: Any, schema: dict[str, Any], where: str, required: bool = True) -> None:
+        # a reference is looked up in the document that it stands in
+        whole = {"components": self.root["components"], "allOf": [schema]}
+        for error in _validator(required)(whole).iter_errors(value):
+            raise RefusedError(f"{where}: {error.message[:200]}")
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(template)))
+
+
+@cache
+def _validator(required: bool) -> Any:
+    """JSON Schema as OpenAPI 3.0 means it; answers may leave out what nobody here reads."""
+
+    def typed(validator: Any, types: Any, value: Any, schema: dict[str, Any]) -> Iterator[Any]:
+        if not (value is None and schema.get("nullable")):
+            yield from Draft4Validator.VALIDATORS["type"](validator, types, value, schema)
+
+    def skip(*_: Any) -> Iterator[Any]:
+        return iter(())
+
+    return validators.extend(Draft4Validator, {"type": typed} | ({} if required else {"required": skip, "oneOf": skip}))
+
+
+@cache
+def description() -> Description:
+    return Description(Path(os.environ.get("GITHUB_OPENAPI") or Path(__file__).with_name("github.yaml")))
+
+
+class GitHub:
+    """What the stand-in knows, and what it was asked."""
+
+    def __init__(self, certificate: Path) -> None:
+        self.certificate = certificate
+        self.token = "ghs_not+a/real=token"
+        self.repository = "ada/a-project"
+        self.user: dict[str, str] | None = None
+        """Whose the token is; that of a workflow is nobody's."""
+        self.pulls: list[dict[str, Any]] = []
+        self.files: list[dict[str, str]] = []
+        self.comments: list[dict[str, Any]] = []
+        self.artifacts: dict[int, list[dict[str, Any]]] = {}
+        self.storage: dict[int, bytes] = {}
+        self.failures: dict[str, Callable[[], Answer]] = {}
+        """Operation → what is answered in its place."""
+        self.before: dict[str, Callable[[], None]] = {}
+        """Operation → what happens in the world just before it."""
+        self.requests: list[tuple[str, str]] = []
+        self.complaints: list[str] = []
+        self.closing = threading.Event()
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"https://localhost:{self.port}"
+
+    def add_artifact(self, run: int, content: bytes, **different: Any) -> None:
+        number = len(self.storage) + 1
+        self.storage[number] = content
+        artifact = {"id": number, "name": "report", "size_in_bytes": len(content), "expired": False}
+        self.artifacts.setdefault(run, []).append({**artifact, **different})
+
+    def add_comment(self, author: dict[str, str] | None, body: str) -> dict[str, Any]:
+        number = 1000 + len(self.comments)
+        address = f"{self.url}/{self.repository}/pull/7#issuecomment-{number}"
+        self.comments.append({"id": number, "html_url": address, "user": author, "body": body})
+        return self.comments[-1]
+
+    @property
+    def changes(self) -> list[tuple[str, str]]:
+        """The requests that were to change something."""
+        return [each for each in self.requests if each[0] != "GET"]
+
+    def answer(self, method: str, target: str, headers: Any, body: bytes) -> Answer:
+        """One request to the API."""
+        self.requests.append((method, target))
+        parts = urlsplit(target)
+        try:
+            operation, in_path = description().find(method, parts.path.removeprefix(API))
+            description().check_request(operation, in_path, parts.query, body)
+        except (RefusedError, ValueError) as error:
+            self.complaints.append(f"{method} {target}: {error}")
+            return 422, {"message": str(error)}, {}
+        if headers["Authorization"] not in (f"Bearer {self.token}", f"token {self.token}"):
+            return 401, {"message": "Bad credentials"}, {}
+        if not headers["User-Agent"] or "json" not in headers["Accept"]:
+            self.complaints.append(f"{method} {target}: no User-Agent, or no JSON accepted")
+        name = operation["operationId"]
+        self.before.get(name, lambda: None)()
+        if name in self.failures:
+            return self.failures[name]()
+        if "repo" in in_path and f"{in_path['owner']}/{in_path['repo']}" != self.repository:
+            return 404, {"message": "Not Found"}, {}
+        query = dict(parse_qsl(parts.query))
+        status, content, more = getattr(self, re.sub(r"\W", "_", name))(in_path, query, json.loads(body or b"{}"))
+        if status < 400:
+            description().check_answer(operation, status, content)
+        if isinstance(content, list):
+            content, more = self._page(parts.path, query, content)
+        return status, content, more
+
+    def _page(self, path: str, query: dict[str, str], items: list[Any]) -> tuple[list[Any], dict[str, str]]:
+        size, page = min(int(query.get("per_page", 30)), 100), int(query.get("page", 1))
+        if page * size >= len(items):
+            return items[(page - 1) * size :], {}
+        following = f"{self.url}{path}?{urlencode(query | {'page': page + 1})}"
+        return items[(page - 1) * size : page * size], {"Link": f'<{following}>; rel="next"'}
+
+    def users_get_authenticated(self, *_: Any) -> Answer:
+        if self.user is None:
+            return 403, {"message": "Resource not accessible by integration"}, {}
+        return 200, self.user, {}
+
+    def actions_list_workflow_run_artifacts(self, path: dict[str, str], query: dict[str, str], _: Any) -> Answer:
+        found = [each for each in self.artifacts.get(int(path["run_id"]), []) if each["name"] == query["name"]]
+        return 200, {"total_count": len(found), "artifacts": found}, {}
+
+    def actions_download_artifact(self, path: dict[str, str], *_: Any) -> Answer:
+        # another host, as at GitHub
+        return 302, None, {"Location": f"https://127.0.0.1:{self.port}/storage/{path['artifact_id']}"}
+
+    def pulls_list(self, _path: Any, query: dict[str, str], _: Any) -> Answer:
+        def asked_for(pull: dict[str, Any]) -> bool:
+            head = f"{pull['head']['user']['login']}:{pull['head']['ref']}"
+            return query["state"] in ("all", pull["state"]) and query.get("head", head) == head
+
+        return 200, [pull for pull in self.pulls if asked_for(pull)], {}
+
+    def pulls_get(self, path: dict[str, str], *_: Any) -> Answer:
+        found = [pull for pull in self.pulls if pull["number"] == int(path["pull_number"])]
+        return (200, found[0], {}) if found else (404, {"message": "Not Found"}, {})
+
+    def pulls_list_files(self, *_: Any) -> Answer:
+        return 200, self.files, {}
+
+    def issues_list_comments(self, *_: Any) -> Answer:
+        return 200, self.comments, {}
+
+    def issues_create_comment(self, _path: Any, _query: Any, body: dict[str, str]) -> Answer:
+        if len(body["body"]) > 65536:
+            return 422, {"message": "Validation Failed"}, {}
+        return 201, self.add_comment(self.user or BOT, body["body"]), {}
+
+    def issues_update_comment(self, path: dict[str, str], _: Any, body: dict[str, str]) -> Answer:
+        for comment in self.comments:
+            if comment["id"] == int(path["comment_id"]):
+                comment["body"] = body["body"]
+                return 200, comment, {}
+        return 404, {"message": "Not Found"}, {}
+
+
+@contextmanager
+def serve(github: GitHub, key: Path) -> Iterator[GitHub]:
+    """Answer on a free port of loopback, over TLS."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # headers and body go out together
+        disable_nagle_algorithm = True
+
+        def _serve(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            if self.path.startswith("/storage/"):
+                if "Authorization" in self.headers:
+                    github.complaints.append("the token was sent to the storage")
+                content = github.storage.get(int(self.path.rpartition("/")[2]))
+                self._reply(404 if content is None else 200, content or b"", {})
+                return
+            try:
+                status, content, headers = github.answer(self.command, self.path, self.headers, body)
+            except Exception as error:
+                github.complaints.append(f"{self.command} {self.path}: {error!r}")
+                raise
+            self._reply(status, content if isinstance(content, bytes) else json.dumps(content).encode(), headers)
+
+        do_GET = do_POST = do_PATCH = _serve  # noqa: N815
+
+        def _reply(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+            self.send_response(status)
+            for name, value in {
+                "Content-Type": "application/json",
+                "Content-Length": str(len(content)),
+                **headers,
+            }.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: Any) -> None:
+            """A client that hung up is part of the tests."""
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(github.certificate, key)
+    server = Server(("127.0.0.1", 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    github.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield github
+    finally:
+        github.closing.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def write_certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for loopback that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    private = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    paths[1].write_bytes(key.private_bytes(*private))
+    return paths
