@@ -1,0 +1,217 @@
+"""Rules for `.github` that linters do not know: who may do what, and that the YAML itself decides nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from ruamel.yaml import YAML
+
+from mlops.review import required
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").iterdir())
+WRITERS = {("report", "comment"), ("relock", "push")}
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+
+
+def read(path: Path) -> dict[str, Any]:
+    # YAML 1.2, as GitHub reads it: `on` is a word, not true
+    document: dict[str, Any] = YAML(typ="safe").load(path)
+    return document
+
+
+def jobs() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path in WORKFLOWS:
+        for name, job in read(path)["jobs"].items():
+            yield path.stem, name, job
+
+
+def steps() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for workflow, name, job in jobs():
+        for step in job["steps"]:
+            yield workflow, name, step
+
+
+def runs_for_a_pull_request(job: dict[str, Any]) -> bool:
+    return job.get("if", "") != "github.event_name == 'push'"
+
+
+CI = read(ROOT / ".github" / "workflows" / "ci.yaml")
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_grants_nothing_that_a_job_does_not_ask_for(path: Path) -> None:
+    assert read(path)["permissions"] == {}
+
+
+def test_every_job_says_what_it_may_where_it_runs_and_for_how_long() -> None:
+    for workflow, name, job in jobs():
+        assert isinstance(job["permissions"], dict), f"{workflow}/{name}"
+        assert job["runs-on"] == "ubuntu-24.04", f"{workflow}/{name}"
+        assert 0 < job["timeout-minutes"] <= 120, f"{workflow}/{name}"
+
+
+def test_only_the_two_jobs_that_run_the_code_of_main_may_write() -> None:
+    writers = {(workflow, name) for workflow, name, job in jobs() if "write" in job["permissions"].values()}
+    assert writers == WRITERS
+
+
+def test_a_job_that_may_write_checks_out_main_and_nothing_else() -> None:
+    for workflow, name, step in steps():
+        if (workflow, name) in WRITERS and step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["ref"] == "${{ github.event.repository.default_branch }}", f"{workflow}/{name}"
+
+
+def test_a_job_that_may_write_restores_no_cache() -> None:
+    cached = {(workflow, name) for workflow, name, step in steps() if "cache" in step.get("uses", "")}
+    assert not cached & WRITERS
+
+
+def test_no_pull_request_run_sees_a_secret_or_a_token() -> None:
+    text = (ROOT / ".github" / "workflows" / "ci.yaml").read_text(encoding="utf-8")
+    assert not re.search(r"secrets\.|github\.token|GITHUB_TOKEN|id-token", text)
+    for workflow, name, step in steps():
+        if workflow == "relock" and name == "rebuild":
+            assert not re.search(r"secrets\.|github\.token", json.dumps(step))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_no_trigger_gives_rights_of_main_to_the_code_of_a_stranger(path: Path) -> None:
+    assert set(read(path)["on"]) <= {"pull_request", "merge_group", "push", "workflow_run", "workflow_dispatch"}
+
+
+def test_no_change_passes_by_because_of_its_paths() -> None:
+    for trigger, settings in CI["on"].items():
+        assert not {"paths", "paths-ignore"} & set(settings), trigger
+
+
+def test_a_check_is_earned_against_main_only() -> None:
+    assert all(settings["branches"] == ["main"] for settings in CI["on"].values())
+    assert set(CI["on"]) == {"pull_request", "merge_group", "push"}
+
+
+def test_actions_are_pinned_by_commit_with_the_version_beside_it() -> None:
+    for path in WORKFLOWS:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if re.match(r"\s*(- )?uses:", line):
+                assert re.search(r"uses: actions/[a-z/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), f"{path.name}: {line}"
+
+
+def test_an_action_has_the_same_commit_everywhere() -> None:
+    pins: dict[str, set[str]] = {}
+    for _, _, step in steps():
+        if "uses" in step:
+            action, commit = step["uses"].split("@")
+            pins.setdefault("/".join(action.split("/")[:2]), set()).add(commit)
+    assert all(len(commits) == 1 for commits in pins.values()), pins
+
+
+def test_a_checkout_leaves_no_token_behind() -> None:
+    for workflow, name, step in steps():
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["persist-credentials"] is False, f"{workflow}/{name}"
+
+
+def test_every_command_is_one_call_of_make() -> None:
+    for workflow, name, step in steps():
+        if "run" in step:
+            match = re.fullmatch(r"make( [a-z-]+)?", step["run"])
+            assert match, f"{workflow}/{name}: {step['run']}"
+            assert (match[1] or " all").strip() in TARGETS, f"{workflow}/{name}: {step['run']}"
+
+
+def test_no_step_may_fail_without_failing_its_job() -> None:
+    for workflow, name, job in jobs():
+        for part in (job, *job["steps"]):
+            assert "continue-on-error" not in part, f"{workflow}/{name}"
+            assert "shell" not in part, f"{workflow}/{name}"
+
+
+def test_the_gate_needs_every_job_of_a_pull_request() -> None:
+    others = {name for name, job in CI["jobs"].items() if name != "gate" and runs_for_a_pull_request(job)}
+    assert set(CI["jobs"]["gate"]["needs"]) == others == set(required.JOBS)
+
+
+def test_the_gate_runs_whatever_became_of_the_others() -> None:
+    gate = CI["jobs"]["gate"]
+    assert gate["if"].startswith("always()")
+    assert gate["steps"][-1]["run"] == "make gate-required"
+    assert gate["steps"][-1]["env"] == {"NEEDS": "${{ toJSON(needs) }}"}
+
+
+def test_the_rules_of_main_require_the_gate_by_the_name_that_it_has() -> None:
+    rules = {
+        rule["type"]: rule.get("parameters", {})
+        for rule in json.loads((ROOT / ".github" / "ruleset.json").read_text(encoding="utf-8"))["rules"]
+    }
+    checks = rules["required_status_checks"]
+    actions = 15368  # the id of GitHub Actions: a status that somebody else sets under this name does not count
+    assert checks["required_status_checks"] == [{"context": CI["jobs"]["gate"]["name"], "integration_id": actions}]
+    assert checks["strict_required_status_checks_policy"]
+    assert rules["pull_request"]["require_code_owner_review"]
+    assert rules["pull_request"]["dismiss_stale_reviews_on_push"]
+    assert {"non_fast_forward", "deletion", "required_linear_history"} <= set(rules)
+
+
+def test_only_main_writes_the_cache_and_it_reads_none() -> None:
+    uses = {(workflow, name, step.get("uses", "").split("@")[0]) for workflow, name, step in steps()}
+    assert {use for use in uses if "cache" in use[2]} == {
+        ("ci", "main", "actions/cache/save"),
+        ("ci", "review", "actions/cache/restore"),
+        ("relock", "rebuild", "actions/cache/restore"),
+    }
+    assert CI["jobs"]["main"]["if"] == "github.event_name == 'push'"
+
+
+def test_the_run_cache_is_shared_with_nobody() -> None:
+    paths = [step["with"]["path"] for _, _, step in steps() if "cache" in step.get("uses", "")]
+    assert set(paths) == {".dvc/cache/files"}
+
+
+def test_no_artifact_takes_along_rows_of_the_data() -> None:
+    uploaded = {
+        line
+        for _, _, step in steps()
+        if "upload-artifact" in step.get("uses", "")
+        for line in step["with"]["path"].split()
+    }
+    shown = {f"build/review/{name}" for name in ("report.json", "comment.md", "preview.html", "profile.html", "plots")}
+    assert uploaded == shown | {"build/relock"}
+
+
+def test_what_decides_about_merging_has_an_owner() -> None:
+    lines = (ROOT / ".github" / "CODEOWNERS").read_text(encoding="utf-8").splitlines()
+    owned = {line.split()[0] for line in lines if line and not line.startswith("#")}
+    deciding = ("params.yaml", "dvc.yaml", ".github/", "src/", "src/mlops/review/", "tests/", "Makefile", "uv.lock")
+    assert {f"/{path}" for path in deciding} <= owned
+    assert all((ROOT / path.strip("/")).exists() for path in owned)
+
+
+def test_every_ecosystem_waits_before_it_takes_a_release() -> None:
+    updates = read(ROOT / ".github" / "dependabot.yml")["updates"]
+    assert {update["package-ecosystem"] for update in updates} == {"github-actions", "uv", "npm"}
+    assert all(update["cooldown"]["default-days"] >= 7 for update in updates)
+
+
+def test_cml_is_pinned_by_commit_and_everything_under_it_by_hash() -> None:
+    wanted = json.loads((ROOT / ".github/cml/package.json").read_text(encoding="utf-8"))["dependencies"]
+    locked = json.loads((ROOT / ".github/cml/package-lock.json").read_text(encoding="utf-8"))["packages"]
+    commit = wanted["@dvcorg/cml"].split("#")[1]
+    assert re.fullmatch("[0-9a-f]{40}", commit)
+    assert locked["node_modules/@dvcorg/cml"]["resolved"].endswith(f"#{commit}")
+    others = {name: package for name, package in locked.items() if name not in ("", "node_modules/@dvcorg/cml")}
+    assert others
+    assert all(package["integrity"].startswith("sha512-") for package in others.values())
+
+
+def test_the_other_systems_run_the_same_targets() -> None:
+    gitlab = read(ROOT / ".gitlab-ci.yml")
+    commands = [line for job in gitlab.values() if isinstance(job, dict) for line in job.get("script", [])]
+    commands += re.findall(r"sh '([^']*)'", (ROOT / "Jenkinsfile").read_text(encoding="utf-8"))
+    ours = {step["run"] for workflow, _, step in steps() if workflow == "ci" and "run" in step}
+    assert set(commands) == ours - {"make gate-required"}
