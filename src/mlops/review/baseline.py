@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from mlops import lineage, modelfile, tables
 from mlops import settings as settings_module
@@ -84,7 +85,7 @@ def find(commit: str, settings: Settings) -> Baseline:
     except UserError as error:
         return Baseline(commit, lock, problem=f"main's files cannot be read by this change's code: {error}")
     found = Baseline(commit, lock, theirs, catalogue)
-    for key in ("task", "target"):
+    for key in ("task", "target", "positive"):
         was, now = getattr(theirs.data, key), getattr(settings.data, key)
         if was != now:
             return found._replace(problem=f"data.{key} is {was} on main and {now} here, so no metric can be compared")
@@ -106,7 +107,10 @@ def gate(commit: str) -> Gate | None:
         Where it has one that this change's code cannot read.
     """
     text = show(commit, PARAMS)
-    document = YAML(typ="safe", pure=True).load(text) if text else None
+    try:
+        document = YAML(typ="safe", pure=True).load(text) if text else None
+    except YAMLError as error:
+        raise UserError(f"main's {PARAMS} is not valid YAML: {error}") from None
     declared = document.get("gate") if isinstance(document, dict) else None
     if declared is None:
         return None

@@ -64,27 +64,33 @@ class Paired(NamedTuple):
         return float(((losses > 0) + 0.5 * (losses == 0)).mean()) if len(losses) else float("nan")
 
     def p_value(self) -> float:
-        """One-sided, of 'the candidate is no worse'.
-
-        The larger of the percentile's and the normal approximation's: with a handful of rows that differ, the
-        percentile alone is too sure.
-        """
-        losses, spread = self.losses, self.spread
-        if not len(losses) or not np.isfinite(self.loss):
-            return 1.0
-        by_rank = (1 + (losses <= 0).sum()) / (1 + len(losses))
-        by_spread = 1 - NormalDist().cdf(self.loss / spread) if spread > 0 else float(self.loss <= 0)
-        return float(max(by_rank, by_spread))
+        """One-sided, of 'the candidate is no worse'."""
+        return p_value(self.loss, self.losses)
 
     def largest_loss(self, confidence: float) -> float:
         """The loss that is not exceeded, one-sided."""
         losses = self.losses
         return float(np.quantile(losses, confidence)) if len(losses) else float("nan")
 
-    def detectable(self, confidence: float) -> float:
-        """The smallest loss that would have been significant in `POWER` of all samples of so many rows."""
+    def detectable(self, confidence: float, margin: float = 0.0) -> float:
+        """The smallest loss that `POWER` of all samples of so many rows show as significant and above a margin."""
         normal = NormalDist()
-        return (normal.inv_cdf(confidence) + normal.inv_cdf(POWER)) * self.spread
+        return max(normal.inv_cdf(confidence) * self.spread, margin) + normal.inv_cdf(POWER) * self.spread
+
+
+def p_value(found: float, resampled: Array) -> float:
+    """One-sided, of 'it is not above zero'; 1 where that cannot be told.
+
+    The larger of the percentile's and the normal approximation's: with a handful of rows that differ, the percentile
+    alone is too sure. Where no resample is below zero, the approximation alone says how sure one may be; a smallest
+    percentile of one in so many resamples would keep a rule about many slices from ever firing.
+    """
+    resampled = resampled[np.isfinite(resampled)]
+    if len(resampled) < 2 or not np.isfinite(found):
+        return 1.0
+    spread = resampled.std(ddof=1)
+    by_spread = 1 - NormalDist().cdf(found / spread) if spread > 0 else float(found <= 0)
+    return float(max((resampled <= 0).mean(), by_spread))
 
 
 def interval(values: Array, confidence: float) -> tuple[float, float]:
@@ -97,7 +103,13 @@ def interval(values: Array, confidence: float) -> tuple[float, float]:
 
 
 def compare(
-    y: Array, baseline: Predictions | None, candidate: Predictions, classes: Classes | None, *, resamples: int
+    y: Array,
+    baseline: Predictions | None,
+    candidate: Predictions,
+    classes: Classes | None,
+    *,
+    resamples: int,
+    seed: int = 0,
 ) -> dict[str, Paired]:
     """Compare every metric of the task.
 
@@ -108,6 +120,8 @@ def compare(
         None where there is no model to compare with; its numbers are NaN then.
     classes : Classes or None
         None for a regression.
+    seed : int
+        Another one for each part of the rows that is held against other parts.
 
     Returns
     -------
@@ -117,7 +131,7 @@ def compare(
     models = [candidate] if baseline is None else [candidate, baseline]
     weighers = [weighted_metrics(y, model, classes) for model in models]
     whole = [weigh(np.ones((1, len(y)))) for weigh in weighers]
-    drawn = [[weigh(counts) for weigh in weighers] for counts in resample_counts(len(y), resamples, seed=0)]
+    drawn = [[weigh(counts) for weigh in weighers] for counts in resample_counts(len(y), resamples, seed)]
 
     def values(model: int, name: str) -> Array:
         return np.concatenate([chunk[model].get(name, np.full(1, np.nan)) for chunk in drawn])

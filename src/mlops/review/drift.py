@@ -9,6 +9,8 @@ import pyarrow.compute as pc
 from mlops.metrics import Array
 
 BINS = 10
+# Rarer values count together: where nearly each row has a value of its own, new rows alone would look like drift
+MOST_CATEGORIES = 20
 # Stands for a share of zero, whose logarithm is infinite
 LEAST_SHARE = 1e-4
 
@@ -17,25 +19,43 @@ def stability_index(before: pa.ChunkedArray, after: pa.ChunkedArray) -> float:
     """Population stability index of a column (Siddiqi 2006): below 0.1 is quiet, above 0.25 another population.
 
     Numbers and dates are binned at the deciles of `before`; missing values are a bin of their own, and so is each
-    value of a category.
+    of the most frequent values of a category. Infinite where the two do not hold the same kind of values.
     """
-    if pa.types.is_string(before.type) or pa.types.is_boolean(before.type):
-        shares = [_shares_of_values(each) for each in (before, after)]
-        names = sorted({*shares[0], *shares[1]})
-        p, q = (np.array([share.get(name, 0.0) for name in names]) for share in shares)
+    if _is_category(before) != _is_category(after) or _is_date(before) != _is_date(after):
+        return float("inf")
+    if _is_category(before):
+        p, q = _shares_of_values(before, after)
     else:
         p, q = _shares_of_bins(_floats(before), _floats(after))
     p, q = np.maximum(p, LEAST_SHARE), np.maximum(q, LEAST_SHARE)
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def _shares_of_values(values: pa.ChunkedArray) -> dict[str, float]:
-    counted = pc.value_counts(pc.fill_null(values.cast(pa.string()), "\0missing"))
-    return {each["values"].as_py(): each["counts"].as_py() / len(values) for each in counted}
+def _is_category(values: pa.ChunkedArray) -> bool:
+    return bool(pa.types.is_string(values.type) or pa.types.is_boolean(values.type))
+
+
+def _is_date(values: pa.ChunkedArray) -> bool:
+    return bool(pa.types.is_timestamp(values.type))
+
+
+def _shares_of_values(before: pa.ChunkedArray, after: pa.ChunkedArray) -> tuple[Array, Array]:
+    """Of missing values, of the most frequent ones of `before`, and of all others."""
+    counted = [
+        {each["values"]: each["counts"] for each in pc.value_counts(values.cast(pa.string())).to_pylist()}
+        for values in (before, after)
+    ]
+    ranked = sorted((name for name in counted[0] if name is not None), key=lambda name: (-counted[0][name], name))
+    kept = [None, *ranked[:MOST_CATEGORIES]]
+    shares = []
+    for counts, values in zip(counted, (before, after), strict=True):
+        known = [counts.get(name, 0) for name in kept]
+        shares.append(np.array([*known, len(values) - sum(known)]) / len(values))
+    return shares[0], shares[1]
 
 
 def _floats(values: pa.ChunkedArray) -> Array:
-    if pa.types.is_timestamp(values.type):
+    if _is_date(values):
         values = values.cast(pa.int64())
     return np.asarray(values.cast(pa.float64(), safe=False).to_numpy())
 
@@ -53,10 +73,6 @@ def _shares_of_bins(before: Array, after: Array) -> tuple[Array, Array]:
 
 def drifted(before: pa.Table, after: pa.Table, columns: list[str]) -> list[tuple[str, float]]:
     """Columns with their stability index, the largest first; columns that only one table has are left out."""
-    common = [
-        name
-        for name in columns
-        if name in before.column_names and name in after.column_names and before[name].type == after[name].type
-    ]
+    common = [name for name in columns if name in before.column_names and name in after.column_names]
     found = [(name, stability_index(before[name], after[name])) for name in common]
     return sorted(found, key=lambda each: -each[1])

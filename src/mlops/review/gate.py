@@ -17,7 +17,7 @@ from mlops import policy
 from mlops.curves import Rows, calibration_error
 from mlops.metrics import greater_is_better
 from mlops.policy import Gate, subject
-from mlops.review.compare import Paired, holm, interval
+from mlops.review.compare import Paired, holm, interval, p_value
 from mlops.review.report import Estimate, Policy, Result, Verdict, Waiver, shortened
 
 MEGABYTE = 1_000_000
@@ -108,10 +108,10 @@ def judge(gate: Gate, evidence: Evidence, lines: dict[tuple[str, str], int], tod
     lines : dict of (str, str) to int
         Rule and subject to the line in this change's `params.yaml`.
     """
-    alpha = 1 - gate.confidence
-    families = {type(rule) for rule in gate.rules} & {policy.NoWorse, policy.SlicesNoWorse}
-    # the whole model and its slices share the risk of a false alarm
-    judged = Judge(gate, evidence, alpha / max(1, len(families)))
+    by_slice = sum(isinstance(rule, policy.SlicesNoWorse) for rule in gate.rules)
+    whole = any(isinstance(rule, policy.NoWorse) for rule in gate.rules)
+    # the whole model and each rule about its slices share the risk of a false alarm
+    judged = Judge(gate, evidence, (1 - gate.confidence) / max(1, whole + by_slice))
     results = [_result(rule, judged.find(rule), gate, lines, today) for rule in gate.rules]
     verdicts = {result.verdict for result in results if result.waiver is None}
     verdict: Verdict = "fail" if "fail" in verdicts else "cannot tell" if "cannot tell" in verdicts else "pass"
@@ -122,7 +122,8 @@ def _result(
     rule: policy.Rule, finding: Finding, gate: Gate, lines: dict[tuple[str, str], int], today: datetime.date
 ) -> Result:
     about = subject(rule)
-    waiver = next((each for each in gate.waivers if (each.rule, each.subject) == (rule.rule, about)), None)
+    waivers = [each for each in gate.waivers if (each.rule, each.subject) == (rule.rule, about)]
+    waiver = max(waivers, key=lambda each: each.until, default=None)
     why = finding.why
     if waiver and waiver.until < today and finding.verdict != "pass":
         why += f" (its waiver expired on {waiver.until})"
@@ -153,6 +154,7 @@ class Judge:
     def __init__(self, gate: Gate, evidence: Evidence, alpha: float) -> None:
         self.gate, self.evidence, self.alpha = gate, evidence, alpha
         rules = [rule for rule in gate.rules if isinstance(rule, policy.NoWorse)]
+        self.alpha_each = alpha / max(1, len(rules))
         p_values = [self.evidence.pairs[rule.metric].p_value() if self._known(rule.metric) else 1.0 for rule in rules]
         self.worse = {rule.metric: rejected for rule, rejected in zip(rules, holm(p_values, alpha), strict=True)}
 
@@ -218,7 +220,7 @@ class Judge:
         missing = self._without_baseline()
         if missing:
             return missing._replace(limit=rule.margin)
-        verdict, why = self._against_main(rule.metric, pair, rule.margin, self.worse[rule.metric])
+        verdict, why = self._against_main(rule.metric, pair, rule.margin, self.worse[rule.metric], self.alpha_each)
         low, high = pair.difference(self.gate.confidence)
         return Finding(
             verdict,
@@ -230,7 +232,9 @@ class Judge:
             blocks_unclear=rule.cannot_tell == "block",
         )
 
-    def _against_main(self, name: str, pair: Paired, margin: float, significant: bool) -> tuple[Verdict, str]:
+    def _against_main(
+        self, name: str, pair: Paired, margin: float, significant: bool, alpha: float
+    ) -> tuple[Verdict, str]:
         """Whether a loss is real and matters, is excluded, or neither."""
         if not math.isfinite(pair.loss):
             return "cannot tell", f"{name} is undefined for main's model on these rows"
@@ -239,11 +243,9 @@ class Judge:
         if pair.largest_loss(self.gate.confidence) <= margin:
             change = "no different from" if not pair.losses.any() else "not worse than"
             return "pass", f"{name} is {change} main's, within the {margin:g} allowed"
-        smallest = pair.detectable(1 - self.alpha)
-        return (
-            "cannot tell",
-            f"{name} may have lost more than {margin:g}: these rows would show a loss only from {smallest:.2g} on",
-        )
+        smallest = pair.detectable(1 - alpha, margin)
+        told = f"a loss only from {smallest:.2g} on" if math.isfinite(smallest) else "no loss at all"
+        return "cannot tell", f"{name} may have lost more than {margin:g}: these rows would show {told}"
 
     def slices_no_worse(self, rule: policy.SlicesNoWorse) -> Finding:
         missing = self._without_baseline()
@@ -253,8 +255,9 @@ class Judge:
         if not judged:
             return self._no_slices(rule.min_rows)._replace(blocks_unclear=rule.cannot_tell == "block")
         significant = holm([each.pairs[rule.metric].p_value() for each in judged], self.alpha)
+        alpha = self.alpha / len(judged)
         found = [
-            (each, *self._against_main(f"{rule.metric} of {each}", each.pairs[rule.metric], rule.margin, real))
+            (each, *self._against_main(f"{rule.metric} of {each}", each.pairs[rule.metric], rule.margin, real, alpha))
             for each, real in zip(judged, significant, strict=True)
         ]
         order = {"fail": 0, "cannot tell": 1, "pass": 2}
@@ -294,12 +297,11 @@ class Judge:
             return self._no_slices(rule.min_rows)._replace(blocks_unclear=rule.cannot_tell == "block")
         sign = 1 if greater_is_better(rule.metric) else -1
 
-        def p_value(each: SliceEvidence) -> float:
-            values = each.pairs[rule.metric].candidate_values
-            values = values[np.isfinite(values)]
-            return float((1 + (sign * values >= sign * rule.limit).sum()) / (1 + len(values)))
-
-        missed = holm([p_value(each) for each in judged], 1 - self.gate.confidence)
+        pairs = [each.pairs[rule.metric] for each in judged]
+        short = [
+            p_value(sign * (rule.limit - pair.candidate), sign * (rule.limit - pair.candidate_values)) for pair in pairs
+        ]
+        missed = holm(short, 1 - self.gate.confidence)
         failing = [each for each, significant in zip(judged, missed, strict=True) if significant]
         worst = min(failing or judged, key=lambda each: sign * each.pairs[rule.metric].candidate)
         pair = worst.pairs[rule.metric]
@@ -330,7 +332,7 @@ class Judge:
         gap = most.pairs[rule.metric].candidate - least.pairs[rule.metric].candidate
         # the two were chosen among all pairs of groups
         pairs = len(groups) * (len(groups) - 1) / 2
-        significant = (1 + (values <= rule.at_most).sum()) / (1 + len(values)) <= (1 - self.gate.confidence) / pairs
+        significant = p_value(gap - rule.at_most, values - rule.at_most) <= (1 - self.gate.confidence) / pairs
         low, high = interval(values, self.gate.confidence)
         verdict: Verdict = "pass" if gap <= rule.at_most else "fail" if significant else "cannot tell"
         why = f"{rule.metric} of {most} and of {least} differ by {gap:.4g}, at most {rule.at_most:g} is allowed"
@@ -370,6 +372,8 @@ class Judge:
         column, index = self.evidence.drift[0]
         moved = sum(each > rule.at_most for _, each in self.evidence.drift)
         why = f"{column} has moved most, with a stability index of {index:.2g}"
+        if math.isinf(index):
+            why = f"{column} holds values of another type than on main"
         if moved:
             why += f"; {moved:,} column(s) are above the {rule.at_most:g} allowed"
         return Finding("fail" if moved else "pass", why, index, limit=rule.at_most)

@@ -40,7 +40,7 @@ def tell(
                 problem=shortened(evidence.baseline_problem) if evidence.baseline_problem else None,
             ),
             "target": shortened(settings.data.target),
-            "estimator": settings.model.estimator,
+            "estimator": shortened(settings.model.estimator),
             "rows": Rows(train=tables.read(tables.TRAIN).num_rows, test=evidence.rows),
             "confidence": gate.confidence,
             "metrics": [compared(pair, gate.confidence) for pair in evidence.pairs.values()][:12],
