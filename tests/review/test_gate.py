@@ -1,0 +1,419 @@
+"""The gate: each kind of rule turned red, left green, and left undecided; what is missing is a failure."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlops import policy
+from mlops.metrics import Classes, Predictions
+from mlops.policy import Gate
+from mlops.review.compare import Paired, compare
+from mlops.review.gate import Evidence, SliceEvidence, error_by_chance, judge
+from mlops.review.report import Policy, Result
+
+TODAY = datetime.date(2026, 3, 1)
+RESAMPLES = 400
+CLASSES = Classes(np.array([0, 1]), 1)
+FIRST = "main has no trained model yet"
+
+
+def said(n: int, wrong: float, seed: int) -> Predictions:
+    """Predictions of n positive rows, of which a share is wrong."""
+    missed = np.random.default_rng(seed).permutation(n) < round(wrong * n)
+    return Predictions((~missed).astype(int), None)
+
+
+def pairs(n: int, here: float, main: float | None, *, seed: int = 0) -> dict[str, Paired]:
+    """Accuracy of a change and of main that are wrong in so many rows, main's within the change's as far as they go."""
+    baseline = None if main is None else said(n, main, seed)
+    return compare(np.ones(n, int), baseline, said(n, here, seed), CLASSES, resamples=RESAMPLES, seed=seed)
+
+
+def of_slices(*wrong: tuple[int, float, float | None], column: str = "site") -> list[SliceEvidence]:
+    return [
+        SliceEvidence(column, f"no. {i}", n, pairs(n, here, main, seed=i)) for i, (n, here, main) in enumerate(wrong)
+    ]
+
+
+def bins(*pairs_: tuple[float, float], rows: int = 100) -> list[dict[str, Any]]:
+    return [{"predicted_probability": p, "observed_share": o, "rows": rows} for p, o in pairs_]
+
+
+def evidence(**found: Any) -> Evidence:
+    """Evidence of a change that is in order, but for what is given."""
+    good: dict[str, Any] = {
+        "rows": 1000,
+        "pairs": pairs(1000, 0.05, 0.05),
+        "slices": of_slices((300, 0.05, 0.05), (300, 0.05, 0.05)),
+        "baseline_problem": None,
+        "first": False,
+        "train": {"accuracy": 0.96},
+        "calibration": bins((0.1, 0.1), (0.9, 0.9)),
+        "validation": {"expectations": 9, "passed": 9, "failed_critical": 0, "failed_warning": 0},
+        "drift": [("age", 0.05), ("sex", 0.0)],
+        "model_bytes": 2_000_000,
+        "latency_ms": 3.0,
+        "moved": [],
+        "dirty": False,
+        "leaked": 0,
+        "misrecorded": [],
+    }
+    return Evidence(**{**good, **found})
+
+
+def judged(rules: list[dict[str, Any]], found: Evidence, waivers: tuple[dict[str, Any], ...] = ()) -> Policy:
+    gate = Gate.model_validate({"rules": rules, "waivers": list(waivers)})
+    return judge(gate, found, {}, TODAY)
+
+
+def result(rule: dict[str, Any], found: Evidence, *waivers: dict[str, Any]) -> Result:
+    return judged([rule], found, waivers).results[0]
+
+
+RULES: dict[str, dict[str, Any]] = {
+    "floor": {"rule": "floor", "metric": "accuracy", "at_least": 0.9},
+    "ceiling": {"rule": "ceiling", "metric": "accuracy", "at_most": 0.97},
+    "no_worse": {"rule": "no_worse", "metric": "accuracy", "margin": 0.01},
+    "slices_no_worse": {"rule": "slices_no_worse", "metric": "accuracy", "margin": 0.02},
+    "worst_slice": {"rule": "worst_slice", "metric": "accuracy", "limit": 0.9},
+    "group_gap": {"rule": "group_gap", "column": "site", "metric": "accuracy", "at_most": 0.1},
+    "calibration": {"rule": "calibration", "at_most": 0.05},
+    "validation": {"rule": "validation", "warnings": 1},
+    "drift": {"rule": "drift", "at_most": 0.2},
+    "overfitting": {"rule": "overfitting", "metric": "accuracy", "at_most": 0.05},
+    "model_size": {"rule": "model_size", "at_most": 5},
+    "latency": {"rule": "latency", "at_most": 10},
+    "lock": {"rule": "lock"},
+    "leakage": {"rule": "leakage"},
+    "recorded": {"rule": "recorded"},
+}
+
+VALIDATED = {"expectations": 9, "passed": 7, "failed_critical": 0, "failed_warning": 2}
+
+# what turns each rule red, with words that must be told
+RED: list[tuple[str, dict[str, Any], str]] = [
+    ("floor", {"pairs": pairs(1000, 0.2, 0.05)}, "accuracy is 0.8 ("),
+    ("ceiling", {"pairs": pairs(1000, 0.0, 0.05)}, "accuracy is 1 (1 to 1), where at most 0.97 is asked for"),
+    (
+        "no_worse",
+        {"pairs": pairs(1000, 0.1, 0.05)},
+        "accuracy is worse than main's by 0.05, more than the 0.01 allowed",
+    ),
+    (
+        "slices_no_worse",
+        {"slices": of_slices((300, 0.05, 0.05), (300, 0.15, 0.05))},
+        "accuracy of site no. 1 is worse than main's by 0.1",
+    ),
+    (
+        "worst_slice",
+        {"slices": of_slices((300, 0.0, 0.05), (300, 0.25, 0.05))},
+        "the worst slice, site no. 1 (300 rows), is 0.75, at least 0.9 is asked for",
+    ),
+    ("group_gap", {"slices": of_slices((300, 0.05, None), (300, 0.3, None))}, "differ by 0.25, at most 0.1 is allowed"),
+    ("calibration", {"calibration": bins((0.1, 0.4), (0.9, 0.6))}, "probabilities are off by 0.3 on average"),
+    ("validation", {"validation": VALIDATED}, "7 of 9 expectations hold; 2 that matter do not, 1 may"),
+    ("validation", {"validation": {**VALIDATED, "failed_critical": 1, "failed_warning": 0}}, "1 that matter do not"),
+    (
+        "drift",
+        {"drift": [("age", 0.3), ("sex", 0.0)]},
+        "age has moved most, with a stability index of 0.3; 1 column(s)",
+    ),
+    ("drift", {"drift": [("age", math.inf)]}, "age holds values of another type than on main"),
+    ("overfitting", {"pairs": pairs(1000, 0.2, 0.05)}, "better on the training rows by 0.16"),
+    ("model_size", {"model_bytes": 5_000_001}, "at most 5 MB are allowed"),
+    ("latency", {"latency_ms": 10.5}, "at most 10 ms are allowed"),
+    (
+        "lock",
+        {"moved": ["train: models/model.skops"]},
+        "not what this commit makes: train: models/model.skops; run make",
+    ),
+    ("leakage", {"leaked": 1}, "1 test row(s) are training rows, too"),
+    ("recorded", {"misrecorded": ["recall is 0.9, recorded as 1"]}, "recall is 0.9, recorded as 1"),
+]
+
+# what leaves a rule undecided: too few rows, or nothing to compare with yet
+UNCLEAR: list[tuple[str, dict[str, Any], str]] = [
+    ("floor", {"pairs": pairs(20, 0.15, 0.05)}, "with so few test rows it may be"),
+    ("ceiling", {"pairs": pairs(50, 0.02, 0.05)}, "with so few test rows it may be"),
+    ("no_worse", {"pairs": pairs(50, 0.1, 0.08)}, "these rows would show a loss only from"),
+    ("slices_no_worse", {"slices": of_slices((40, 0.1, 0.05), (40, 0.05, 0.05))}, "would show a loss only from"),
+    ("slices_no_worse", {"slices": of_slices((29, 0.5, 0.0))}, "no slice has 30 test rows"),
+    ("worst_slice", {"slices": of_slices((40, 0.15, 0.05))}, "with so few rows it may be"),
+    ("worst_slice", {"slices": of_slices((29, 0.5, 0.0))}, "no slice has 30 test rows"),
+    ("group_gap", {"slices": of_slices((40, 0.05, None), (40, 0.2, None))}, "differ by 0.15"),
+    ("group_gap", {"slices": of_slices((40, 0.05, None), (29, 1.0, None))}, "fewer than two groups of site have 30"),
+]
+
+
+def test_every_kind_of_rule_has_its_fixtures() -> None:
+    kinds = {
+        kind.model_fields["rule"].annotation.__args__[0]
+        for kind in policy.Section.__subclasses__()
+        if "rule" in kind.model_fields and kind is not policy.Waiver
+    }
+    assert kinds == set(RULES) == {name for name, _, _ in RED}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_change_in_order_is_green(name: str) -> None:
+    found = judged([RULES[name]], evidence())
+    assert (found.verdict, found.blocks) == ("pass", False), found.results[0].why
+    assert found.results[0].verdict == "pass"
+
+
+@pytest.mark.parametrize(("name", "found", "told"), RED)
+def test_what_a_rule_forbids_turns_it_red(name: str, found: dict[str, Any], told: str) -> None:
+    one = judged([RULES[name]], evidence(**found))
+    assert (one.verdict, one.blocks) == ("fail", True)
+    assert told in one.results[0].why
+
+
+@pytest.mark.parametrize("cannot_tell", ["block", "warn"])
+@pytest.mark.parametrize(("name", "found", "told"), UNCLEAR)
+def test_too_few_rows_are_said_and_block_only_where_the_rule_says_so(
+    name: str, found: dict[str, Any], told: str, cannot_tell: str
+) -> None:
+    one = judged([{**RULES[name], "cannot_tell": cannot_tell}], evidence(**found))
+    assert one.verdict == "cannot tell", one.results[0].why
+    assert one.blocks == (cannot_tell == "block")
+    assert told in one.results[0].why
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("calibration", {"calibration": bins((0.5, 0.6), (0.5, 0.4), rows=10)}),
+        ("overfitting", {"pairs": pairs(20, 0.1, 0.05), "train": {"accuracy": 1.0}}),
+        ("lock", {"moved": ["train"], "dirty": True}),
+    ],
+)
+def test_rules_without_a_policy_for_it_warn_where_they_cannot_tell(name: str, found: dict[str, Any]) -> None:
+    one = judged([RULES[name]], evidence(**found))
+    assert (one.verdict, one.blocks) == ("cannot tell", False), one.results[0].why
+
+
+# it fails closed
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_an_empty_test_set_fails_every_rule(name: str) -> None:
+    one = result(RULES[name], evidence(rows=0, pairs={}, slices=[], calibration=[]))
+    assert (one.verdict, one.blocks, one.why) == ("fail", True, "there are no test rows")
+
+
+@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if "metric" in rule])
+def test_a_missing_or_undefined_metric_fails(name: str) -> None:
+    misspelt = result({**RULES[name], "metric": "accuraccy"}, evidence())
+    assert (misspelt.verdict, misspelt.blocks) == ("fail", True)
+    assert misspelt.why.startswith("there is no metric accuraccy of this model; it has accuracy, ")
+    undefined = {"accuracy": Paired("accuracy", 0.9, math.nan, np.full(9, 0.9), np.full(9, math.nan))}
+    assert result(RULES[name], evidence(pairs=undefined)).verdict == "fail"
+
+
+@pytest.mark.parametrize("name", ["no_worse", "slices_no_worse", "drift"])
+def test_without_a_baseline_a_comparison_fails_but_for_the_first_model(name: str) -> None:
+    nothing = {"pairs": pairs(1000, 0.05, None), "slices": of_slices((300, 0.05, None)), "drift": None}
+    lost = result(RULES[name], evidence(**nothing, baseline_problem="main's model is damaged"))
+    assert (lost.verdict, lost.blocks, lost.why) == ("fail", True, "main's model is damaged")
+    first = result(RULES[name], evidence(**nothing, baseline_problem=FIRST, first=True))
+    assert (first.verdict, first.blocks, first.why) == ("cannot tell", False, FIRST)
+
+
+def test_rules_that_need_no_baseline_decide_on_the_first_model() -> None:
+    nothing = {"pairs": pairs(1000, 0.2, None), "drift": None, "baseline_problem": FIRST, "first": True}
+    one = judged([RULES["floor"], RULES["no_worse"]], evidence(**nothing))
+    assert [each.verdict for each in one.results] == ["fail", "cannot tell"]
+    assert one.blocks
+
+
+def test_drift_without_main_s_rows_or_without_a_common_column_fails() -> None:
+    assert result(RULES["drift"], evidence(drift=None)).why == "main's training rows are not known"
+    assert result(RULES["drift"], evidence(drift=None)).blocks
+    assert result(RULES["drift"], evidence(drift=[])).blocks
+
+
+@pytest.mark.parametrize("name", ["slices_no_worse", "worst_slice", "group_gap"])
+def test_a_rule_about_slices_fails_where_none_is_asked_for(name: str) -> None:
+    one = result(RULES[name], evidence(slices=[]))
+    assert (one.verdict, one.blocks) == ("fail", True)
+    assert "evaluate.slices" in one.why
+
+
+def test_a_group_of_a_column_that_is_not_sliced_fails() -> None:
+    one = result({**RULES["group_gap"], "column": "sex"}, evidence())
+    assert one.blocks
+    assert one.why == "sex is not one of evaluate.slices, so its groups are not known"
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "told"),
+    [
+        ("calibration", {"calibration": []}, "gives no probabilities"),
+        ("validation", {"validation": None}, "no expectations"),
+        ("validation", {"validation": {"expectations": 0, "passed": 0}}, "no expectations"),
+        ("overfitting", {"train": {}}, "accuracy is undefined on the training rows"),
+        ("overfitting", {"train": {"accuracy": math.nan}}, "accuracy is undefined on the training rows"),
+    ],
+)
+def test_evidence_that_is_missing_fails_and_is_named(name: str, found: dict[str, Any], told: str) -> None:
+    one = result(RULES[name], evidence(**found))
+    assert (one.verdict, one.blocks) == ("fail", True)
+    assert told in one.why
+
+
+def test_a_metric_that_main_s_model_does_not_have_cannot_be_told() -> None:
+    alone = {"accuracy": pairs(1000, 0.05, 0.05)["accuracy"]._replace(baseline=math.nan)}
+    assert result(RULES["no_worse"], evidence(pairs=alone)).verdict == "cannot tell"
+    strict = {**RULES["no_worse"], "cannot_tell": "block"}
+    assert result(strict, evidence(pairs=alone)).blocks
+
+
+def test_a_loss_that_no_resample_defines_is_told_without_a_number() -> None:
+    undefined = {"accuracy": Paired("accuracy", 0.9, 0.8, np.full(9, math.nan), np.full(9, math.nan))}
+    one = result(RULES["no_worse"], evidence(pairs=undefined))
+    assert one.verdict == "cannot tell"
+    assert "nan" not in one.why
+
+
+# statistics
+
+
+def test_identical_models_pass_with_no_margin_at_all_even_on_two_rows() -> None:
+    for n in (2, 30):
+        same = evidence(pairs=pairs(n, 0.5, 0.5), slices=of_slices((n, 0.5, 0.5)))
+        rules = [{**RULES["no_worse"], "margin": 0}, {**RULES["slices_no_worse"], "margin": 0, "min_rows": 2}]
+        one = judged(rules, same)
+        assert one.verdict == "pass"
+        assert one.results[0].why == "accuracy is no different from main's, within the 0 allowed"
+
+
+def test_an_improvement_passes() -> None:
+    one = result(RULES["no_worse"], evidence(pairs=pairs(1000, 0.02, 0.1)))
+    assert (one.verdict, one.why) == ("pass", "accuracy is not worse than main's, within the 0.01 allowed")
+    assert one.found.value == pytest.approx(0.08)
+
+
+def test_a_real_loss_within_the_margin_passes() -> None:
+    assert result({**RULES["no_worse"], "margin": 0.1}, evidence(pairs=pairs(1000, 0.1, 0.05))).verdict == "pass"
+
+
+def test_where_less_is_better_more_is_worse() -> None:
+    y = np.zeros(300)
+    noise = np.random.default_rng(0).normal(size=300)
+    losing = compare(y, Predictions(noise, None), Predictions(2 * noise, None), None, resamples=RESAMPLES)
+    rules: list[dict[str, Any]] = [
+        {"rule": "no_worse", "metric": "rmse", "margin": 0.1},
+        {"rule": "ceiling", "metric": "rmse", "at_most": 1.5},
+        {"rule": "worst_slice", "metric": "rmse", "limit": 1.5},
+        {"rule": "slices_no_worse", "metric": "rmse", "margin": 0.1},
+        {"rule": "overfitting", "metric": "rmse", "at_most": 0.5},
+    ]
+    found = {"pairs": losing, "slices": [SliceEvidence("site", "a", 300, losing)], "train": {"rmse": 1.0}}
+    assert [each.verdict for each in judged(rules, evidence(**found)).results] == ["fail"] * 5
+    winning = compare(y, Predictions(2 * noise, None), Predictions(noise, None), None, resamples=RESAMPLES)
+    found = {"pairs": winning, "slices": [SliceEvidence("site", "a", 300, winning)], "train": {"rmse": 1.0}}
+    assert [each.verdict for each in judged(rules, evidence(**found)).results] == ["pass"] * 5
+
+
+def test_a_loss_that_one_slice_shows_is_not_enough_among_twenty() -> None:
+    """The same slice, alone and among others: with many slices, one of them looks bad by chance."""
+    bad = (100, 0.15, 0.09)
+    alone = result(RULES["slices_no_worse"], evidence(slices=of_slices(bad)))
+    among = result(RULES["slices_no_worse"], evidence(slices=of_slices(bad, *[(100, 0.05, 0.05)] * 19)))
+    assert (alone.verdict, among.verdict) == ("fail", "cannot tell")
+
+
+def test_one_bad_slice_is_seen_among_sixty_whatever_the_number_of_resamples() -> None:
+    found = evidence(slices=of_slices((300, 0.5, 0.05), *[(300, 0.05, 0.05)] * 59))
+    for name in ("slices_no_worse", "worst_slice", "group_gap"):
+        one = result(RULES[name], found)
+        assert one.verdict == "fail", one.why
+        assert "no. 0" in one.why
+
+
+def test_more_rules_about_slices_share_the_risk() -> None:
+    """What fails for one rule alone does not where the risk is dealt to four."""
+    bad = evidence(slices=of_slices((100, 0.125, 0.08)))
+    rule = RULES["slices_no_worse"]
+    four = [rule, {**rule, "metric": "recall"}, {**rule, "metric": "f1"}, RULES["no_worse"]]
+    p_value = bad.slices[0].pairs["accuracy"].p_value()
+    assert 0.05 / 4 < p_value < 0.05
+    assert judged([rule], bad).results[0].verdict == "fail"
+    assert judged(four, bad).results[0].verdict == "cannot tell"
+
+
+def test_the_calibration_error_of_chance_is_that_of_simulated_perfect_models() -> None:
+    rng = np.random.default_rng(1)
+    predicted, rows = np.array([0.1, 0.5, 0.8]), 200
+    errors = [np.abs(rng.binomial(rows, predicted) / rows - predicted).mean() for _ in range(4000)]
+    table = bins(*((p, p) for p in predicted), rows=rows)
+    assert error_by_chance(table, 0.95) == pytest.approx(np.quantile(errors, 0.95), rel=0.08)
+
+
+# waivers, deleted rules, and whose policy decides
+
+LOSING = evidence(pairs=pairs(1000, 0.1, 0.05))
+WAIVER = {"rule": "no_worse", "subject": "accuracy", "reason": "the old labels were wrong", "until": "2026-03-01"}
+
+
+def test_a_waiver_sets_its_rule_aside_until_its_last_day_and_is_told() -> None:
+    found = judged([RULES["no_worse"], RULES["floor"]], LOSING, (WAIVER,))
+    assert (found.verdict, found.blocks) == ("pass", False)
+    one = found.results[0]
+    assert (one.verdict, one.blocks) == ("fail", False)
+    assert one.waiver is not None
+    assert (one.waiver.reason, one.waiver.until) == ("the old labels were wrong", "2026-03-01")
+    assert found.results[1].waiver is None
+
+
+def test_a_waiver_that_has_expired_is_named_and_does_not_count() -> None:
+    one = result(RULES["no_worse"], LOSING, {**WAIVER, "until": "2026-02-28"})
+    assert (one.verdict, one.blocks, one.waiver) == ("fail", True, None)
+    assert one.why.endswith("(its waiver expired on 2026-02-28)")
+
+
+def test_a_renewed_waiver_counts_beside_the_expired_one() -> None:
+    old = {**WAIVER, "until": "2026-02-28"}
+    for waivers in ((old, WAIVER), (WAIVER, old)):
+        assert not result(RULES["no_worse"], LOSING, *waivers).blocks
+
+
+@pytest.mark.parametrize("other", [{"rule": "floor"}, {"subject": "recall"}, {"subject": ""}])
+def test_a_waiver_of_another_rule_or_metric_does_not_count(other: dict[str, Any]) -> None:
+    assert result(RULES["no_worse"], LOSING, {**WAIVER, **other}).blocks
+
+
+def test_a_waiver_of_a_rule_that_holds_is_not_told() -> None:
+    assert result(RULES["no_worse"], evidence(), WAIVER).waiver is None
+
+
+def test_a_waiver_covers_one_rule_and_not_the_others_that_fail() -> None:
+    found = judged([RULES["no_worse"], RULES["leakage"]], LOSING._replace(leaked=3), (WAIVER,))
+    assert (found.verdict, found.blocks) == ("fail", True)
+
+
+def test_a_rule_that_the_change_deletes_still_decides_by_main_s_policy() -> None:
+    main = Gate.model_validate({"rules": [RULES["floor"], RULES["no_worse"]]})
+    change = Gate.model_validate({"rules": [RULES["floor"]]})
+    lines = {("floor", "accuracy"): 41}  # those of the change's file, in which the rule is no more
+    assert judge(main, LOSING, lines, TODAY).blocks
+    assert not judge(change, LOSING, lines, TODAY).blocks
+    assert [each.line for each in judge(main, LOSING, lines, TODAY).results] == [41, None]
+
+
+def test_one_that_cannot_be_told_makes_the_whole_undecided_and_one_failure_makes_it_fail() -> None:
+    found = evidence(slices=of_slices((29, 0.5, 0.0)))
+    assert judged([RULES["floor"], RULES["worst_slice"]], found).verdict == "cannot tell"
+    assert judged([RULES["leakage"], RULES["worst_slice"]], found._replace(leaked=1)).verdict == "fail"
+
+
+def test_long_reasons_and_names_fit_the_report() -> None:
+    names = ["stage: " + "x" * 400] * 9
+    one = result(RULES["lock"], evidence(moved=names))
+    assert len(one.why) == 300
+    assert one.verdict == "fail"
