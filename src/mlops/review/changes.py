@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 import tomllib
+from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from mlops.review.baseline import LOCK, Lock, hash_of
+from mlops.review.baseline import LOCK, Lock, hash_of, read_lock
 from mlops.review.git import git, show
 from mlops.review.report import Change, Changes, Wear, shortened
 from mlops.settings import PARAMS
@@ -21,7 +24,23 @@ from mlops.tables import CATALOGUE, TEST
 DOCUMENTATION = ("docs/*", "README.md", "CONTRIBUTING.md", "LICENSE", ".github/*.md", ".github/ISSUE_TEMPLATE/*")
 
 # What decides about a change, or runs with rights that it does not have
-SENSITIVE = (".github/*", ".gitlab-ci.yml", "Jenkinsfile", "Makefile", "src/mlops/policy.py", "src/mlops/review/*")
+SENSITIVE = (
+    ".ci/*",
+    ".dvc/*",
+    ".github/*",
+    ".gitlab-ci.yml",
+    "CODEOWNERS",
+    "Jenkinsfile",
+    "Makefile",
+    "data/expectations/*",
+    "docs/CODEOWNERS",
+    "ruleset.json",
+    "src/mlops/curves.py",
+    "src/mlops/metrics.py",
+    "src/mlops/policy.py",
+    "src/mlops/review/*",
+    "src/mlops/slices.py",
+)
 
 MOST = 60
 # After so many decisions the union bound over their 2^H outcomes doubles the error that the same rows allow at 95 %
@@ -32,8 +51,19 @@ HISTORY = 500
 
 
 def is_documentation(files: list[str]) -> bool:
-    """Whether all files are documentation; no files at all are not."""
-    return bool(files) and all(any(fnmatch(name, pattern) for pattern in DOCUMENTATION) for name in files)
+    """Whether all files are documentation that no stage reads, by a link either; no files at all are not."""
+    if not files or not all(map(_is_text, files)):
+        return False
+    root = Path.cwd().resolve()
+    tracked = git("ls-files", "--stage", "-z").split("\0")
+    links = [line.partition("\t")[2] for line in tracked if line.startswith("120000")]
+    stages = read_lock(_here(LOCK)).values()
+    read = [*links, *(each["path"] for stage in stages for each in stage.get("deps", []))]
+    reached = [Path(name).resolve() for name in read]
+    return not any(
+        (root / name).resolve() != root / name or any((root / name).is_relative_to(place) for place in reached)
+        for name in files
+    )
 
 
 def sensitive(files: list[str], edits_policy: bool) -> list[str]:
@@ -43,14 +73,15 @@ def sensitive(files: list[str], edits_policy: bool) -> list[str]:
 
 
 def _is_text(name: str) -> bool:
-    return any(fnmatch(name, pattern) for pattern in DOCUMENTATION)
+    known = any(fnmatch(name, pattern) for pattern in DOCUMENTATION)
+    return known and posixpath.normpath(name) == name and posixpath.basename(name) != "CODEOWNERS"
 
 
 def changes(base: str, files: list[str]) -> Changes:
     """Everything that differs from `base`."""
-    params = differences(_flat(_yaml(show(base, PARAMS))), _flat(_yaml(_here(PARAMS))))
-    data = differences(_of_table(show(base, CATALOGUE)), _of_table(_here(CATALOGUE)))
-    dependencies = differences(_packages(show(base, "uv.lock")), _packages(_here("uv.lock")))
+    params = differences(_read(_params, show(base, PARAMS)), _read(_params, _here(PARAMS)))
+    data = differences(_read(_of_table, show(base, CATALOGUE)), _read(_of_table, _here(CATALOGUE)))
+    dependencies = differences(_read(_packages, show(base, "uv.lock")), _read(_packages, _here("uv.lock")))
     shown = [shortened(name) for name in files if not name.startswith("reports/")]
     return Changes(
         params=params[:MOST],
@@ -79,8 +110,16 @@ def _here(path: str | Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def _yaml(content: bytes | None) -> Any:
-    return YAML(typ="safe").load(content) if content else {}
+def _read(reader: Callable[[bytes], dict[str, Any]], content: bytes | None) -> dict[str, Any]:
+    """What a file says; that it is broken is something to tell, too."""
+    try:
+        return reader(content) if content else {}
+    except (YAMLError, AttributeError, KeyError, TypeError, ValueError):
+        return {"the file": "cannot be read"}
+
+
+def _params(content: bytes) -> dict[str, Any]:
+    return _flat(YAML(typ="safe", pure=True).load(content))
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -103,19 +142,24 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix: json.dumps(value, ensure_ascii=False, default=str)} if prefix else {}
 
 
-def _of_table(content: bytes | None) -> dict[str, Any]:
+def _of_table(content: bytes) -> dict[str, Any]:
     """What the catalogue says: source, rows, content, and each column's type."""
-    if not content:
-        return {}
     catalogue = json.loads(content)
     columns = {f"column {column['name']}": column["kind"] for column in catalogue["columns"]}
     return {"source": catalogue["source"], "rows": f"{catalogue['rows']:,}", "sha256": catalogue["sha256"]} | columns
 
 
-def _packages(content: bytes | None) -> dict[str, str]:
-    """Names and versions in a `uv.lock`."""
-    packages = tomllib.loads(content.decode()).get("package", []) if content else []
-    return {package["name"]: package.get("version", "") for package in packages}
+def _packages(content: bytes) -> dict[str, str]:
+    """Names and versions in a `uv.lock`; where a package comes from, if from no registry; and the registries."""
+    versions: dict[str, list[str]] = {}
+    registries = set()
+    for package in tomllib.loads(content.decode()).get("package", []):
+        source = dict(package.get("source", {}))
+        registries.add(source.pop("registry", ""))
+        told = " from ".join([package.get("version", ""), *source.values()])
+        versions.setdefault(package["name"], []).append(told)
+    found = {name: ", ".join(told) for name, told in versions.items()}
+    return {"registries": ", ".join(sorted(registries - {""}))} | found
 
 
 def lock_changes(before: Lock, after: Lock) -> list[str]:
