@@ -48,12 +48,14 @@ def comment(report: Report, *, run_url: str | None = None) -> str:
         parts += [metric_table(report), *charts(report), rule_table(report)]
     parts += [what_changed(report), slice_tables(report), validation(report), costs(report), lineage(report, run_url)]
     text = ""
+    cut = False
     for part in filter(None, parts):
         if len((text + part).encode()) > MOST_BYTES - 300:
-            text += "\n\n*The rest is too long for a comment; it is in the run's artifact.*"
-            break
-        text += ("\n\n" if text else "") + part
-    return text + "\n"
+            cut = True
+        else:
+            text += ("\n\n" if text else "") + part
+    note = "\n\n*Some parts are too long for a comment; they are in the run's artifact.*" if cut else ""
+    return f"{text}{note}\n"
 
 
 def heading(report: Report) -> str:
@@ -62,12 +64,13 @@ def heading(report: Report) -> str:
         return "## ✅ Model untouched\n\nThis change holds documentation only: nothing was trained."
     if report.policy is None:
         line = "## ❌ No model to judge"
-    elif report.blocks:
+    elif report.blocks or report.verdict == "fail":
         line = "## ❌ Do not merge: " + _counted(report.policy, blocking=True)
     elif report.verdict == "cannot tell":
         line = "## ⚠️ May be merged, with care: " + _counted(report.policy, blocking=False)
     else:
-        line = "## ✅ May be merged: every rule holds"
+        waived = any(result.waiver for result in report.policy.results)
+        line = "## ✅ May be merged: every rule holds" + (" or is waived" if waived else "")
     about = []
     if report.estimator and report.target:
         name = report.estimator.rsplit(".", 1)[-1]
@@ -202,20 +205,21 @@ def rule_table(report: Report) -> str:
 
 def charts(report: Report) -> list[str]:
     """Mermaid charts, each with its numbers in a table below."""
-    return [chart(each) for each in report.charts if all(len(line.values) == len(each.at) for line in each.series)]
+    return [chart(each) for each in report.charts]
 
 
 def chart(each: Chart) -> str:
     """One chart; texts in it keep letters, digits and spaces only."""
-    if len(each.at) < 2:
+    if len(each.at) < 2 or len(each.series) > 2:
         return ""
     values = [value for line in each.series for value in line.values]
     low, high = min(values), max(values)
-    if low == high:
+    decimals = 4 if high - low >= 0.01 else 9
+    if high - low < 1e-8:
         low, high = low - 0.5, high + 0.5
     palette = f"{MAIN_COLOUR}, {HERE_COLOUR}" if len(each.series) > 1 else HERE_COLOUR
     theme = f'%%{{init: {{"themeVariables": {{"xyChart": {{"plotColorPalette": "{palette}"}}}}}}}}%%'
-    lines = [f"    line [{', '.join(f'{value:.4f}' for value in line.values)}]" for line in each.series]
+    lines = [f"    line [{', '.join(f'{value:.{decimals}f}' for value in line.values)}]" for line in each.series]
     drawn = "\n".join(
         [
             "```mermaid",
@@ -223,7 +227,7 @@ def chart(each: Chart) -> str:
             "xychart-beta",
             f'    title "{plain(each.title)}"',
             f'    x-axis "{plain(each.x)}" {each.at[0]:.4f} --> {each.at[-1]:.4f}',
-            f'    y-axis "{plain(each.y)}" {low:.4f} --> {high:.4f}',
+            f'    y-axis "{plain(each.y)}" {low:.{decimals}f} --> {high:.{decimals}f}',
             *lines,
             "```",
         ]
@@ -284,7 +288,7 @@ def slice_tables(report: Report) -> str:
             if pair is not None:
                 rows.append([str(place), slice_name(each), f"{each.rows:,}", *_compared(pair)[1:]])
         header = [
-            "",
+            "no.",
             "slice",
             "rows",
             "main",
@@ -315,7 +319,7 @@ def costs(report: Report) -> str:
     rows = [
         [escaped(each.name), measured(each.before, each.unit), measured(each.after, each.unit)] for each in report.cost
     ]
-    return details("Cost", table(["", "main", "this change"], rows)) if rows else ""
+    return details("Cost", table(["cost", "main", "this change"], rows)) if rows else ""
 
 
 def lineage(report: Report, run_url: str | None) -> str:
@@ -389,11 +393,17 @@ def interval(found: Estimate, *, signed: bool = False) -> str:
 
 def code(text: str) -> str:
     """Untrusted text as code, where GitHub looks for no mention and no reference."""
-    return f"<code>{escaped(text)}</code>"
+    return f"<code>{_inert(text)}</code>"
 
 
 def escaped(text: str) -> str:
     """Untrusted text that stays text: in Markdown, in HTML, in a table, and for GitHub's mentions and references."""
+    # what may be the name of a commit
+    text = re.sub(r"\b[0-9a-f]{7,}\b", lambda match: JOINER.join(re.findall(".{1,6}", match[0])), _inert(text.strip()))
+    return re.sub(r"^[-=\d]", lambda match: f"&#{ord(match[0])};", text)  # what begins a list or a rule
+
+
+def _inert(text: str) -> str:
     text = re.sub(r"""[!"#$&'()*+:<>@\[\\\]^_`{|}~]""", lambda match: f"&#{ord(match[0])};", text)
     text = re.sub(r"&#(35|64|58);", lambda match: f"{match[0]}{JOINER}", text)
     return re.sub(r"(?i)\b(gh|www)([-.])", rf"\1{JOINER}\2", text)

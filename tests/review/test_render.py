@@ -1,0 +1,396 @@
+"""The comment: its verdict, its order, its tables, and what stays out of it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from test_hostile_text import Page, report_of
+
+from mlops.review.render import MOST_BYTES, chart, comment, escaped, heading, interval, measured, number, table
+from mlops.review.report import Baseline as MainModel
+from mlops.review.report import (
+    Change,
+    Changes,
+    Chart,
+    Comparison,
+    Cost,
+    Estimate,
+    Policy,
+    Report,
+    Result,
+    Rows,
+    Series,
+    Slice,
+    Validation,
+    Waiver,
+    Wear,
+)
+
+HEAD, BASE, MD5 = "1" * 40, "2" * 40, "3" * 32
+ALONE = ["@", "#", ":", "<", "&", "|", "`", "*", "_", "[", "]", "(", ")", "!", "~", "\\", "$", "{", "}", '"', "'", ">"]
+
+
+def compared(metric: str, better: bool = True) -> Comparison:
+    difference = Estimate(value=-0.0123, low=-0.03, high=0.004)
+    return Comparison(
+        metric=metric,
+        greater_is_better=better,
+        baseline=0.9512,
+        candidate=0.9389,
+        difference=difference,
+        worse=0.87,
+        detectable=0.02,
+    )
+
+
+def ruled(rule: str, subject: str, verdict: Any, **other: Any) -> Result:
+    given: dict[str, Any] = {
+        "rule": rule,
+        "subject": subject,
+        "found": Estimate(value=0.9389),
+        "limit": 0.95,
+        "verdict": verdict,
+        "blocks": verdict == "fail",
+        "why": f"{rule} of {subject}: {verdict}",
+    }
+    return Result(**{**given, **other})
+
+
+def policy(*results: Result) -> Policy:
+    verdicts = {each.verdict for each in results if each.waiver is None}
+    verdict = next((each for each in ("fail", "cannot tell") if each in verdicts), "pass")
+    return Policy(verdict=verdict, blocks=any(each.blocks for each in results), results=list(results))
+
+
+def report(*results: Result, **other: Any) -> Report:
+    judged = policy(*(results or (ruled("floor", "recall", "pass"),)))
+    given: dict[str, Any] = {
+        "head": HEAD,
+        "base": BASE,
+        "dirty": False,
+        "touched": True,
+        "verdict": judged.verdict,
+        "blocks": judged.blocks,
+        "policy": judged,
+        "baseline": MainModel(commit=BASE, model_md5=MD5, origin="remote"),
+        "target": "diagnosis",
+        "estimator": "sklearn.linear_model.LogisticRegression",
+        "rows": Rows(train=426, test=143),
+        "metrics": [compared("recall"), compared("log_loss", better=False)],
+        "slices": [Slice(column="radius", name="< 12", rows=36, metrics=[compared("recall"), compared("log_loss")])],
+        "wear": Wear(decisions=2, budget=13),
+        "changes": Changes(params=[Change(name="model.params.C", before="1.0", after="2.0")], files=["params.yaml"]),
+        "validation": Validation(expectations=9, passed=8, failed=["age: at most 120 (warning)"]),
+        "cost": [Cost(name="model file", unit="bytes", before=None, after=12_345.0)],
+        "charts": [
+            Chart(
+                title="ROC curve",
+                x="false positive rate",
+                y="true positive rate",
+                at=[0.0, 0.5, 1.0],
+                series=[
+                    Series(name="main", values=[0.0, 0.8, 1.0]),
+                    Series(name="this change", values=[0.0, 0.9, 1.0]),
+                ],
+            )
+        ],
+        "lineage": [Change(name="model", before=MD5, after="4" * 32)],
+    }
+    return Report(**{**given, **other})
+
+
+# the verdict
+
+
+@pytest.mark.parametrize(
+    ("found", "first_line"),
+    [
+        (report(), "## ✅ May be merged: every rule holds"),
+        (report(ruled("floor", "recall", "fail")), "## ❌ Do not merge: 1 rule fails"),
+        (
+            report(
+                ruled("floor", "recall", "fail"),
+                ruled("lock", "", "fail"),
+                ruled("floor", "f1", "cannot tell", blocks=True),
+            ),
+            "## ❌ Do not merge: 2 rules fail, 1 cannot be told",
+        ),
+        (report(ruled("floor", "recall", "cannot tell", blocks=True)), "## ❌ Do not merge: 1 cannot be told"),
+        (report(ruled("no_worse", "f1", "cannot tell")), "## ⚠️ May be merged, with care: 1 cannot be told"),
+        (
+            report(ruled("lock", "", "fail", blocks=False, waiver=Waiver(reason="a known one", until="2026-12-31"))),
+            "## ✅ May be merged: every rule holds or is waived",
+        ),
+        (report(policy=None, verdict="fail", blocks=True, problem="it broke"), "## ❌ No model to judge"),
+        (report(touched=False, policy=None), "## ✅ Model untouched"),
+        # a report that contradicts itself is not good news
+        (report(verdict="fail", blocks=False), "## ❌ Do not merge: "),
+    ],
+)
+def test_the_first_line_says_whether_to_merge(found: Report, first_line: str) -> None:
+    assert comment(found).splitlines()[0] == first_line
+
+
+def test_what_was_judged_stands_below_the_verdict() -> None:
+    told = heading(report()).splitlines()[2]
+    assert told == (
+        "<code>LogisticRegression</code> predicts <code>diagnosis</code> · 426 training and 143 test rows · "
+        "compared with main at <code>2222222</code>"
+    )
+    alone = MainModel(commit=BASE, model_md5=None, origin=None, problem="main has no trained model yet")
+    assert "compared" not in heading(report(baseline=alone))
+
+
+def test_each_reason_is_a_sentence_with_failures_first() -> None:
+    waiver = Waiver(reason="labels are being corrected", until="2026-12-31")
+    text = comment(
+        report(
+            ruled("floor", "a", "pass", why="holds"),
+            ruled("floor", "b", "cannot tell", why="too few rows"),
+            ruled("floor", "c", "fail", why="is bad"),
+            ruled("floor", "d", "fail", blocks=False, waiver=waiver, why="is late"),
+            problem="something else",
+            dirty=True,
+            wear=Wear(decisions=14, budget=13),
+            sensitive=["Makefile", "params.yaml: gate"],
+        )
+    )
+    reasons = [line for line in text.splitlines() if line.startswith("- ")]
+    assert reasons[:7] == [
+        "- ❌ something else",
+        "- ❌ is bad",
+        "- 📝 is late (waived until 2026-12-31: labels are being corrected)",
+        "- ⚠️ too few rows",
+        "- 🔒 It touches what decides about changes: <code>Makefile</code>. Code owners must agree.",
+        "- ⚠️ These test rows have decided 14 merges, more than the 13 that they are good for: time for new ones.",
+        "- ⚠️ There are uncommitted changes: a pull request would not have them.",
+    ]
+
+
+def test_a_change_of_the_gate_shows_both_verdicts() -> None:
+    kept, loosened = policy(ruled("floor", "recall", "fail")), policy(ruled("floor", "recall", "pass"))
+    text = comment(report(ruled("floor", "recall", "fail"), policy=kept, proposed=loosened))
+    told = "Main's gate decides: ❌ fail. By this change's own it would be ✅ pass. Code owners must agree."
+    assert told in text
+    assert text.startswith("## ❌ Do not merge")
+    assert "All rules as this change has them: 1 of 1 hold" in text
+
+
+# order and tables
+
+ORDER = [
+    r"^## ",
+    r"^- ❌ ",
+    r"^\| metric \|",
+    r"^```mermaid",
+    r"<summary>All rules of the gate",
+    r"<summary>What changed: 1 parameter, 1 file",
+    r"<summary>Slices: 1<",
+    r"<summary>Data validation: 8 of 9 expectations hold",
+    r"<summary>Cost<",
+    r"<summary>Lineage, and how to reproduce this<",
+]
+
+
+def test_the_parts_stand_in_the_order_in_which_a_reviewer_asks() -> None:
+    text = comment(report(ruled("floor", "recall", "fail")), run_url="https://example.org/runs/1")
+    places = []
+    for part in ORDER:
+        found = re.search(part, text, re.MULTILINE)
+        assert found, part
+        places.append(found.start())
+    assert places == sorted(places)
+    commands = "git fetch origin\ngit switch --detach " + HEAD + "\nmake review BASE=" + BASE
+    assert commands in text
+    assert "[the run's artifact](https://example.org/runs/1#artifacts)" in text
+
+
+def test_a_metric_stands_beside_its_limits_and_their_verdict() -> None:
+    text = comment(
+        report(ruled("floor", "recall", "pass", limit=0.85), ruled("no_worse", "recall", "fail", limit=0.01))
+    )
+    row = next(line for line in text.splitlines() if line.startswith("| <code>recall"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:] == ["0.9512", "0.9389", "−0.0123 (−0.03 … +0.004)", "87%", "≥ 0.85, loss ≤ 0.01", "❌ fail"]
+    assert "<sub>Less is better: <code>log&#95;loss</code></sub>" in text
+
+
+def test_every_table_has_a_header_in_each_column_and_rows_of_its_width() -> None:
+    text = comment(report(ruled("floor", "recall", "fail"), proposed=policy(ruled("lock", "", "pass"))))
+    tables = re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE)
+    assert len(tables) >= 7
+    for found in tables:
+        rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in found.splitlines()]
+        assert all(rows[0]), found
+        assert {len(row) for row in rows} == {len(rows[0])}
+    page = Page(text)
+    assert page.outline.count("table") == len(tables)
+
+
+def test_each_part_that_opens_says_in_words_what_is_in_it() -> None:
+    summaries = re.findall(r"<summary>(.*)</summary>", comment(report()))
+    assert len(summaries) == 7
+    assert all(re.match(r"\w", summary) and "<" not in summary for summary in summaries)
+
+
+def test_what_is_empty_is_left_out() -> None:
+    empty: dict[str, Any] = {"metrics": [], "slices": [], "charts": [], "cost": [], "validation": None, "lineage": []}
+    text = comment(report(**empty, changes=Changes(), wear=None, baseline=None, rows=None))
+    assert "| metric" not in text
+    assert "mermaid" not in text
+    assert "<summary>What changed: nothing</summary>" in text
+    assert "Slices" not in text
+    assert "\n\n\n" not in text
+
+
+def test_lists_that_were_cut_say_how_much_is_missing() -> None:
+    assert "And 1,234 more." in comment(report(changes=Changes(files=["a"], left_out=1234)))
+
+
+def test_counts_of_one_and_many_are_told_in_words() -> None:
+    change = Change(name="numpy", before="1", after="2")
+    assert "What changed: 2 parameters, 1 dependency" in comment(
+        report(changes=Changes(params=[change, change], dependencies=[change]))
+    )
+    assert "What changed: 2 dependencies, the data, 2 files" in comment(
+        report(changes=Changes(dependencies=[change, change], data=[change], files=["a", "b"]))
+    )
+
+
+# charts
+
+
+def drawn(*lines: list[float], at: list[float] | None = None) -> Chart:
+    places = at or [float(i) for i in range(len(lines[0]))]
+    series = [Series(name=f"line {i}", values=list(line)) for i, line in enumerate(lines)]
+    return Chart(title="a title", x="x", y="y", at=places, series=series)
+
+
+def test_a_chart_has_its_numbers_in_a_table_below() -> None:
+    text = chart(drawn([0.0, 0.25], [0.5, 1.0]))
+    assert '    y-axis "y" 0.0000 --> 1.0000\n    line [0.0000, 0.2500]\n    line [0.5000, 1.0000]\n```' in text
+    assert "Grey: main. Orange: this change." in text
+    assert "| x | line 0 | line 1 |\n| --- | --- | --- |\n| 0 | 0 | 0.5 |\n| 1 | 0.25 | 1 |" in text
+    assert "Orange: this change." in chart(drawn([0.0, 1.0]))
+    assert "Grey" not in chart(drawn([0.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [[0.5, 0.5]],
+        [[0.0, 0.0], [0.0, 0.0]],
+        [[1e-6, 3e-6], [2e-6, 5e-6]],
+        [[0.0, 1e-300]],
+        [[-1e308, 1e308]],
+        [[1e15, 1e15]],
+        [[-0.00001, 0.00001]],
+    ],
+)
+def test_an_axis_has_an_extent_and_numbers_that_mermaid_reads(lines: list[list[float]]) -> None:
+    text = chart(drawn(*lines))
+    low, high = re.search(r'y-axis "y" (-?\d+\.\d+) --> (-?\d+\.\d+)\n', text).groups()  # type: ignore[union-attr]
+    assert float(low) < float(high)
+    assert len(re.findall(r"line \[-?\d+\.\d+, -?\d+\.\d+\]", text)) == len(lines)
+
+
+def test_small_values_do_not_become_a_flat_line() -> None:
+    assert "line [0.000001000, 0.000003000]" in chart(drawn([1e-6, 3e-6]))
+
+
+@pytest.mark.parametrize("lines", [[[]], [[1.0]], [[1.0, 2.0]] * 3])
+def test_what_is_no_line_is_not_drawn(lines: list[list[float]]) -> None:
+    assert chart(drawn(*lines)) == ""
+
+
+@pytest.mark.parametrize("text", ['a" --> x', "%%{init: {}}%%", "```", "a\\nb", "x-axis [a, b]", "a; click b"])
+def test_a_title_cannot_leave_its_quotes(text: str) -> None:
+    found = chart(drawn([0.0, 1.0]).model_copy(update={"title": text, "x": text, "y": text}))
+    told = found.split("```")[1].splitlines()[3:6]
+    for line, word in zip(told, ("title", "x-axis", "y-axis"), strict=True):
+        assert re.fullmatch(rf'    {word} "[\w .,%]*"( [-\d.]+ --> [-\d.]+)?', line), line
+
+
+# text
+
+
+@pytest.mark.parametrize("letter", ALONE)
+def test_a_letter_that_means_something_is_written_as_an_entity(letter: str) -> None:
+    assert escaped(f"x{letter}y").startswith(f"x&#{ord(letter)};")
+
+
+@pytest.mark.parametrize(
+    "text", ["- x", "---", "1. x", "1) x", "===", "-", "    code", "+ x", "* x", "# x", "> x", "12345678. x", "\\- x"]
+)
+def test_text_begins_no_list_no_rule_and_no_code(text: str) -> None:
+    for where in ("validation", "why", "problem"):
+        failing = ruled("floor", "recall", "fail", **({"why": text} if where == "why" else {}))
+        other: dict[str, Any] = {"problem": text} if where == "problem" else {}
+        if where == "validation":
+            other = {"validation": Validation(expectations=1, passed=0, failed=[text])}
+        page = Page(comment(report(failing, **other)))
+        other = {name: "x" if name == "problem" else value for name, value in other.items()}
+        if where == "validation":
+            other = {"validation": Validation(expectations=1, passed=0, failed=["x"])}
+        same = Page(comment(report(failing.model_copy(update={"why": "x"}), **other)))
+        assert page.outline == same.outline, where
+
+
+def test_a_commit_is_no_link_in_a_sentence_and_whole_in_a_table() -> None:
+    text = comment(report(ruled("lock", "", "fail", why=f"see {HEAD} and a1b2c3d"), lineage=[]))
+    sentence = next(line for line in text.splitlines() if line.startswith("- ❌"))
+    assert not re.search(r"\b[0-9a-f]{7,40}\b", sentence.replace("&#8288;", "\u2060"))
+    assert f"<code>{MD5}</code>" in comment(report())
+
+
+def test_letters_of_any_language_stay_as_they_are() -> None:
+    for text in ("Größe in cm", "年齢", "גיל", "naïve – 3 × 4 ≤ 12 €", "🙂"):
+        assert escaped(text) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "told"),
+    [
+        (None, "", "–"),
+        (12_345.0, "bytes", "12 kB"),
+        (12_345_678.0, "bytes", "12.3 MB"),
+        (3.14159, "ms", "3.14 ms"),
+        (0.93891, "", "0.9389"),
+        (1_234_567.8, "", "1,234,568"),
+    ],
+)
+def test_numbers_are_told_with_their_unit(value: float | None, unit: str, told: str) -> None:
+    assert measured(value, unit) == told
+
+
+def test_differences_are_told_with_their_sign_and_none_as_none() -> None:
+    assert interval(Estimate(value=0.01, low=-0.02, high=0.03), signed=True) == "+0.01 (−0.02 … +0.03)"
+    assert interval(Estimate(value=0.0, low=0.0, high=0.0), signed=True) == "none"
+    assert interval(Estimate(value=0.0, low=-0.1, high=None), signed=True) == "0 (−0.1 … –)"
+    assert interval(Estimate(value=None)) == "–"
+    assert number(None) == "–"
+    assert table(["a"], [["b"]]) == "| a |\n| --- |\n| b |"
+
+
+# size
+
+
+def test_a_part_that_is_too_long_is_left_out_and_the_others_stay() -> None:
+    many = [Slice(column="x" * 300, name="|" * 300, rows=1, metrics=[compared("recall")])] * 60
+    text = comment(report(ruled("floor", "recall", "fail"), slices=many))
+    assert len(text.encode()) < MOST_BYTES
+    assert "<summary>Slices" not in text
+    assert "<summary>Cost" in text
+    assert HEAD in text
+    assert text.endswith("*Some parts are too long for a comment; they are in the run's artifact.*\n")
+    assert "too long" not in comment(report())
+
+
+@pytest.mark.parametrize("letter", ["@", "🙂", "|", "x"])
+def test_the_largest_report_of_the_schema_keeps_its_verdict_and_its_size(letter: str) -> None:
+    text = comment(report_of(letter * 300, items=60))
+    assert len(text.encode()) < MOST_BYTES
+    assert text.startswith("## ❌")
+    assert Page(text).open == []
