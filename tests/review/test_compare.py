@@ -256,3 +256,26 @@ def test_intervals_hold_the_middle_share() -> None:
     assert interval(np.arange(101.0), 0.9) == pytest.approx((5, 95))
     assert np.isnan(interval(np.array([]), 0.9)).all()
     assert paired(np.arange(101.0)).largest_loss(0.95) == 95
+
+
+def test_models_that_label_these_few_rows_alike_may_still_differ_on_others() -> None:
+    y, model, _, classes = task("binary")
+    nudged = Predictions(model.predicted, model.probabilities * 0.999 + 0.0005)
+    pairs = compare(y, model, nudged, classes, resamples=2_000)
+    low, high = pairs["accuracy"].difference(0.95)
+    # one row each way on average, as if 0.5 of either kind had been seen
+    assert low == pytest.approx(-1.96 / len(y), rel=0.05)
+    assert high == pytest.approx(1.96 / len(y), rel=0.05)
+    assert pairs["accuracy"].loss == 0
+    assert pairs["accuracy"].largest_loss(0.95) == pytest.approx(2 / len(y))
+    assert pairs["brier_score"].unseen == 0
+    # what a row is worth: of the positive ones for recall, of all for accuracy
+    assert pairs["recall"].spread / pairs["accuracy"].spread == pytest.approx(len(y) / (y == 1).sum(), rel=0.05)
+
+
+def test_an_interval_is_as_wide_as_the_normal_approximation_where_percentiles_are_narrower() -> None:
+    losses = np.r_[np.zeros(960), np.full(40, 0.1)]
+    pair = Paired("accuracy", 0.004, 0.0, losses, np.zeros(1000))
+    low, high = pair.difference(0.95)
+    assert low == pytest.approx(-0.1)
+    assert high == pytest.approx(-0.004 + 1.96 * losses.std(ddof=1), abs=1e-5)
