@@ -1,0 +1,302 @@
+"""Main's model, from wherever it can be had with the hash of main's lock; or why not, in words."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Project, copied
+
+from mlops import lineage
+from mlops import settings as settings_module
+from mlops.review import baseline
+from mlops.review.baseline import FOLDER, Baseline, find, hash_of, read_lock
+from mlops.review.git import git
+from mlops.stage import UserError
+
+
+@pytest.fixture
+def here(done: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of a project that has run, which is the current folder."""
+    project = copied(done, tmp_path)
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    return project
+
+
+def found() -> Baseline:
+    """The baseline of a change to HEAD."""
+    return find(git("rev-parse", "HEAD"), settings_module.load())
+
+
+def cached(path: str) -> Path:
+    """A file in DVC's cache, by its hash in the lock."""
+    lock = read_lock(Path("dvc.lock").read_bytes())
+    stage = {"models/model.skops": "train", "data/prepared/train.parquet": "split"}[path]
+    md5 = str(hash_of(lock, stage, Path(path)))
+    return Path(".dvc/cache/files/md5") / md5[:2] / md5[2:]
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def lose_cache() -> None:
+    shutil.rmtree(".dvc/cache")
+
+
+def add_remote(project: Project) -> Path:
+    """A folder as DVC's remote, which has everything."""
+    remote = project.folder.parent / "remote"
+    project.run("dvc", "remote", "add", "--default", "store", str(remote))
+    project.run("dvc", "push", "--quiet")
+    project.commit("a remote")
+    return remote
+
+
+def no_worktree_is_left() -> bool:
+    return len(git("worktree", "list").splitlines()) == 1 and not (FOLDER / "worktree").exists()
+
+
+def works(main: Baseline) -> bool:
+    """Whether it is a model with its training rows."""
+    return (
+        main.problem is None
+        and not main.first
+        and main.model is not None
+        and list(main.model.classes_) == ["benign", "malignant"]
+        and main.train is not None
+        and main.train.num_rows == 426
+    )
+
+
+def test_it_comes_from_the_cache(here: Project) -> None:
+    main = found()
+    assert works(main)
+    assert main.origin == "cache"
+    assert main.commit == here.git("rev-parse", "HEAD")
+    assert main.settings is not None
+    assert main.catalogue is not None
+    # the files of the change are not what is read
+    Path("models/model.skops").unlink()
+    Path("data/prepared/train.parquet").unlink()
+    assert works(found())
+
+
+@pytest.mark.parametrize("path", ["models/model.skops", "data/prepared/train.parquet"])
+def test_one_flipped_bit_in_the_cache_is_removed_and_the_remote_helps(
+    here: Project, capfd: pytest.CaptureFixture[str], path: str
+) -> None:
+    add_remote(here)
+    damaged = cached(path)
+    flip(damaged)
+    main = found()
+    assert works(main)
+    assert main.origin == "remote"
+    assert not damaged.exists()
+    assert f"{damaged.name} is damaged: its content has another hash; it is removed" in capfd.readouterr().err
+
+
+def test_it_comes_from_the_remote_where_the_cache_is_empty(here: Project) -> None:
+    add_remote(here)
+    lose_cache()
+    main = found()
+    assert works(main)
+    assert main.origin == "remote"
+
+
+def test_one_flipped_bit_in_the_remote_is_refused_and_the_model_rebuilt_and_nothing_left_behind(
+    here: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    remote = add_remote(here)
+    model = cached("models/model.skops")
+    flip(remote / "files/md5" / model.parent.name / model.name)
+    lose_cache()
+    # the change's own files may be anything while main's model is rebuilt, and a killed run may have left a worktree
+    here.edit_params(lambda params: params["model"]["params"].update(C=0.001))
+    git("worktree", "add", "--quiet", "--detach", str(FOLDER / "worktree"), "HEAD")
+    before = here.git("status", "--porcelain")
+    main = found()
+    assert works(main)
+    assert main.origin == "rebuilt"
+    assert lineage.md5(FOLDER / "model.skops") == hash_of(main.lock, "train", Path("models/model.skops"))
+    assert [value for name, value in main.model.get_params().items() if name.endswith("C")] == [1.0]  # type: ignore[union-attr]
+    assert no_worktree_is_left()
+    assert here.git("status", "--porcelain") == before
+    told = capfd.readouterr().err
+    assert "is damaged: its content has another hash; it is not used" in told
+    assert "because no cache has it" in told
+
+
+def test_a_lock_that_names_another_model_is_told_after_the_rebuild(here: Project) -> None:
+    lock = Path("dvc.lock")
+    md5 = str(hash_of(read_lock(lock.read_bytes()), "train", Path("models/model.skops")))
+    lock.write_text(lock.read_text(encoding="utf-8").replace(md5, "f0" * 16), encoding="utf-8")
+    here.commit("forge")
+    main = found()
+    assert main.model is None
+    assert not main.first
+    assert main.problem is not None
+    assert "models/model.skops rebuilt from" in main.problem
+    assert main.problem.endswith("is not what main's dvc.lock says")
+    assert no_worktree_is_left()
+
+
+def test_a_main_that_does_not_run_is_told(here: Project) -> None:
+    Path("src/mlops/pipeline/train.py").write_text("raise SystemExit(3)\n", encoding="utf-8")
+    here.commit("break")
+    lose_cache()
+    main = found()
+    assert main.model is None
+    assert "does not run: its own pipeline fails" in str(main.problem)
+    assert no_worktree_is_left()
+
+
+def remove_lock() -> None:
+    Path("dvc.lock").unlink()
+
+
+def empty_lock() -> None:
+    Path("dvc.lock").write_text("schema: '2.0'\nstages: {}\n", encoding="utf-8")
+
+
+def remove_params() -> None:
+    Path("params.yaml").unlink()
+
+
+@pytest.mark.parametrize("lose", [remove_lock, empty_lock, remove_params])
+def test_a_main_without_a_model_is_the_first_time(here: Project, lose: Callable[[], None]) -> None:
+    settings = settings_module.load()
+    lose()
+    here.commit("no model yet")
+    main = find(git("rev-parse", "HEAD"), settings)
+    assert main.first
+    assert main.problem == "main has no trained model yet"
+    assert main.model is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("task", "regression", "data.task is classification on main and regression here"),
+        ("target", "mean radius", "data.target is diagnosis on main and mean radius here"),
+        ("positive", "benign", "data.positive is malignant on main and benign here"),
+    ],
+)
+def test_what_is_predicted_may_not_change_without_a_word(here: Project, key: str, value: str, told: str) -> None:
+    settings = settings_module.load()
+    changed = settings.model_copy(update={"data": settings.data.model_copy(update={key: value})})
+    main = find(git("rev-parse", "HEAD"), changed)
+    assert main.problem == f"{told}, so no metric can be compared"
+    assert main.model is None
+    assert not main.first
+    # but what does not depend on the target is known
+    assert main.settings is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("params.yaml", "data: {}\n", "data.source is missing"),
+        ("params.yaml", "later: 1\n", "unknown key later"),
+        ("params.yaml", "a: [", "is not valid YAML"),
+        ("params.yaml", "", "data is missing"),
+        ("data/prepared/catalogue.json", "{}", "data/prepared/catalogue.json: Field required"),
+        ("data/prepared/catalogue.json", "{", "data/prepared/catalogue.json: Invalid JSON"),
+    ],
+)
+def test_files_of_main_that_this_code_cannot_read_are_told(here: Project, name: str, content: str, told: str) -> None:
+    settings = settings_module.load()
+    Path(name).write_text(content, encoding="utf-8")
+    here.commit("another age")
+    main = find(git("rev-parse", "HEAD"), settings)
+    assert str(main.problem).startswith("main's files cannot be read by this change's code: ")
+    assert told in str(main.problem)
+    assert not main.first
+
+
+def test_a_model_file_that_cannot_be_loaded_is_told(here: Project) -> None:
+    """Its hash is right, but it is none."""
+    lock = Path("dvc.lock")
+    junk = here.folder / "junk"
+    junk.write_bytes(b"no model")
+    md5 = lineage.md5(junk)
+    old = str(hash_of(read_lock(lock.read_bytes()), "train", Path("models/model.skops")))
+    lock.write_text(lock.read_text(encoding="utf-8").replace(old, md5), encoding="utf-8")
+    place = Path(".dvc/cache/files/md5") / md5[:2] / md5[2:]
+    place.parent.mkdir(exist_ok=True)
+    junk.rename(place)
+    here.commit("junk")
+    main = found()
+    assert str(main.problem).startswith("main's model cannot be loaded: ")
+    assert not main.first
+
+
+def test_a_lock_without_the_training_rows_is_told(here: Project) -> None:
+    lock = Path("dvc.lock")
+    text = lock.read_text(encoding="utf-8").replace(
+        "path: data/prepared/train.parquet", "path: data/prepared/old.parquet"
+    )
+    lock.write_text(text, encoding="utf-8")
+    here.commit("an older layout")
+    assert found().problem == "main's model cannot be loaded: main's dvc.lock does not name data/prepared/train.parquet"
+
+
+# main's gate
+
+
+def test_the_gate_is_that_of_the_commit_and_not_of_the_files(here: Project) -> None:
+    def loosen(params: Any) -> None:
+        del params["gate"]["rules"][1:]
+
+    here.edit_params(loosen)
+    main = baseline.gate(git("rev-parse", "HEAD"))
+    assert main is not None
+    assert len(main.rules) > 10
+    here.commit("loosen")
+    loosened = baseline.gate(git("rev-parse", "HEAD"))
+    assert loosened is not None
+    assert len(loosened.rules) == 1
+
+
+def test_a_main_without_a_gate_has_none(here: Project) -> None:
+    here.edit_params(lambda params: params.pop("gate"))
+    here.commit("no gate")
+    assert baseline.gate(git("rev-parse", "HEAD")) is None
+    Path("params.yaml").unlink()
+    here.commit("no file")
+    assert baseline.gate(git("rev-parse", "HEAD")) is None
+
+
+@pytest.mark.parametrize(
+    "content", ["gate: {rules: [{rule: from the future}]}", "gate: 7", "gate: {rules: []}", "a: ["]
+)
+def test_a_gate_of_main_that_this_code_cannot_read_is_an_error_and_not_no_gate(here: Project, content: str) -> None:
+    Path("params.yaml").write_text(content, encoding="utf-8")
+    here.commit("another age")
+    with pytest.raises(UserError, match="main's"):
+        baseline.gate(git("rev-parse", "HEAD"))
+
+
+def test_an_unknown_commit_is_an_error_of_the_user(here: Project) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mlops.review", "--base", "origin/nowhere"],
+        cwd=here.folder,
+        env=here.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: there is no commit 'origin/nowhere' to compare with")
+    assert "Traceback" not in done.stderr
