@@ -61,7 +61,7 @@ def gather(settings: Settings, baseline: Baseline, moved: list[str], dirty: bool
 
     everything = Predictions(np.array([]), None)
     if test.num_rows:
-        everything = metrics.predict(model, tables.features(test, columns))
+        everything = metrics.predict_table(model, test, columns)
     misrecorded = check_recorded(test, everything, settings, classes) if test.num_rows else []
     leaked = int(known_rows(test, train, catalogue.names).sum())
 
@@ -87,7 +87,7 @@ def gather(settings: Settings, baseline: Baseline, moved: list[str], dirty: bool
                     seed=1 + len(by_slice),
                 )
                 by_slice.append(SliceEvidence(column, name, len(members), compared))
-    learned = metrics.predict(model, tables.features(train, columns))
+    learned = metrics.predict_table(model, train, columns)
     moved_columns = None
     if baseline.train is not None:
         names = [column.name for column in columns] + [settings.data.target]
@@ -188,13 +188,12 @@ def check_recorded(test: pa.Table, found: Predictions, settings: Settings, class
     """Numbers and predictions of the recorded evaluation that are not what the model does."""
     wrong = []
     try:
-        recorded = json.loads(METRICS.read_text(encoding="utf-8"))
+        recorded = {**json.loads(METRICS.read_text(encoding="utf-8"))}
         predicted = tables.read(PREDICTIONS)["predicted"].to_pylist()
-        known = dict(recorded)
     except (OSError, TypeError, ValueError, KeyError, UserError):
         return ["reports/metrics.json or predictions.parquet is missing or broken"]
     for name, value in metrics.score(tables.target(test, settings), found, classes).items():
-        said = known.get(name)
+        said = recorded.get(name)
         if said is None and not math.isfinite(value):
             continue
         if not isinstance(said, int | float) or not math.isclose(said, value, rel_tol=1e-6, abs_tol=ROUNDING):

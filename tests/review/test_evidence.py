@@ -1,0 +1,426 @@
+"""The evidence: measured anew, on rows that neither model has learned, from files that are held to their word."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from conftest import Project, copied
+from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
+
+from mlops import metrics, modelfile, tables
+from mlops import settings as settings_module
+from mlops.metrics import Classes, Predictions
+from mlops.review import evidence, gate
+from mlops.review.baseline import Baseline, find, read_lock
+from mlops.review.evidence import (
+    Findings,
+    check_outputs,
+    check_recorded,
+    fresh_rows,
+    gather,
+    known_rows,
+    score_baseline,
+)
+from mlops.review.git import git
+from mlops.review.report import Policy, Report
+from mlops.review.tell import tell
+from mlops.tables import Catalogue, Column
+
+RESAMPLES = 200
+
+
+@pytest.fixture
+def here(done: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of a project that has run, which is the current folder of a machine that is no runner."""
+    project = copied(done, tmp_path)
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CI", raising=False)
+    return project
+
+
+def main_branch() -> Baseline:
+    return find(git("rev-parse", "HEAD"), settings_module.load())
+
+
+def gathered(main: Baseline, *, moved: tuple[str, ...] = (), dirty: bool = False) -> Findings:
+    return gather(settings_module.load(), main, list(moved), dirty, RESAMPLES)
+
+
+def judged(found: Findings) -> Policy:
+    settings = settings_module.load()
+    assert settings.gate is not None
+    return gate.judge(settings.gate, found.evidence, {}, datetime.date(2026, 1, 1))
+
+
+def test_a_change_of_nothing_passes_and_its_report_can_be_told(here: Project) -> None:
+    main = main_branch()
+    found = gathered(main)
+    one = found.evidence
+    assert one.baseline_problem is None
+    assert (one.rows, one.leaked, one.misrecorded, one.first) == (143, 0, [], False)
+    assert all(not pair.losses.any() for pair in one.pairs.values())
+    assert {each.column for each in one.slices} == {"mean radius"}
+    assert sum(each.rows for each in one.slices) == 143
+    assert one.drift is not None
+    assert {index for _, index in one.drift} == {0.0}
+    assert one.model_bytes == modelfile.MODEL.stat().st_size
+    assert one.validation is not None
+    policy = judged(found)
+    assert (policy.verdict, policy.blocks) == ("pass", False), [each.why for each in policy.results]
+    empty = Report(head="0" * 40, base="1" * 40, dirty=False, touched=True, verdict="fail", blocks=True)
+    settings = settings_module.load()
+    assert settings.gate is not None
+    report = Report.model_validate(tell(empty, settings, main, settings.gate, found, policy).model_dump())
+    assert [each.metric for each in report.metrics][:2] == ["roc_auc", "average_precision"]
+    assert report.rows is not None
+    assert (report.rows.train, report.rows.test) == (426, 143)
+    assert all(each.before == each.after for each in report.lineage)
+    assert [each.title for each in report.charts][0] == "ROC curve"
+
+
+# what was recorded
+
+
+def test_an_edited_metric_is_named(here: Project) -> None:
+    path = Path("reports/metrics.json")
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    true = recorded["recall"]
+    path.write_text(json.dumps({**recorded, "recall": true + 1e-4}), encoding="utf-8")
+    assert gathered(main_branch()).evidence.misrecorded == [f"recall is {true:.6g}, recorded as {true + 1e-4}"]
+
+
+@pytest.mark.parametrize("value", [None, "0.9", True, [1], {}])
+def test_a_metric_that_is_no_number_is_named(here: Project, value: Any) -> None:
+    path = Path("reports/metrics.json")
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**recorded, "recall": value}), encoding="utf-8")
+    assert misrecorded() == [f"recall is {recorded['recall']:.6g}, recorded as {value}"]
+
+
+def misrecorded() -> list[str]:
+    """What is wrong with the record of the model that is here."""
+    settings, catalogue, test = settings_module.load(), tables.read_catalogue(), tables.read(tables.TEST)
+    model = modelfile.load(settings)
+    said = metrics.predict(model, tables.features(test, tables.feature_columns(settings, catalogue)))
+    return check_recorded(test, said, settings, Classes.of(np.asarray(model.classes_), settings.data.positive))
+
+
+def test_predictions_of_another_model_or_of_other_rows_are_named(here: Project) -> None:
+    path = Path("reports/predictions.parquet")
+    table = pq.read_table(path)
+    path.unlink()  # it is a link into the cache
+    other = pc.if_else(pc.equal(pa.array(range(table.num_rows)), 7), "malignant", "benign")
+    pq.write_table(table.set_column(table.column_names.index("predicted"), "predicted", other), path)
+    assert misrecorded() == ["the predictions are others"]
+    pq.write_table(table.slice(1), path)
+    assert misrecorded() == ["142 predictions are recorded for 143 test rows"]
+    pq.write_table(table, path)
+    assert misrecorded() == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "7", "null", '"recall"'])
+@pytest.mark.parametrize("name", ["reports/metrics.json", "reports/predictions.parquet"])
+def test_a_record_that_is_broken_or_gone_is_said(here: Project, name: str, content: str) -> None:
+    Path(name).unlink()
+    if content:
+        Path(name).write_text(content, encoding="utf-8")
+    # an empty list says nothing of any metric
+    assert misrecorded() == ["reports/metrics.json or predictions.parquet is missing or broken"] or (
+        content == "[]" and len(misrecorded()) == 10
+    )
+
+
+# leaked and known rows
+
+
+def some(table: pa.Table, start: int, stop: int) -> pa.Table:
+    return table.slice(start, stop - start)
+
+
+def test_test_rows_that_are_training_rows_are_counted(here: Project) -> None:
+    main = main_branch()
+    train, test = tables.read(tables.TRAIN), tables.read(tables.TEST)
+    Path(tables.TRAIN).unlink()
+    tables.write(pa.concat_tables([train, some(test, 10, 17)]), tables.TRAIN)
+    found = gathered(main).evidence
+    assert found.leaked == 7
+    assert found.rows == 143
+
+
+def test_a_row_is_known_again_whatever_other_rows_are_missing() -> None:
+    """Whole numbers beside missing ones become decimals in pandas, and booleans become objects."""
+    day = datetime.datetime(2026, 1, 1)
+    columns: dict[str, list[Any]] = {
+        "n": [1, 2, None],
+        "x": [0.5, None, 1.5],
+        "b": [True, None, False],
+        "s": ["a", None, "c"],
+        "d": [day, None, day],
+    }
+    types = {"n": pa.int64(), "x": pa.float64(), "b": pa.bool_(), "s": pa.string(), "d": pa.timestamp("us")}
+    table = pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
+    names = table.column_names
+    for number in range(3):
+        assert known_rows(some(table, number, number + 1), table, names).tolist() == [True]
+    assert known_rows(table, some(table, 0, 1), names).tolist() == [True, False, False]
+    for name in names:
+        changed = table.set_column(names.index(name), name, table[name].take(pa.array([1, 2, 0])))
+        assert known_rows(table, changed, names).tolist() == [False] * 3
+    # a column that only one table has, or that is none of the prepared ones, hides nothing
+    numbered = table.append_column("row number", pa.array([7, 8, 9]))
+    assert known_rows(numbered, table, [*names, "row number"]).all()
+    assert known_rows(numbered, table.append_column("row number", pa.array([0, 0, 0])), names).all()
+
+
+def test_rows_that_main_s_model_has_learned_are_left_out_of_the_comparison(here: Project) -> None:
+    main = main_branch()
+    assert main.train is not None
+    test = tables.read(tables.TEST)
+    known = main._replace(train=pa.concat_tables([main.train, some(test, 0, 40)]))
+    found = gathered(known)
+    assert found.evidence.rows == 143 - 40
+    assert found.evidence.baseline_problem is None
+    assert sum(each.rows for each in found.evidence.slices) == 143 - 40
+    rows, problem = fresh_rows(test, known, settings_module.load())
+    assert rows.tolist() == list(range(40, 143))
+    assert problem is None
+
+
+def test_no_comparison_is_made_where_main_s_model_has_learned_most_of_the_rows(here: Project) -> None:
+    main = main_branch()
+    assert main.train is not None
+    known = main._replace(train=pa.concat_tables([main.train, some(tables.read(tables.TEST), 0, 72)]))
+    found = gathered(known)
+    assert found.evidence.rows == 143
+    assert found.evidence.baseline_problem == (
+        "main's model was trained on 72 of the 143 test rows, so the two cannot be compared: has the split changed?"
+    )
+    policy = judged(found)
+    assert {each.verdict for each in policy.results if "no_worse" in each.rule} == {"fail"}
+
+
+# main's model on this table
+
+
+def test_no_model_on_main_is_said_and_only_then_undecided(here: Project) -> None:
+    main = main_branch()._replace(model=None, train=None, problem="main has no trained model yet", first=True)
+    policy = judged(gathered(main))
+    told = {each.verdict for each in policy.results if each.rule in ("no_worse", "slices_no_worse", "drift")}
+    assert told == {"cannot tell"}
+    assert not policy.blocks
+    policy = judged(gathered(main._replace(first=False, problem="main's model cannot be loaded: it is damaged")))
+    assert policy.blocks
+
+
+def without(catalogue: Catalogue, name: str) -> Catalogue:
+    return catalogue.model_copy(update={"columns": [each for each in catalogue.columns if each.name != name]})
+
+
+def test_a_column_that_main_s_model_needs_and_that_is_gone_or_of_another_kind_is_named(here: Project) -> None:
+    main, catalogue, test = main_branch(), tables.read_catalogue(), tables.read(tables.TEST)
+    classes = Classes(np.array(["benign", "malignant"]), 1)
+    gone = without(catalogue, "worst area")
+    said = score_baseline(test.drop(["worst area"]), main, gone, classes)
+    assert said == (None, "main's model needs the column worst area, which the table does not have any more", None)
+    columns = [
+        each.model_copy(update={"kind": "categorical"}) if each.name == "worst area" else each
+        for each in catalogue.columns
+    ]
+    said = score_baseline(test, main, catalogue.model_copy(update={"columns": columns}), classes)
+    assert said == (None, "main's model takes worst area as numeric, but it is categorical now", None)
+    said = score_baseline(test, main, catalogue, Classes(np.array(["benign", "suspicious"]), 1))
+    assert said == (None, "main's model predicts classes that the table does not have any more", None)
+
+
+def test_a_new_column_does_not_keep_main_s_model_from_being_scored(here: Project) -> None:
+    main, catalogue, test = main_branch(), tables.read_catalogue(), tables.read(tables.TEST)
+    new = Column(name="new", kind="text", type="string", unit=None, missing=0, distinct=1)
+    more = catalogue.model_copy(update={"columns": [new, *catalogue.columns]})
+    table = test.append_column("new", pa.array(["x"] * test.num_rows))
+    said, problem, latency = score_baseline(table, main, more, Classes(np.array(["benign", "malignant"]), 1))
+    assert problem is None
+    assert said is not None
+    assert said.predicted.shape == (143,)
+    assert latency is not None
+    assert latency > 0
+
+
+def test_a_class_that_is_new_in_the_table_has_no_probability_by_main_s_model(here: Project) -> None:
+    main, catalogue, test = main_branch(), tables.read_catalogue(), tables.read(tables.TEST)
+    classes = Classes(np.array(["benign", "doubtful", "malignant"]), 2)
+    said, problem, _ = score_baseline(test, main, catalogue, classes)
+    assert problem is None
+    assert said is not None
+    assert said.probabilities is not None
+    assert said.probabilities.shape == (143, 3)
+    assert not said.probabilities[:, 1].any()
+    assert np.allclose(said.probabilities.sum(axis=1), 1)
+
+
+def test_a_model_that_fails_on_the_table_is_told_and_not_a_crash(here: Project) -> None:
+    main, catalogue, test = main_branch(), tables.read_catalogue(), tables.read(tables.TEST)
+    broken = main._replace(model=LogisticRegression())  # not fitted
+    said, problem, _ = score_baseline(test, broken, catalogue, Classes(np.array(["benign", "malignant"]), 1))
+    assert said is None
+    assert str(problem).startswith("main's model cannot score this table: NotFittedError: ")
+
+
+# slices, outputs, runners
+
+
+def test_a_slice_that_the_change_takes_away_is_still_looked_at(here: Project) -> None:
+    main = main_branch()
+    here.edit_params(lambda params: params["evaluate"].update(slices=["mean texture"]))
+    columns = {each.column for each in gathered(main).evidence.slices}
+    assert columns == {"mean radius", "mean texture"}
+    here.edit_params(lambda params: params["evaluate"].update(slices=[]))
+    assert {each.column for each in gathered(main).evidence.slices} == {"mean radius"}
+
+
+def test_slices_are_resampled_apart_from_each_other(here: Project) -> None:
+    """Slices of one size would otherwise be drawn the same rows, and their gap would seem surer than it is."""
+    slices_ = gathered(main_branch()).evidence.slices
+    values = [each.pairs["accuracy"].candidate_values for each in slices_]
+    spread = [value.std() for value in values]
+    uncertain = [value for value, each in zip(values, spread, strict=True) if each > 0]
+    assert len(uncertain) > 1
+    assert np.abs(np.corrcoef(uncertain) - np.eye(len(uncertain))).max() < 0.3
+
+
+def test_an_output_with_another_hash_is_named(here: Project) -> None:
+    lock = read_lock(Path("dvc.lock").read_bytes())
+    assert check_outputs(lock) == []
+    for name in ("models/model.skops", "reports/metrics.json"):
+        content = Path(name).read_bytes()
+        Path(name).unlink()
+        Path(name).write_bytes(content + b" ")
+    assert check_outputs(lock) == [
+        "train: models/model.skops has another hash",
+        "evaluate: reports/metrics.json has another hash",
+    ]
+
+
+def test_a_runner_has_nothing_that_waits_to_be_committed(here: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change could leave a runner's files dirty, and its stale lock would then be waited for and not refused."""
+    main = main_branch()
+    on_a_laptop = gathered(main, moved=("train",), dirty=True)
+    assert next(each for each in judged(on_a_laptop).results if each.rule == "lock").verdict == "cannot tell"
+    monkeypatch.setenv("CI", "true")
+    on_a_runner = gathered(main, moved=("train",), dirty=True)
+    assert next(each for each in judged(on_a_runner).results if each.rule == "lock").blocks
+
+
+# other tasks and other models
+
+
+def wide(n: int, task: str) -> pa.Table:
+    """Numbers, words, dates and truths with gaps, and a target."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=n)
+    day = datetime.datetime(2026, 1, 1)
+    gap = rng.uniform(size=n) < 0.1
+    target = x + rng.normal(size=n) if task == "regression" else np.array(["a", "b", "c"])[np.digitize(x, [-0.5, 0.5])]
+    return pa.table(
+        {
+            "x": pa.array(x, mask=gap),
+            "word": pa.array(np.array(["p", "q", "r"])[rng.integers(0, 3, n)], mask=gap),
+            "truth": pa.array(x > 0, mask=gap),
+            "day": pa.array([day + datetime.timedelta(days=int(i)) for i in range(n)], pa.timestamp("us"), mask=gap),
+            "y": pa.array(target),
+        }
+    )
+
+
+def prepare(project: Project, task: str, estimator: str, test_rows: int | None = None) -> None:
+    """Run the pipeline's stages on another table, with another estimator."""
+    table = wide(400, task)
+    Path("data/raw").mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, "data/raw/wide.parquet")
+
+    def change(params: Any) -> None:
+        params["data"] = {"source": "data/raw/wide.parquet", "task": task, "target": "y"}
+        params["validate"]["suite"] = None
+        params["split"] = {"method": "random", "test_size": 0.25, "seed": 0}
+        params["model"] = {"estimator": estimator, "params": {}}
+        params["evaluate"]["slices"] = ["word", "truth", "day", "x"]
+        rules = [
+            {"rule": "no_worse", "metric": "rmse" if task == "regression" else "accuracy", "margin": 0.5},
+            {"rule": "slices_no_worse", "metric": "rmse" if task == "regression" else "accuracy", "margin": 0.5},
+            {"rule": "drift"},
+            {"rule": "leakage"},
+            {"rule": "recorded"},
+            {"rule": "calibration", "at_most": 0.9},
+        ]
+        params["gate"] = {"rules": rules}
+
+    project.edit_params(change)
+    for stage in ("ingest", "validate", "split", "train", "evaluate"):
+        project.stage(stage)
+
+
+@pytest.mark.parametrize(
+    ("task", "estimator", "calibrated"),
+    [
+        ("regression", "sklearn.linear_model.Ridge", "fail"),
+        ("classification", "sklearn.linear_model.LogisticRegression", "pass"),
+        ("classification", "sklearn.linear_model.RidgeClassifier", "fail"),
+    ],
+)
+def test_other_tasks_and_models_without_probabilities_are_compared_on_any_kind_of_column(
+    here: Project, task: str, estimator: str, calibrated: str
+) -> None:
+    for name in ("data/prepared", "models", "reports"):
+        for path in Path(name).glob("*.*"):
+            if path.is_file() or path.is_symlink():
+                path.unlink()
+    prepare(here, task, estimator)
+    settings = settings_module.load()
+    model, train = modelfile.load(settings), tables.read(tables.TRAIN)
+    main = Baseline("0" * 40, {}, settings, tables.read_catalogue(), model, train, "cache")
+    found = gather(settings, main, [], False, RESAMPLES)
+    assert found.evidence.baseline_problem is None
+    assert {each.column for each in found.evidence.slices} == {"word", "truth", "day", "x"}
+    assert all(not pair.losses.any() for pair in found.evidence.pairs.values())
+    verdicts = {each.rule: each.verdict for each in judged(found).results}
+    # models that differ in nothing pass, whatever their kind; only what has no probabilities has no calibration
+    assert verdicts == {
+        **dict.fromkeys(("no_worse", "slices_no_worse", "drift", "leakage", "recorded"), "pass"),
+        "calibration": calibrated,
+    }
+
+
+def test_no_test_rows_at_all_are_a_failure_and_not_a_crash(here: Project) -> None:
+    main = main_branch()
+    test = tables.read(tables.TEST)
+    Path(tables.TEST).unlink()
+    tables.write(test.slice(0, 0), tables.TEST)
+    found = gathered(main)
+    assert found.evidence.rows == 0
+    assert math.isinf(found.evidence.latency_ms)
+    policy = judged(found)
+    assert {each.why for each in policy.results} == {"there are no test rows"}
+    assert policy.blocks
+
+
+def test_errors_of_a_regression_are_drawn_and_a_classifier_without_probabilities_has_no_curve() -> None:
+    X = np.random.default_rng(0).normal(size=(80, 2))
+    y = X[:, 0] + X[:, 1] ** 2
+    said = Predictions(LinearRegression().fit(X, y).predict(X), None)
+    (chart,) = evidence.curve_charts(y, said, said, None)
+    assert [each.name for each in chart.series] == ["main", "this change"]
+    assert chart.series[0].values == sorted(chart.series[0].values)
+    labels = (y > 0).astype(int)
+    plain = Predictions(RidgeClassifier().fit(X, labels).predict(X), None)
+    assert evidence.curve_charts(labels, plain, None, Classes(np.array([0, 1]), 1)) == []
