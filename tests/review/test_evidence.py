@@ -87,7 +87,7 @@ def test_a_change_of_nothing_passes_and_its_report_can_be_told(here: Project) ->
     assert report.rows is not None
     assert (report.rows.train, report.rows.test) == (426, 143)
     assert all(each.before == each.after for each in report.lineage)
-    assert [each.title for each in report.charts][0] == "ROC curve"
+    assert report.charts[0].title == "ROC curve"
 
 
 # what was recorded
@@ -136,10 +136,7 @@ def test_a_record_that_is_broken_or_gone_is_said(here: Project, name: str, conte
     Path(name).unlink()
     if content:
         Path(name).write_text(content, encoding="utf-8")
-    # an empty list says nothing of any metric
-    assert misrecorded() == ["reports/metrics.json or predictions.parquet is missing or broken"] or (
-        content == "[]" and len(misrecorded()) == 10
-    )
+    assert misrecorded() == ["reports/metrics.json or predictions.parquet is missing or broken"]
 
 
 # leaked and known rows
@@ -167,7 +164,7 @@ def test_a_row_is_known_again_whatever_other_rows_are_missing() -> None:
         "x": [0.5, None, 1.5],
         "b": [True, None, False],
         "s": ["a", None, "c"],
-        "d": [day, None, day],
+        "d": [day, None, day.replace(year=2027)],
     }
     types = {"n": pa.int64(), "x": pa.float64(), "b": pa.bool_(), "s": pa.string(), "d": pa.timestamp("us")}
     table = pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})

@@ -328,6 +328,21 @@ def test_a_loss_that_one_slice_shows_is_not_enough_among_twenty() -> None:
     assert (alone.verdict, among.verdict) == ("fail", "cannot tell")
 
 
+def test_a_gap_between_two_groups_is_not_enough_where_it_is_the_largest_of_many() -> None:
+    two = of_slices((100, 0.05, None), (100, 0.25, None))
+    more = of_slices((100, 0.05, None), (100, 0.25, None), *[(100, 0.15, None)] * 6)
+    found = [result(RULES["group_gap"], evidence(slices=slices)).verdict for slices in (two, more)]
+    assert found == ["fail", "cannot tell"]
+
+
+def test_no_loss_at_all_in_rows_that_are_too_few_is_no_proof() -> None:
+    """Two models that are wrong equally often, in other rows."""
+    n = 60
+    found = compare(np.ones(n, int), said(n, 0.1, 0), said(n, 0.1, 1), CLASSES, resamples=RESAMPLES)
+    assert found["accuracy"].loss == 0
+    assert result(RULES["no_worse"], evidence(pairs=found)).verdict == "cannot tell"
+
+
 def test_one_bad_slice_is_seen_among_sixty_whatever_the_number_of_resamples() -> None:
     found = evidence(slices=of_slices((300, 0.5, 0.05), *[(300, 0.05, 0.05)] * 59))
     for name in ("slices_no_worse", "worst_slice", "group_gap"):

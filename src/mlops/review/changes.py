@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import posixpath
 import re
 import tomllib
 from collections.abc import Callable
@@ -74,7 +73,7 @@ def sensitive(files: list[str], edits_policy: bool) -> list[str]:
 
 def _is_text(name: str) -> bool:
     known = any(fnmatch(name, pattern) for pattern in DOCUMENTATION)
-    return known and posixpath.normpath(name) == name and posixpath.basename(name) != "CODEOWNERS"
+    return known and Path(name).name != "CODEOWNERS"
 
 
 def changes(base: str, files: list[str]) -> Changes:
