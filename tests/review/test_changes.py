@@ -355,6 +355,9 @@ def test_each_model_that_the_same_test_rows_took_is_a_decision(commit: Callable[
     assert decisions() == 5
     commit(**{"dvc.lock": locked("new rows", "q")})
     assert decisions() == 0
+    # rows that come back have been seen before
+    commit(**{"dvc.lock": locked("rows", "back again")})
+    assert decisions() == 6
 
 
 def decisions() -> int:
