@@ -88,6 +88,8 @@ def test_a_change_of_nothing_passes_and_its_report_can_be_told(here: Project) ->
     assert (report.rows.train, report.rows.test) == (426, 143)
     assert all(each.before == each.after for each in report.lineage)
     assert report.charts[0].title == "ROC curve"
+    (size,) = (each for each in report.cost if each.name == "model file")
+    assert size.before == size.after == modelfile.MODEL.stat().st_size
 
 
 # what was recorded

@@ -178,6 +178,12 @@ def test_a_change_of_the_gate_shows_both_verdicts() -> None:
     assert "All rules as this change has them: 1 of 1 hold" in text
 
 
+def test_a_change_that_removes_the_gate_is_told_as_one_that_edits_it() -> None:
+    text = comment(report(sensitive=["params.yaml: gate"]))
+    assert "- 🔒 This change **edits or removes the gate**. Code owners must agree." in text
+    assert "touches what decides" not in text
+
+
 # order and tables
 
 ORDER = [

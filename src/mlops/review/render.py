@@ -117,6 +117,8 @@ def reasons(report: Report) -> str:
             f"- 🔒 This change **edits the gate**. Main's gate decides: {MARKS[report.policy.verdict]}. "
             f"By this change's own it would be {MARKS[report.proposed.verdict]}. Code owners must agree."
         )
+    elif "params.yaml: gate" in report.sensitive:
+        lines.append("- 🔒 This change **edits or removes the gate**. Code owners must agree.")
     others = [name for name in report.sensitive if name != "params.yaml: gate"]
     if others:
         shown = ", ".join(code(name) for name in others[:5]) + (

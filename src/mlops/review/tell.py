@@ -27,6 +27,8 @@ def tell(
     evidence = findings.evidence
     model = lineage.md5(modelfile.MODEL)
     theirs = hash_of(baseline.lock, "train", modelfile.MODEL)
+    outputs = {out["path"]: out for out in baseline.lock.get("train", {}).get("outs", [])}
+    size = outputs.get(str(modelfile.MODEL), {}).get("size")
     trained = lineage.noted("train", model).get("seconds")
     return empty.model_copy(
         update={
@@ -57,7 +59,12 @@ def tell(
             "validation": validation(),
             "cost": [
                 Cost(name="training", unit="s", before=None, after=trained),
-                Cost(name="model file", unit="bytes", before=None, after=float(evidence.model_bytes)),
+                Cost(
+                    name="model file",
+                    unit="bytes",
+                    before=None if size is None else float(size),
+                    after=float(evidence.model_bytes),
+                ),
                 Cost(name="one row", unit="ms", before=findings.baseline_latency_ms, after=evidence.latency_ms),
             ],
             "charts": findings.charts[:3],
