@@ -9,7 +9,7 @@ import pytest
 from test_hostile_text import HOSTILE, report_of
 from test_render import drawn, report, ruled
 
-from mlops.review.preview import page
+from mlops.review.preview import chart, page
 from mlops.review.render import comment
 
 VOID = {"meta", "br", "hr"}
@@ -101,6 +101,14 @@ def test_lines_of_any_size_are_drawn_inside_the_picture(line: list[float]) -> No
     (points,) = re.findall(r'<polyline points="([^"]*)"', content)
     heights = [float(point.split(",")[1]) for point in points.split()]
     assert all(40 <= height <= 230 for height in heights)
+
+
+def test_words_in_a_picture_are_words() -> None:
+    source = '    title "<b>a</b>"\n    x-axis "<x>" 0.0 --> 1.0\n    y-axis "&amp;" 0.0 --> 1.0\n    line [0.0, 1.0]\n'
+    drawing = chart(source)
+    assert 'aria-label="&lt;b&gt;a&lt;/b&gt;"' in drawing
+    assert ">&lt;x&gt;</text>" in drawing
+    assert ">&amp;amp;</text>" in drawing
 
 
 def test_code_of_other_languages_is_shown_as_it_is() -> None:

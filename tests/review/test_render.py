@@ -158,11 +158,12 @@ def test_each_reason_is_a_sentence_with_failures_first() -> None:
         )
     )
     reasons = [line for line in text.splitlines() if line.startswith("- ")]
-    assert reasons[:7] == [
+    assert reasons[:8] == [
         "- ❌ something else",
         "- ❌ is bad",
         "- 📝 is late (waived until 2026-12-31: labels are being corrected)",
         "- ⚠️ too few rows",
+        "- 🔒 This change **edits or removes the gate**. Code owners must agree.",
         "- 🔒 It touches what decides about changes: <code>Makefile</code>. Code owners must agree.",
         "- ⚠️ These test rows have decided 14 merges, more than the 13 that they are good for: time for new ones.",
         "- ⚠️ There are uncommitted changes: a pull request would not have them.",
