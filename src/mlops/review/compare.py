@@ -68,7 +68,8 @@ class Paired(NamedTuple):
         """Interval of candidate minus baseline: the percentiles, or the normal approximation where that is wider."""
         low, high = interval(-self.sign * self.losses, confidence)
         value, half = self.candidate - self.baseline, NormalDist().inv_cdf((1 + confidence) / 2) * self.spread
-        return min(low, value - half), max(high, value + half)
+        # plus zero, because a minus before a zero confuses
+        return min(low, value - half) + 0.0, max(high, value + half) + 0.0
 
     def worse(self) -> float:
         """Share of the resamples in which the candidate is worse; ties count half."""
