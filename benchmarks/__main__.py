@@ -10,8 +10,8 @@ from pathlib import Path
 from benchmarks.measuring import machine, progress
 
 README = Path(__file__).with_name("README.md")
-# the last one imports NumPy, whose memory would count for the processes started after it
-PARTS = ("overhead", "idle", "growth", "resampling")
+# the last two import NumPy, whose memory would count for the processes started after it
+PARTS = ("overhead", "idle", "growth", "feedback", "resampling", "decisions")
 
 
 def main() -> None:

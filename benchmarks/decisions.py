@@ -1,7 +1,8 @@
 """What the gate decides on simulated pull requests whose true effect is known, beside the rules that teams use instead.
 
 Half of a real table trains real models. The other half, resampled with a little noise (the smoothed bootstrap,
-Silverman and Young 1987), is the population: large enough to know each model's true metrics, and to draw test sets from.
+Silverman and Young 1987), is the population, in which each model's true metrics are
+known and from which test sets are drawn.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import mlops.pipeline  # noqa: F401  pins the threads, so it comes before NumPy
 import numpy as np
 import pyarrow as pa
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
@@ -27,6 +27,7 @@ from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier, SGDRe
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from benchmarks.measuring import ROOT, progress, table, verdict
 from mlops import metrics, policy, settings, slices
@@ -35,7 +36,7 @@ from mlops.review import gate
 from mlops.review.compare import Paired, compare, parts
 
 # test rows → simulations of each case on each table
-SIZES = {150: 120, 500: 120, 2_000: 120, 10_000: 40}
+SIZES = {150: 100, 500: 100, 2_000: 100, 10_000: 25}
 RESAMPLES = 500
 POPULATION = 30_000
 # of a column's standard deviation
@@ -182,7 +183,7 @@ class World:
                 yield Change(main, self.boosted(seed, y=noisy))
 
     def worse_in_a_slice(self, degraded: list[Predictions]) -> Iterator[Change]:
-        """Main's boosted trees, but a worse model for so many rows of one slice that it loses there twice what is allowed."""
+        """Main's model, but a worse one for so many rows of one slice that it loses there twice what is allowed."""
         main = self.boosted()
         metric, wanted = self.slice_rule.metric, 2 * self.slice_rule.margin
         sign = 1 if metrics.greater_is_better(metric) else -1
@@ -308,7 +309,7 @@ def measure() -> str:
         world.changes  # noqa: B018  computed before the processes part
         WORLDS.append(world)
     tasks = [(i, case, size) for size in reversed(SIZES) for i, world in enumerate(WORLDS) for case in world.changes]
-    with multiprocessing.get_context("fork").Pool() as pool:
+    with multiprocessing.get_context("fork").Pool(initializer=threadpool_limits, initargs=(1,)) as pool:
         return report(pool.map(simulate, tasks, chunksize=1))
 
 
@@ -363,12 +364,12 @@ def report(groups: list[Group]) -> str:
         [
             f"Simulated pull requests, {sum(len(each.outcomes) for each in groups):,} in all, on "
             f"{', '.join(world.name for world in WORLDS)}. Half of each table trains real models; the other half, "
-            f"resampled with noise of {NOISE:g} standard deviations to {POPULATION:,} rows, is the population, from which "
-            "each test set is drawn and in which each model's true metrics are known. The margins for two classes are "
-            f"those of `params.yaml`; {RESAMPLES} resamples each, where a review takes "
+            f"resampled with noise of {NOISE:g} standard deviations to {POPULATION:,} rows, is the population, from "
+            "which each test set is drawn and in which each model's true metrics are known. The margins for two "
+            f"classes are those of `params.yaml`; {RESAMPLES} resamples each, where a review takes "
             f"{WORLDS[0].gate.resamples:,}. Shares in percent ± one standard error of the simulation.",
-            "Pull requests that change nothing (another seed of boosting, a forest or stochastic gradient descent, another "
-            "solver):",
+            "Pull requests that change nothing (another seed of boosting, a forest or stochastic gradient descent, "
+            "another solver):",
             table(
                 ["test rows", "simulations", *RULES],
                 [[f"{size:,}", *shares(chosen("same", size))] for size in SIZES],
@@ -390,8 +391,8 @@ def report(groups: list[Group]) -> str:
                 ],
             ),
             f"Goal: at least {LEAST_CAUGHT:.0%} of the losses of twice the margin caught at 2,000 rows: "
-            f"{verdict(caught.value >= LEAST_CAUGHT)} ({caught} %). The threshold is main's true value less the margin, "
-            "which nobody knows so well; 'better' swaps main and the change of losses of 1× and 2×.",
+            f"{verdict(caught.value >= LEAST_CAUGHT)} ({caught} %). The threshold is main's true value less the "
+            "margin, which nobody knows so well; 'better' swaps main and the change of losses of 1× and 2×.",
             "Share of the 95 % intervals that hold the true difference, in percent:",
             coverage,
             f"Goal: between {COVERAGE[0]:.0%} and {COVERAGE[1]:.0%} for each size, within two standard errors: {held}.",

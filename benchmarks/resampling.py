@@ -1,51 +1,61 @@
-"""Bootstrap of all metrics at once against scikit-learn's functions in a loop, on the same resamples."""
+"""Resampling of all metrics at once against scikit-learn's functions in a loop, on the same resamples."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from sklearn import metrics as by_sklearn
 
 from benchmarks.measuring import progress, table, verdict
 from mlops import metrics
+from mlops.review.compare import compare
 
 GOAL, MOST_DIFFERENCE = 20.0, 1e-12
 ROWS, RESAMPLES, LOOPED = 100_000, 2_000, 10
 
 
 def measure() -> str:
-    y, predictions, classes = rows()
+    y, main, here, classes = rows()
     progress(f"resampling: {RESAMPLES:,} resamples of {ROWS:,} rows")
-    start = time.process_time()
-    estimates = metrics.bootstrap(y, predictions, classes, resamples=RESAMPLES, seed=0)
-    ours = (time.process_time() - start) / RESAMPLES
+    _, one = timed(lambda: metrics.bootstrap(y, here, classes, resamples=RESAMPLES, seed=0))
+    pairs, two = timed(lambda: compare(y, main, here, classes, resamples=RESAMPLES))
 
-    drawn = metrics.weighted_metrics(y, predictions, classes)
     difference, looped = 0.0, 0.0
-    counts = next(iter(metrics.resample_counts(ROWS, LOOPED, 0)))
-    for number, weights in enumerate(counts, 1):
-        progress(f"resampling: scikit-learn {number}/{len(counts)}")
+    counts = np.concatenate(list(metrics.resample_counts(ROWS, LOOPED, 0)))
+    for number, weights in enumerate(counts):
+        progress(f"resampling: scikit-learn {number + 1}/{LOOPED}")
         there = np.repeat(np.arange(ROWS), weights.astype(int))
-        start = time.process_time()
-        theirs = loop(y[there], predictions.predicted[there], predictions.probabilities[there, 1])
-        looped += time.process_time() - start
-        values = drawn(weights[None])
-        difference = max(difference, *(abs(theirs[name] - values[name][0]) for name in estimates))
-    looped /= len(counts)
+        for model in (main, here):
+            drawn = y[there], model.predicted[there], model.probabilities[there, 1]
+            theirs, seconds = timed(lambda drawn=drawn: loop(*drawn))
+            looped += seconds / (2 * LOOPED)
+            for name, pair in pairs.items():
+                ours = pair.baseline_values if model is main else pair.candidate_values
+                difference = max(difference, abs(theirs[name] - ours[number]))
+    ratio = RESAMPLES * min(looped / one, 2 * looped / two)
     return "\n\n".join(
         [
-            f"{RESAMPLES:,} resamples × {len(estimates)} metrics on {ROWS:,} rows: **{looped / ours:.0f}×** as fast as "
-            f"scikit-learn's functions in a loop (goal: at least {GOAL:g}×: {verdict(looped / ours >= GOAL)}), and "
+            f"{RESAMPLES:,} resamples × {len(pairs)} metrics on {ROWS:,} rows, one model or two: **{ratio:.0f}×** "
+            f"as fast as scikit-learn's functions in a loop (goal: at least {GOAL:g}×: {verdict(ratio >= GOAL)}), and "
             f"equal to within {difference:.0e} (goal: {MOST_DIFFERENCE:g}: {verdict(difference <= MOST_DIFFERENCE)}).",
             table(
-                ["", "CPU milliseconds for one resample", f"CPU seconds for {RESAMPLES:,}"],
                 [
-                    ["`mlops.metrics.bootstrap`", f"{1000 * ours:.1f}", f"{RESAMPLES * ours:.1f}"],
+                    "",
+                    "CPU milliseconds for one resample",
+                    f"CPU seconds for {RESAMPLES:,}",
+                    "times as fast as the loop",
+                ],
+                [
+                    _row("`mlops.metrics.bootstrap`, one model", one, looped),
+                    _row("`mlops.review.compare.compare`, main's and this change's", two, 2 * looped),
                     [
-                        f"scikit-learn in a loop (mean of {len(counts)})",
+                        f"scikit-learn in a loop, one model (mean of {2 * LOOPED})",
                         f"{1000 * looped:.1f}",
                         f"{RESAMPLES * looped:.0f} (extrapolated)",
+                        "1",
                     ],
                 ],
             ),
@@ -53,13 +63,27 @@ def measure() -> str:
     )
 
 
-def rows() -> tuple[metrics.Array, metrics.Predictions, metrics.Classes]:
-    """Labels and predictions of a classifier that is right more often than not."""
+def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """What comes out, and CPU seconds."""
+    start = time.process_time()
+    found = call()
+    return found, time.process_time() - start
+
+
+def _row(name: str, seconds: float, loop_for_one: float) -> list[str]:
+    each = seconds / RESAMPLES
+    return [name, f"{1000 * each:.1f}", f"{seconds:.1f}", f"{loop_for_one / each:.0f}"]
+
+
+def rows() -> tuple[metrics.Array, metrics.Predictions, metrics.Predictions, metrics.Classes]:
+    """Labels, and what two classifiers say that are right more often than not."""
     rng = np.random.default_rng(0)
     y = rng.random(ROWS) < 0.3
-    probability = 1 / (1 + np.exp(-rng.normal(np.where(y, 0.5, -1.5), 1.5)))
-    predictions = metrics.Predictions(probability > 0.5, np.column_stack([1 - probability, probability]))
-    return y, predictions, metrics.Classes(np.array([False, True]), 1)
+    said = []
+    for _ in range(2):
+        probability = 1 / (1 + np.exp(-rng.normal(np.where(y, 0.5, -1.5), 1.5)))
+        said.append(metrics.Predictions(probability > 0.5, np.column_stack([1 - probability, probability])))
+    return y, *said, metrics.Classes(np.array([False, True]), 1)
 
 
 def loop(y: metrics.Array, predicted: metrics.Array, probability: metrics.Array) -> dict[str, float]:
