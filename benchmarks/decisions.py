@@ -36,7 +36,7 @@ from mlops.review import gate
 from mlops.review.compare import Paired, compare, parts
 
 # test rows → simulations of each case on each table
-SIZES = {150: 100, 500: 100, 2_000: 100, 10_000: 25}
+SIZES = {150: 100, 500: 100, 2_000: 100, 10_000: 15}
 RESAMPLES = 500
 POPULATION = 30_000
 # of a column's standard deviation

@@ -56,17 +56,23 @@ class Paired(NamedTuple):
     @property
     def losses(self) -> Array:
         """The loss in each resample in which it is defined."""
+        losses = self.sign * (self.baseline_values - self.candidate_values)
+        return np.asarray(losses[np.isfinite(losses)])
+
+    @property
+    def possible(self) -> Array:
+        """The losses, with what rows unlike any of these might add."""
         losses = self.sign * (self.baseline_values - self.candidate_values + self.unseen)
         return np.asarray(losses[np.isfinite(losses)])
 
     @property
     def spread(self) -> float:
         """Standard error of the loss; NaN where there are no two resamples."""
-        return float(self.losses.std(ddof=1)) if len(self.losses) > 1 else float("nan")
+        return float(self.possible.std(ddof=1)) if len(self.possible) > 1 else float("nan")
 
     def difference(self, confidence: float) -> tuple[float, float]:
         """Interval of candidate minus baseline: the percentiles, or the normal approximation where that is wider."""
-        low, high = interval(-self.sign * self.losses, confidence)
+        low, high = interval(-self.sign * self.possible, confidence)
         value, half = self.candidate - self.baseline, NormalDist().inv_cdf((1 + confidence) / 2) * self.spread
         # plus zero, because a minus before a zero confuses
         return min(low, value - half) + 0.0, max(high, value + half) + 0.0
