@@ -420,6 +420,8 @@ def test_errors_of_a_regression_are_drawn_and_a_classifier_without_probabilities
     (chart,) = evidence.curve_charts(y, said, said, None)
     assert [each.name for each in chart.series] == ["main", "this change"]
     assert chart.series[0].values == sorted(chart.series[0].values)
+    lost = Predictions(np.where(y > y.mean(), np.nan, y), None)
+    assert evidence.curve_charts(y, lost, said, None) == []
     labels = (y > 0).astype(int)
     plain = Predictions(RidgeClassifier().fit(X, labels).predict(X), None)
     assert evidence.curve_charts(labels, plain, None, Classes(np.array([0, 1]), 1)) == []

@@ -212,7 +212,8 @@ def test_a_missing_or_undefined_metric_fails(name: str) -> None:
     assert (misspelt.verdict, misspelt.blocks) == ("fail", True)
     assert misspelt.why.startswith("there is no metric accuraccy of this model; it has accuracy, ")
     undefined = {"accuracy": Paired("accuracy", 0.9, math.nan, np.full(9, 0.9), np.full(9, math.nan))}
-    assert result(RULES[name], evidence(pairs=undefined)).verdict == "fail"
+    one = result(RULES[name], evidence(pairs=undefined))
+    assert (one.verdict, one.blocks, one.why) == ("fail", True, "accuracy is undefined on these test rows")
 
 
 @pytest.mark.parametrize("name", ["no_worse", "slices_no_worse", "drift"])

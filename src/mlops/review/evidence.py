@@ -224,6 +224,8 @@ def curve_charts(
     grid = np.linspace(0, 1, GRID)
     if classes is None:
         lines = {name: np.quantile(np.abs(y - each.predicted), grid[:-1]) for name, each in models}
+        if not all(np.isfinite(errors).all() for errors in lines.values()):
+            return []
         return [_chart("Absolute error", "share of the test rows", "error not exceeded", grid[:-1], lines)]
     if len(classes.labels) != 2 or any(each.probabilities is None for _, each in models):
         return []

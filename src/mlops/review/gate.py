@@ -180,6 +180,8 @@ class Judge:
             policy.Recorded: self.recorded,
         }
         metric = getattr(rule, "metric", None)
+        if metric in self.evidence.pairs and not self._known(metric):
+            return Finding("fail", f"{metric} is undefined on these test rows")
         if metric is not None and not self._known(metric):
             known = ", ".join(self.evidence.pairs)
             return Finding("fail", f"there is no metric {metric} of this model; it has {known}")
