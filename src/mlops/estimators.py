@@ -116,7 +116,7 @@ def make_model(settings: Settings, columns: list[Column], tuned: dict[str, Any] 
     from sklearn.impute import SimpleImputer
     from sklearn.model_selection import FixedThresholdClassifier
     from sklearn.pipeline import Pipeline, make_pipeline
-    from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+    from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
     from sklearn.utils import get_tags
 
     estimator = make_estimator(settings, tuned or {})
@@ -126,22 +126,23 @@ def make_model(settings: Settings, columns: list[Column], tuned: dict[str, Any] 
         for kind in ("numeric", "boolean", "date", "categorical")
     }
 
-    def scaled() -> Pipeline:
-        imputer = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
-        return make_pipeline(imputer, StandardScaler(copy=False))  # what the imputer made is nobody else's
-
+    rare = {"min_frequency": RARE, "max_categories": MOST_CATEGORIES}
+    if get_tags(estimator).input_tags.allow_nan:
+        # trees have a place for missing values, need no scale, and split an order of categories as well as columns
+        numeric, scaling = "passthrough", []
+        categorical = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, **rare)
+    else:
+        # what the imputer made is nobody else's
+        scaling = [
+            SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
+            StandardScaler(copy=False),
+        ]
+        numeric = make_pipeline(*scaling)
+        categorical = OneHotEncoder(handle_unknown="infrequent_if_exist", **rare)
     steps: list[tuple[str, Any, str | list[str]]] = [
-        ("numeric", scaled(), named["numeric"] + named["boolean"]),
-        (
-            "date",
-            make_pipeline(FunctionTransformer(date_parts, feature_names_out=None), scaled()),
-            named["date"],
-        ),
-        (
-            "categorical",
-            OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=RARE, max_categories=MOST_CATEGORIES),
-            named["categorical"],
-        ),
+        ("numeric", numeric, named["numeric"] + named["boolean"]),
+        ("date", make_pipeline(FunctionTransformer(date_parts, feature_names_out=None), *scaling), named["date"]),
+        ("categorical", categorical, named["categorical"]),
     ]
     steps = [step for step in steps if step[2]]
     words = VOCABULARY if takes_sparse else DENSE_VOCABULARY

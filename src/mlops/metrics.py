@@ -6,14 +6,16 @@ sums over rows that were sorted once. The values are those of scikit-learn's fun
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import pyarrow as pa
 from scipy import sparse
 
 from mlops.settings import closest
 from mlops.stage import UserError
+from mlops.tables import Column, features
 
 Array = np.ndarray[Any, Any]
 
@@ -69,11 +71,22 @@ class Estimate(NamedTuple):
 
 def predict(model: Any, X: Any) -> Predictions:
     """Ask a fitted model for labels, and for probabilities where it has them, a block of rows at a time."""
-    blocks = [X.iloc[start : start + PREDICT_ROWS] for start in range(0, len(X), PREDICT_ROWS)]
-    predicted = np.concatenate([model.predict(block) for block in blocks])
-    if not hasattr(model, "predict_proba"):
-        return Predictions(predicted, None)
-    return Predictions(predicted, np.concatenate([model.predict_proba(block) for block in blocks]))
+    return _predict(model, (X.iloc[start : start + PREDICT_ROWS] for start in range(0, len(X), PREDICT_ROWS)))
+
+
+def predict_table(model: Any, table: pa.Table, columns: list[Column]) -> Predictions:
+    """The same for a prepared table, of which no more than a block becomes features at a time."""
+    starts = range(0, table.num_rows, PREDICT_ROWS)
+    return _predict(model, (features(table.slice(start, PREDICT_ROWS), columns) for start in starts))
+
+
+def _predict(model: Any, blocks: Iterable[Any]) -> Predictions:
+    labels, probabilities = [], []
+    for block in blocks:
+        labels.append(model.predict(block))
+        if hasattr(model, "predict_proba"):
+            probabilities.append(model.predict_proba(block))
+    return Predictions(np.concatenate(labels), np.concatenate(probabilities) if probabilities else None)
 
 
 def scorer(classes: Classes | None, name: str | None = None) -> Callable[[Any, Any, Array], float]:

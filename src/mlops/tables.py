@@ -99,6 +99,7 @@ def features(table: pa.Table, columns: list[Column]) -> pd.DataFrame:
     DataFrame of shape (n_samples, n_features)
         float64 for numeric and boolean columns, datetime64 for dates, strings otherwise; NaN or NaT where missing.
     """
+    import numpy as np
     import pandas as pd
 
     arrays: dict[str, Any] = {}
@@ -109,7 +110,9 @@ def features(table: pa.Table, columns: list[Column]) -> pd.DataFrame:
         elif column.kind == "date":
             arrays[column.name] = values.to_pandas()
         else:
-            arrays[column.name] = values.to_pandas().astype(object).where(lambda text: text.notna(), None)
+            encoded = values.combine_chunks().dictionary_encode()
+            texts = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)  # one object for equal texts
+            arrays[column.name] = texts[encoded.indices.fill_null(len(texts) - 1).to_numpy()]
     return pd.DataFrame(arrays, copy=False)
 
 

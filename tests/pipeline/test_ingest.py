@@ -59,7 +59,7 @@ def prepared(content: str | bytes, name: str = "t.csv", **data: object) -> tuple
     """What `ingest` makes of a file with this content."""
     (sources.RAW / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     settings = Settings.model_validate(params(source=f"data/raw/{name}", **data))
-    return ingest.prepare(*sources.read(settings.data), settings)
+    return ingest.read_and_prepare(settings)
 
 
 def told(content: str | bytes, **data: Any) -> str:
@@ -291,7 +291,7 @@ def test_a_row_of_a_glob_is_named_in_its_own_file(raw: Path) -> None:
     (raw / "b.csv").write_text(rows(12).replace("3.5,b", "inf,b"))
     settings = Settings.model_validate(params(source="data/raw/?.csv"))
     with pytest.raises(UserError, match=r"column 'x': row 4 of data/raw/b\.csv holds an infinite value"):
-        ingest.prepare(*sources.read(settings.data), settings)
+        ingest.read_and_prepare(settings)
 
 
 def test_ten_million_cells_of_garbage_are_told() -> None:
@@ -407,7 +407,7 @@ def test_private_values_of_a_database_are_in_no_message(tmp_path: Path, monkeypa
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/people.db")
     source = {"sql": "SELECT * FROM people ORDER BY id"}
     settings = Settings.model_validate(params(source=source, private={"name": "pseudonymise"}))
-    table, _ = ingest.prepare(*sources.read(settings.data), settings)
+    table, _ = ingest.read_and_prepare(settings)
     assert len(set(table["name"].to_pylist())) == 2
     assert "Hopper" not in str(table)
 

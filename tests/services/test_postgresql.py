@@ -120,7 +120,7 @@ def settings(sql: str, **data: object) -> Settings:
 
 def prepared(sql: str, **data: object) -> tuple[pa.Table, dict[str, Any]]:
     asked = settings(sql, **data)
-    return ingest.prepare(*sources.read(asked.data), asked)
+    return ingest.read_and_prepare(asked)
 
 
 def told(sql: str, **data: object) -> str:

@@ -120,7 +120,7 @@ def score_training_rows(
     classes: Classes | None,
 ) -> dict[str, float]:
     """The same metrics on the rows that the model has learned; far better ones mean overfitting."""
-    known = metrics.predict(model, tables.features(train, columns))
+    known = metrics.predict_table(model, train, columns)
     return metrics.score(tables.target(train, settings), known, classes)
 
 

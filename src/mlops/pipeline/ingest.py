@@ -25,7 +25,7 @@ PSEUDONYM_KEY = "PSEUDONYM_KEY"
 
 def main() -> str:
     settings = settings_module.load()
-    table, catalogue = prepare(*sources.read(settings.data), settings)
+    table, catalogue = read_and_prepare(settings)
     tables.write(table, tables.TABLE)
     with tables.TABLE.open("rb") as file:
         catalogue["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -33,12 +33,23 @@ def main() -> str:
     return f"{catalogue['source']} → {table.num_rows:,} rows × {table.num_columns:,} columns"
 
 
-def prepare(raw: pa.Table, origin: sources.Origin, settings: Settings) -> tuple[pa.Table, dict[str, Any]]:
+def read_and_prepare(settings: Settings) -> tuple[pa.Table, dict[str, Any]]:
+    """Read the source, and let go of each column as soon as it is typed: a table should not be held twice."""
+    raw, origin = sources.read(settings.data)
+    columns = dict(zip(raw.column_names, raw.columns, strict=True))
+    del raw
+    return prepare(columns, origin, settings)
+
+
+def prepare(
+    columns: dict[str, pa.ChunkedArray], origin: sources.Origin, settings: Settings
+) -> tuple[pa.Table, dict[str, Any]]:
     """Type, check and describe a table.
 
     Parameters
     ----------
-    raw : pyarrow.Table of shape (n_samples, n_columns)
+    columns : dict of str to pyarrow.ChunkedArray of shape (n_samples,)
+        The source's; each is replaced by the typed one.
     origin : Origin
         Where its rows come from.
 
@@ -57,10 +68,9 @@ def prepare(raw: pa.Table, origin: sources.Origin, settings: Settings) -> tuple[
     data = settings.data
     source = sources.describe(data)
     settings_module.check_columns(settings, origin.columns)
-    if raw.num_rows < MIN_ROWS:
-        raise UserError(f"{source} has {raw.num_rows} row(s); at least {MIN_ROWS} are needed", "a larger table")
-    columns = dict(zip(raw.column_names, raw.columns, strict=True))
-    del raw  # each column's memory goes as soon as the column is typed
+    rows = len(columns[data.target])
+    if rows < MIN_ROWS:
+        raise UserError(f"{source} has {rows} row(s); at least {MIN_ROWS} are needed", "a larger table")
     described = []
     for name, values in columns.items():
         if name in data.private:

@@ -5,6 +5,8 @@ Out come the model file and the list of trials.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import time
 import warnings
 from typing import Any
@@ -14,14 +16,21 @@ from mlops import settings as settings_module
 from mlops.estimators import check_estimator, make_model
 from mlops.stage import UserError, run, write_json
 
+M_MMAP_THRESHOLD = -3  # in glibc's malloc.h
+
 
 def main() -> str:
+    # glibc would keep freed arrays below 32 MiB, which are many where a table has millions of rows
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
     settings = settings_module.load()
     catalogue = tables.read_catalogue()
     settings_module.check_columns(settings, catalogue.names, prepared=True)
     check_estimator(settings)
     columns = tables.feature_columns(settings, catalogue)
     table = tables.read(tables.TRAIN)
+    # a column without any value here teaches nothing, and not every estimator bears it
+    columns = [column for column in columns if table[column.name].null_count < table.num_rows]
     X, y = tables.features(table, columns), tables.target(table, settings)
     by = settings.split.group or settings.split.time
     order = table[by].to_numpy() if by else None
