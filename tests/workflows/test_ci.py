@@ -46,7 +46,11 @@ def test_an_improvement_may_be_merged(github: GitHub) -> None:
     run = github.pull_request(parameters(C=1.0))
     assert run.jobs == WAY_THROUGH, run.log
     report = run.report
-    assert (report["verdict"], report["blocks"], report["touched"]) == ("pass", False, True)
+    assert (report["blocks"], report["touched"], report["problem"]) == (False, True, None)
+    compared = [result["verdict"] for name, result in rules(run).items() if name.startswith("no_worse")]
+    # a small slice may be too small to tell, which warns
+    assert set(compared) == {"pass"}
+    assert "fail" not in {result["verdict"] for result in rules(run).values()}
     assert report["head"] == github.work.git("rev-parse", "change-2")
     assert report["base"] == github.work.git("rev-parse", "main")
     assert report["baseline"]["origin"] == "cache"
