@@ -36,7 +36,7 @@ from mlops.review import gate
 from mlops.review.compare import Paired, compare, parts
 
 # test rows → simulations of each case on each table
-SIZES = {150: 100, 500: 100, 2_000: 100, 10_000: 15}
+SIZES = {150: 60, 500: 60, 2_000: 60, 10_000: 10}
 RESAMPLES = 500
 POPULATION = 30_000
 # of a column's standard deviation
@@ -304,12 +304,13 @@ def simulate(task: tuple[int, str, int]) -> Group:
 
 
 def measure() -> str:
+    threadpool_limits(1)
     for world in worlds():
         progress(f"decisions: training on {world.name}")
         world.changes  # noqa: B018  computed before the processes part
         WORLDS.append(world)
     tasks = [(i, case, size) for size in reversed(SIZES) for i, world in enumerate(WORLDS) for case in world.changes]
-    with multiprocessing.get_context("fork").Pool(initializer=threadpool_limits, initargs=(1,)) as pool:
+    with multiprocessing.get_context("fork").Pool() as pool:
         return report(pool.map(simulate, tasks, chunksize=1))
 
 
