@@ -288,16 +288,6 @@ def test_a_slice_that_the_change_takes_away_is_still_looked_at(here: Project) ->
     assert {each.column for each in gathered(main).evidence.slices} == {"mean radius"}
 
 
-def test_slices_are_resampled_apart_from_each_other(here: Project) -> None:
-    """Slices of one size would otherwise be drawn the same rows, and their gap would seem surer than it is."""
-    slices_ = gathered(main_branch()).evidence.slices
-    values = [each.pairs["accuracy"].candidate_values for each in slices_]
-    spread = [value.std() for value in values]
-    uncertain = [value for value, each in zip(values, spread, strict=True) if each > 0]
-    assert len(uncertain) > 1
-    assert np.abs(np.corrcoef(uncertain) - np.eye(len(uncertain))).max() < 0.3
-
-
 def test_an_output_with_another_hash_is_named(here: Project) -> None:
     lock = read_lock(Path("dvc.lock").read_bytes())
     assert check_outputs(lock) == []
