@@ -11,7 +11,7 @@ from benchmarks.measuring import machine, progress
 
 README = Path(__file__).with_name("README.md")
 # the last two import NumPy, whose memory would count for the processes started after it
-PARTS = ("overhead", "idle", "growth", "feedback", "resampling", "decisions")
+PARTS = ("overhead", "idle", "growth", "feedback", "whole", "resampling", "decisions")
 
 
 def main() -> None:
