@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -85,3 +86,24 @@ def project(tmp_path: Path) -> Project:
     folder = tmp_path / "a project"
     folder.mkdir()
     return Project(folder)
+
+
+@pytest.fixture(scope="session")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy in which the pipeline has run once; tests that change it take a copy of their own."""
+    folder = tmp_path_factory.mktemp("done") / "a project"
+    folder.mkdir()
+    project = Project(folder)
+    (folder / "dvc.lock").unlink()
+    shutil.rmtree(folder / "reports")
+    project.run("dvc", "repro")
+    project.commit("run")
+    return project
+
+
+def copied(done: Project, folder: Path) -> Project:
+    """A copy of a project that has run, cache included."""
+    shutil.copytree(done.folder, folder / "a copy")
+    project = object.__new__(Project)
+    project.folder = folder / "a copy"
+    return project

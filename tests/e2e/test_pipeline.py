@@ -12,33 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Project
+from conftest import Project, copied
 from ruamel.yaml import YAML
 
 from mlops.verify import differences, read_lock
 
 STAGES = ("ingest", "validate", "split", "profile", "train", "evaluate", "track")
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A copy in which the pipeline has run once; tests that change it take a copy of their own."""
-    folder = tmp_path_factory.mktemp("done") / "a project"
-    folder.mkdir()
-    project = Project(folder)
-    (folder / "dvc.lock").unlink()
-    shutil.rmtree(folder / "reports")
-    project.run("dvc", "repro")
-    project.commit("run")
-    return project
-
-
-def copied(done: Project, folder: Path) -> Project:
-    """A copy of a project that has run, cache included."""
-    shutil.copytree(done.folder, folder / "a copy")
-    project = object.__new__(Project)
-    project.folder = folder / "a copy"
-    return project
 
 
 def test_every_stage_leaves_what_it_promises_and_git_stays_clean(done: Project) -> None:
