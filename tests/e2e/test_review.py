@@ -1,0 +1,392 @@
+"""`make review` on real changes of the project, as a pull request's run would see them: exit code, report, comment.
+
+Each rule that must stop a change has one here that it stops, through the whole path.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Project, copied
+from ruamel.yaml import YAML
+
+from mlops.review.report import Report, read
+
+Edit = Callable[[Project], None]
+
+
+class Change:
+    """A branch of a scratch project, and what its review said."""
+
+    def __init__(self, done: Project, folder: Path) -> None:
+        self.project = copied(done, folder)
+        # what a runner of CI has: the files that main's runs have kept, but no record of runs
+        shutil.rmtree(self.project.folder / ".dvc/cache/runs")
+        self.project.git("branch", "base")
+        self.output = ""
+        self.code: int | None = None
+
+    def base(self, edit: Edit) -> None:
+        """Change main, as a merged pull request would have."""
+        edit(self.project)
+        self.project.run("dvc", "repro")
+        self.project.commit("main")
+        self.project.git("branch", "--force", "base")
+
+    def commit(self, edit: Edit, *, run: bool = True) -> None:
+        """Commit a change, with what the pipeline makes of it."""
+        edit(self.project)
+        if run:
+            self.project.run("dvc", "repro")
+        self.project.commit("change")
+
+    def review(self, *, fresh: bool = True, **environment: str) -> Report:
+        """Review it in a clone that has only what Git and the cache hold."""
+        if fresh:
+            self.project.git("clean", "-fdxq", "--exclude=.dvc/cache")
+        command = (sys.executable, "-m", "mlops.review", "--base", "base")
+        done = self.project.run(*command, check=False, GITHUB_ACTIONS="", GITHUB_STEP_SUMMARY="", **environment)
+        self.output, self.code = done.stdout, done.returncode
+        assert "Traceback" not in self.output, self.output
+        return read(self.project.folder / "build/review/report.json")
+
+    @property
+    def comment(self) -> str:
+        return self.project.read("build/review/comment.md")
+
+
+@pytest.fixture
+def change(done: Project, tmp_path: Path) -> Change:
+    return Change(done, tmp_path)
+
+
+def with_params(edit: Callable[[Any], None]) -> Edit:
+    return lambda project: project.edit_params(edit)
+
+
+def regularised(C: float) -> Edit:
+    return with_params(lambda params: params["model"]["params"].update(C=C))
+
+
+def replaced(path: str, old: str, new: str) -> Edit:
+    def edit(project: Project) -> None:
+        text = project.read(path)
+        assert old in text
+        (project.folder / path).write_text(text.replace(old, new), encoding="utf-8")
+
+    return edit
+
+
+def reasons(report: Report) -> str:
+    return "\n".join(each.why for each in report.policy.results) if report.policy else str(report.problem)
+
+
+def verdicts(report: Report) -> dict[str, str]:
+    assert report.policy is not None
+    return {f"{each.rule} {each.subject}".strip(): each.verdict for each in report.policy.results}
+
+
+def test_an_improvement_may_be_merged(change: Change) -> None:
+    change.base(regularised(0.001))
+    change.commit(regularised(1.0))
+    report = change.review()
+    assert (change.code, report.blocks) == (0, False)
+    assert "fail" not in verdicts(report).values()
+    assert verdicts(report)["no_worse log_loss"] == "pass"
+    (loss,) = [each for each in report.metrics if each.metric == "log_loss"]
+    assert loss.difference.high is not None
+    assert loss.difference.high < 0
+    assert report.baseline is not None
+    assert report.baseline.origin == "cache"
+    assert "this change may be merged" in change.output
+    assert "model.params.C" in change.comment
+
+
+def test_a_regression_is_blocked_and_says_why(change: Change) -> None:
+    change.commit(regularised(0.001))
+    report = change.review()
+    assert (change.code, report.verdict, report.blocks) == (1, "fail", True)
+    assert verdicts(report)["no_worse log_loss"] == "fail"
+    assert verdicts(report)["lock"] == "pass"
+    assert change.comment.startswith("## ❌ Do not merge")
+    assert "worse than main" in reasons(report)
+    line = next(each.line for each in report.policy.results if each.subject == "log_loss" and each.verdict == "fail")
+    assert "log_loss" in change.project.read("params.yaml").splitlines()[line - 1]
+
+
+def test_a_change_that_changes_nothing_is_not_blocked(change: Change) -> None:
+    change.commit(with_params(lambda params: params["model"]["params"].update(max_iter=2000)))
+    report = change.review()
+    assert (change.code, report.verdict) == (0, "pass")
+    assert all(each.difference.value == 0 for each in report.metrics)
+    assert "## ✅ May be merged" in change.comment
+
+
+def test_a_stale_lock_is_named_by_stage_and_file(change: Change) -> None:
+    change.commit(regularised(0.5), run=False)
+    report = change.review()
+    assert (change.code, verdicts(report)["lock"]) == (1, "fail")
+    assert "train: models/model.skops" in reasons(report)
+    assert "run make and commit" in reasons(report)
+
+
+def test_what_is_not_committed_yet_cannot_be_told_and_does_not_block(change: Change) -> None:
+    with_params(lambda params: params["model"]["params"].update(max_iter=2000))(change.project)
+    report = change.review(fresh=False)
+    assert (change.code, report.dirty, verdicts(report)["lock"]) == (0, True, "cannot tell")
+
+
+def test_documentation_alone_is_not_trained(change: Change) -> None:
+    change.commit(replaced("README.md", "# Model changes", "# Model  changes"), run=False)
+    report = change.review()
+    assert (change.code, report.touched, report.verdict) == (0, False, "pass")
+    assert "Running stage" not in change.output
+    assert "Model untouched" in change.comment
+
+
+def test_documentation_beside_code_is_trained(change: Change) -> None:
+    change.commit(replaced("README.md", "# Model changes", "# Model  changes"), run=False)
+    change.commit(replaced("src/mlops/pipeline/split.py", '"""Stage', '"""The stage'), run=True)
+    assert change.review().touched
+
+
+def test_a_broken_table_stops_the_pipeline_and_the_change(change: Change) -> None:
+    def broken(project: Project) -> None:
+        suite = project.folder / "data/expectations/breast_cancer.json"
+        document = json.loads(suite.read_text(encoding="utf-8"))
+        document["expectations"].append(
+            {
+                "type": "expect_column_values_to_be_between",
+                "kwargs": {"column": "mean radius", "max_value": 1.0},
+                "severity": "critical",
+            }
+        )
+        suite.write_text(json.dumps(document), encoding="utf-8")
+
+    change.commit(broken, run=False)
+    report = change.review()
+    assert (change.code, report.verdict, report.policy) == (1, "fail", None)
+    assert "the pipeline failed" in str(report.problem)
+    assert "mean radius" in change.output
+    assert "## ❌ No model to judge" in change.comment
+    assert change.project.git("status", "--porcelain", "dvc.lock") == ""
+
+
+def test_the_first_model_is_judged_without_a_comparison(change: Change) -> None:
+    change.project.git("rm", "--quiet", "dvc.lock")
+    change.project.commit("no model yet")
+    change.project.git("branch", "--force", "base")
+    change.commit(regularised(1.0))
+    report = change.review()
+    assert (change.code, report.verdict) == (0, "cannot tell")
+    assert report.baseline is not None
+    assert "main has no trained model yet" in str(report.baseline.problem)
+    assert verdicts(report)["no_worse roc_auc"] == "cannot tell"
+    assert verdicts(report)["floor recall"] == "pass"
+
+
+def test_another_target_is_said_in_words_and_does_not_pass(change: Change) -> None:
+    change.base(
+        lambda project: project.edit_params(
+            lambda params: (
+                params["data"].update(source="sklearn:wine", target="cultivar"),
+                params["data"].pop("positive"),
+                params["validate"].update(suite=None),
+                params["evaluate"].update(slices=["alcohol"]),
+                params["gate"].update(rules=[{"rule": "no_worse", "metric": "accuracy", "margin": 0.1}]),
+            )
+        )
+    )
+    change.commit(
+        lambda project: project.edit_params(
+            lambda params: (
+                params["data"].update(source="sklearn:iris", target="species"),
+                params["evaluate"].update(slices=[]),
+            )
+        )
+    )
+    report = change.review()
+    assert (change.code, verdicts(report)) == (1, {"no_worse accuracy": "fail"})
+    assert "data.target is cultivar on main and species here" in reasons(report)
+
+
+def test_main_s_gate_decides_and_the_change_s_own_is_shown(change: Change) -> None:
+    def loosened(params: Any) -> None:
+        params["model"]["params"]["C"] = 0.001
+        params["gate"]["rules"] = [{"rule": "floor", "metric": "recall", "at_least": 0.0}]
+
+    change.commit(with_params(loosened))
+    report = change.review()
+    assert change.code == 1
+    assert report.proposed is not None
+    assert (report.verdict, report.proposed.verdict) == ("fail", "pass")
+    assert "edits the gate" in change.comment
+    assert report.sensitive == ["params.yaml: gate"]
+
+
+def test_a_waiver_counts_when_main_has_it_and_until_its_day(change: Change) -> None:
+    waiver = {"rule": "no_worse", "subject": "log_loss", "reason": "the new data are harder", "until": "2999-12-31"}
+    change.base(with_params(lambda params: params["gate"].update(waivers=[waiver])))
+    change.commit(regularised(0.02))
+    report = change.review()
+    (waived,) = [each for each in report.policy.results if each.waiver]
+    assert (waived.subject, waived.blocks, waived.verdict) == ("log_loss", False, "fail")
+    assert "waived until 2999-12-31" in change.comment
+    assert "the new data are harder" in change.comment
+
+    own = {**waiver, "subject": "roc_auc"}
+    change.commit(with_params(lambda params: params["gate"].update(waivers=[waiver, own])))
+    report = change.review()
+    assert "roc_auc" not in {each.subject for each in report.policy.results if each.waiver}
+
+
+def test_a_forged_lock_is_not_believed(change: Change) -> None:
+    """It claims for worse parameters the very model that main has, and the cache has that model."""
+
+    def forged(project: Project) -> None:
+        yaml = YAML()
+        lock = yaml.load(project.folder / "dvc.lock")
+        for stage in lock["stages"].values():
+            params = stage.get("params", {}).get("params.yaml", {})
+            if "model" in params:
+                params["model"]["params"]["C"] = 0.0001
+        yaml.dump(lock, project.folder / "dvc.lock")
+        regularised(0.0001)(project)
+
+    change.commit(forged, run=False)
+    # DVC itself believes it
+    assert "Running stage 'train'" not in change.project.run("dvc", "repro", "--dry").stdout
+    report = change.review()
+    assert (change.code, verdicts(report)["lock"]) == (1, "fail")
+    assert "train: models/model.skops" in reasons(report)
+    assert verdicts(report)["no_worse log_loss"] == "fail"
+
+
+def test_a_poisoned_run_cache_is_not_there_to_be_believed(change: Change) -> None:
+    """A record of runs says that worse parameters gave main's model; a runner does not get that record."""
+    assert not (change.project.folder / ".dvc/cache/runs").exists()
+    workflow = change.project.read(".github/workflows/ci.yaml")
+    assert "path: .dvc/cache/files" in workflow
+    assert "cache/runs" not in workflow
+
+
+def cached(project: Project, stage: str, path: str) -> Path:
+    lock = YAML(typ="safe").load(project.folder / "dvc.lock")["stages"]
+    md5 = next(out["md5"] for out in lock[stage]["outs"] if out["path"] == path)
+    return project.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    path.chmod(0o444)  # DVC looks again only at files that are not write-protected
+
+
+def test_one_flipped_byte_in_the_cache_is_noticed(change: Change) -> None:
+    change.commit(regularised(0.9))
+    theirs = YAML(typ="safe").load(change.project.git("show", "base:dvc.lock"))["stages"]["train"]["outs"][0]["md5"]
+    flip(change.project.folder / ".dvc/cache/files/md5" / theirs[:2] / theirs[2:])
+    report = change.review()
+    assert report.baseline is not None
+    assert (report.baseline.origin, report.baseline.problem) == ("rebuilt", None)
+    assert "is damaged" in change.output
+    assert change.code == 0
+
+    flip(cached(change.project, "split", "data/prepared/test.parquet"))
+    report = change.review()
+    assert (change.code, report.blocks) == (1, True)
+    if report.policy is not None:
+        assert "data/prepared/test.parquet" in reasons(report)
+
+
+SPLIT, EVALUATE = "src/mlops/pipeline/split.py", "src/mlops/pipeline/evaluate.py"
+
+
+@pytest.mark.parametrize(
+    ("rule", "edit"),
+    [
+        (
+            "recorded",
+            replaced(
+                EVALUATE,
+                "train, test = tables.read(tables.TRAIN), tables.read(tables.TEST)",
+                "train = test = tables.read(tables.TRAIN)",
+            ),
+        ),
+        (
+            "leakage",
+            replaced(
+                SPLIT,
+                "tables.write(table.filter(pa.array(sides.train)), tables.TRAIN)",
+                "tables.write(table, tables.TRAIN)",
+            ),
+        ),
+        ("overfitting roc_auc", None),
+        ("model_size", None),
+        ("latency", None),
+        ("floor recall", None),
+        ("worst_slice accuracy", None),
+    ],
+)
+def test_each_way_to_cheat_or_to_be_bad_turns_it_red(change: Change, rule: str, edit: Edit | None) -> None:
+    limits: dict[str, dict[str, Any]] = {
+        "overfitting roc_auc": {"rule": "overfitting", "metric": "roc_auc", "at_most": 0.001},
+        "model_size": {"rule": "model_size", "at_most": 0.01},
+        "latency": {"rule": "latency", "at_most": 0.0001},
+        "floor recall": {"rule": "floor", "metric": "recall", "at_least": 0.9999999},
+        "worst_slice accuracy": {"rule": "worst_slice", "metric": "accuracy", "limit": 0.99, "min_rows": 20},
+    }
+    if edit is None:
+        change.base(with_params(lambda params: params["gate"].update(rules=[limits[rule]])))
+        by_heart = {
+            "estimator": "sklearn.tree.DecisionTreeClassifier",
+            "params": {"max_features": 1, "random_state": 1},
+        }
+        blind = {"estimator": "sklearn.dummy.DummyClassifier"}  # right where most are benign, wrong where none is
+        edit = with_params(lambda params: params.update(model=blind if "slice" in rule else by_heart))
+    change.commit(edit)
+    report = change.review()
+    assert verdicts(report)[rule] == "fail"
+    assert (change.code, report.blocks) == (1, True)
+
+
+def test_an_estimator_that_would_run_something_is_refused(change: Change) -> None:
+    change.commit(with_params(lambda params: params["model"].update(estimator="os.system", params={})), run=False)
+    report = change.review()
+    assert (change.code, report.verdict) == (1, "fail")
+    assert "os.system" in change.output
+
+
+def test_in_github_actions_the_lines_are_marked_and_the_summary_is_filled(change: Change, tmp_path: Path) -> None:
+    change.commit(regularised(0.001))
+    summary = tmp_path / "summary.md"
+    command = (sys.executable, "-m", "mlops.review", "--base", "base")
+    done = change.project.run(
+        *command,
+        check=False,
+        GITHUB_ACTIONS="true",
+        GITHUB_STEP_SUMMARY=str(summary),
+        GITHUB_SERVER_URL="https://github.com",
+        GITHUB_REPOSITORY="ada/models",
+        GITHUB_RUN_ID="7",
+        REVIEW_HEAD="a" * 40,
+    )
+    marked = [line for line in done.stdout.splitlines() if line.startswith("::error file=params.yaml,line=")]
+    assert any("log_loss is worse" in line for line in marked)
+    assert summary.read_text(encoding="utf-8") == change.comment
+    assert "https://github.com/ada/models/actions/runs/7#artifacts" in change.comment
+    assert read(change.project.folder / "build/review/report.json").head == "a" * 40
+
+
+def test_an_unknown_base_is_told_with_a_way_out(done: Project) -> None:
+    told = done.run(sys.executable, "-m", "mlops.review", "--base", "nowhere", check=False)
+    assert told.returncode == 1
+    assert told.stdout.startswith("error: there is no commit 'nowhere' to compare with\n  try: ")
