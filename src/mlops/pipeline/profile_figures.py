@@ -296,7 +296,7 @@ def percent(share: float) -> str:
 
 def moment(microseconds: float, unit: str) -> str:
     """A date, or with unit `m` a date and time, in UTC."""
-    at = np.datetime64(int(microseconds), "us")
+    at = np.datetime64(min(max(int(microseconds), 1 - 2**63), 2**63 - 1), "us")  # as a float, an end may lie beyond
     return str(np.datetime_as_string(at, unit=unit)).replace("T", " ")  # type: ignore[call-overload]
 
 
