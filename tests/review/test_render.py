@@ -143,7 +143,7 @@ def test_what_was_judged_stands_below_the_verdict() -> None:
     assert "compared" not in heading(report(baseline=alone))
 
 
-def test_each_reason_is_a_sentence_with_failures_first() -> None:
+def test_each_reason_is_a_sentence_with_owners_and_failures_first() -> None:
     waiver = Waiver(reason="labels are being corrected", until="2026-12-31")
     text = comment(
         report(
@@ -159,12 +159,12 @@ def test_each_reason_is_a_sentence_with_failures_first() -> None:
     )
     reasons = [line for line in text.splitlines() if line.startswith("- ")]
     assert reasons[:8] == [
+        "- 🔒 This change **edits or removes the gate**. Code owners must agree.",
+        "- 🔒 It touches what decides about changes: <code>Makefile</code>. Code owners must agree.",
         "- ❌ something else",
         "- ❌ is bad",
         "- 📝 is late (waived until 2026-12-31: labels are being corrected)",
         "- ⚠️ too few rows",
-        "- 🔒 This change **edits or removes the gate**. Code owners must agree.",
-        "- 🔒 It touches what decides about changes: <code>Makefile</code>. Code owners must agree.",
         "- ⚠️ These test rows have decided 14 merges, more than the 13 that they are good for: time for new ones.",
         "- ⚠️ There are uncommitted changes: a pull request would not have them.",
     ]
@@ -325,7 +325,8 @@ def test_a_title_cannot_leave_its_quotes(text: str) -> None:
 
 @pytest.mark.parametrize("letter", ALONE)
 def test_a_letter_that_means_something_is_written_as_an_entity(letter: str) -> None:
-    assert escaped(f"x{letter}y").startswith(f"x&#{ord(letter)};")
+    told = escaped(f"x{letter}y").replace("<span>", "")  # which a dollar sign has around it
+    assert told.startswith(f"x&#{ord(letter)};")
 
 
 @pytest.mark.parametrize(

@@ -102,16 +102,6 @@ def _plural(count: int, one: str, many: str) -> str:
 def reasons(report: Report) -> str:
     """Each reason in a sentence: what failed, what cannot be told, what was waived, what needs an owner."""
     lines = []
-    if report.problem:
-        lines.append(f"- ❌ {escaped(report.problem)}")
-    order: list[Verdict] = ["fail", "cannot tell", "pass"]
-    results = report.policy.results if report.policy else []
-    for result in sorted(results, key=lambda each: order.index(each.verdict)):
-        if result.waiver:
-            waived = f"waived until {result.waiver.until}: {escaped(result.waiver.reason)}"
-            lines.append(f"- 📝 {escaped(result.why)} ({waived})")
-        elif result.verdict != "pass":
-            lines.append(f"- {MARKS[result.verdict].split()[0]} {escaped(result.why)}")
     if report.proposed is not None and report.policy is not None:
         lines.append(
             f"- 🔒 This change **edits the gate**. Main's gate decides: {MARKS[report.policy.verdict]}. "
@@ -125,6 +115,16 @@ def reasons(report: Report) -> str:
             f" and {len(others) - 5} more" if len(others) > 5 else ""
         )
         lines.append(f"- 🔒 It touches what decides about changes: {shown}. Code owners must agree.")
+    if report.problem:
+        lines.append(f"- ❌ {escaped(report.problem)}")
+    order: list[Verdict] = ["fail", "cannot tell", "pass"]
+    results = report.policy.results if report.policy else []
+    for result in sorted(results, key=lambda each: order.index(each.verdict)):
+        if result.waiver:
+            waived = f"waived until {result.waiver.until}: {escaped(result.waiver.reason)}"
+            lines.append(f"- 📝 {escaped(result.why)} ({waived})")
+        elif result.verdict != "pass":
+            lines.append(f"- {MARKS[result.verdict].split()[0]} {escaped(result.why)}")
     if report.wear and report.wear.decisions > report.wear.budget:
         lines.append(
             f"- ⚠️ These test rows have decided {report.wear.decisions} merges, more than the {report.wear.budget} "
@@ -132,7 +132,9 @@ def reasons(report: Report) -> str:
         )
     if report.dirty:
         lines.append("- ⚠️ There are uncommitted changes: a pull request would not have them.")
-    return "\n".join(lines)
+    told = [line for place, line in enumerate(lines, 1) if len("\n".join(lines[:place]).encode()) < MOST_BYTES / 2]
+    left_out = len(lines) - len(told)
+    return "\n".join([*told, f"- … and {left_out} more"] if left_out else told)
 
 
 def metric_table(report: Report) -> str:
@@ -237,7 +239,7 @@ def chart(each: Chart) -> str:
     legend = "Grey: main. Orange: this change." if len(each.series) > 1 else "Orange: this change."
     rows = [[number(at), *(number(line.values[i]) for line in each.series)] for i, at in enumerate(each.at)]
     numbers = table([escaped(each.x), *(escaped(line.name) for line in each.series)], rows)
-    return f"{drawn}\n\n<sub>{legend}</sub>\n\n{details(f'{plain(each.title)}: the numbers', numbers)}"
+    return f"{drawn}\n\n<sub>{legend}</sub>\n\n{details(f'{escaped(each.title)}: the numbers', numbers)}"
 
 
 def what_changed(report: Report) -> str:
@@ -311,7 +313,7 @@ def validation(report: Report) -> str:
     found = report.validation
     if found is None:
         return ""
-    failed = "\n".join(f"- {escaped(each)}" for each in found.failed)
+    failed = "\n".join(f"- {code(each)}" for each in found.failed)
     summary = f"Data validation: {found.passed:,} of {found.expectations:,} expectations hold"
     return details(summary, failed or "Nothing to tell.")
 
@@ -407,10 +409,11 @@ def escaped(text: str) -> str:
 
 def _inert(text: str) -> str:
     text = re.sub(r"""[!"#$&'()*+:<>@\[\\\]^_`{|}~]""", lambda match: f"&#{ord(match[0])};", text)
+    text = text.replace("&#36;", "<span>&#36;</span>")  # GitHub's own way to a dollar sign that is no mathematics
     text = re.sub(r"&#(35|64|58);", lambda match: f"{match[0]}{JOINER}", text)
     return re.sub(r"(?i)\b(gh|www)([-.])", rf"\1{JOINER}\2", text)
 
 
 def plain(text: str) -> str:
-    """Letters, digits and spaces: what a chart and a summary may hold."""
+    """Letters, digits and spaces: what a chart may hold."""
     return re.sub(r"[^\w .,%]", " ", text)[:80]
