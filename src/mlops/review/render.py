@@ -416,4 +416,4 @@ def _inert(text: str) -> str:
 
 def plain(text: str) -> str:
     """Letters, digits and spaces: what a chart may hold."""
-    return re.sub(r"[^\w .,%]", " ", text)[:80]
+    return re.sub(r"[^\w .,]", " ", text)[:80]
