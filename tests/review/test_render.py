@@ -402,3 +402,21 @@ def test_the_largest_report_of_the_schema_keeps_its_verdict_and_its_size(letter:
     assert len(text.encode()) < MOST_BYTES
     assert text.startswith("## ❌")
     assert Page(text).open == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "greater", "told"),
+    [(0.01, 0.05, True, True), (0.0, 0.05, True, False), (-0.05, -0.01, False, True), (-0.05, 0.01, False, False)],
+)
+def test_what_got_better_beyond_chance_is_told(low: float, high: float, greater: bool, told: bool) -> None:
+    found = Comparison(
+        metric="m",
+        greater_is_better=greater,
+        baseline=0.5,
+        candidate=0.5,
+        difference=Estimate(value=(low + high) / 2, low=low, high=high),
+        worse=0.1,
+        detectable=0.1,
+    )
+    text = comment(report(ruled("floor", "m", "pass")).model_copy(update={"metrics": [found]}))
+    assert ("Better than main's, beyond chance: <code>m</code>" in text) == told

@@ -390,6 +390,8 @@ class Judge:
         gap = pair.sign * (learned - pair.candidate)
         verdict: Verdict = "pass" if gap <= rule.at_most else "fail" if low > rule.at_most else "cannot tell"
         why = f"{rule.metric} is better on the training rows by {gap:.4g}, at most {rule.at_most:g} is allowed"
+        if gap <= 0:
+            why = f"{rule.metric} is no better on the training rows"
         return Finding(verdict, why, gap, low, high, rule.at_most)
 
     def model_size(self, rule: policy.ModelSize) -> Finding:

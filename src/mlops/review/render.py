@@ -125,6 +125,9 @@ def reasons(report: Report) -> str:
             lines.append(f"- 📝 {escaped(result.why)} ({waived})")
         elif result.verdict != "pass":
             lines.append(f"- {MARKS[result.verdict].split()[0]} {escaped(result.why)}")
+    better = [code(each.metric) for each in report.metrics if surely_better(each)]
+    if better:
+        lines.append(f"- 📈 Better than main's, beyond chance: {', '.join(better)}")
     if report.wear and report.wear.decisions > report.wear.budget:
         lines.append(
             f"- ⚠️ These test rows have decided {report.wear.decisions} merges, more than the {report.wear.budget} "
@@ -135,6 +138,12 @@ def reasons(report: Report) -> str:
     told = [line for place, line in enumerate(lines, 1) if len("\n".join(lines[:place]).encode()) < MOST_BYTES / 2]
     left_out = len(lines) - len(told)
     return "\n".join([*told, f"- … and {left_out} more"] if left_out else told)
+
+
+def surely_better(each: Comparison) -> bool:
+    """Whether the whole interval of the difference is on the better side."""
+    nearest = each.difference.low if each.greater_is_better else each.difference.high
+    return nearest is not None and (nearest > 0 if each.greater_is_better else nearest < 0)
 
 
 def metric_table(report: Report) -> str:
