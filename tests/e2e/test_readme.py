@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from conftest import ROOT, Project
 from ruamel.yaml import YAML
 
+from mlops.policy import Gate
 from mlops.settings import Settings, Tuning
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,6 +54,16 @@ def test_the_tables_of_the_readme_are_valid_settings() -> None:
     for each in parsed:
         if each.get("tuning"):
             Tuning.model_validate(each["tuning"])
+        if each.get("gate"):
+            Gate.model_validate(each["gate"])
+
+
+def test_the_rules_of_the_readme_are_all_there_are_and_valid() -> None:
+    rules = [YAML(typ="safe").load(rule) for rule in re.findall(r"`(\{rule: [^`]*\})`", README)]
+    Gate.model_validate({"rules": rules})
+    schema = json.dumps(Gate.model_json_schema())
+    for kind in set(re.findall(r'"const": "(\w+)"', schema)):
+        assert f"rule: {kind}" in README or f"`{kind}`" in README, kind
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)", README))))
