@@ -130,6 +130,8 @@ def test_a_run_that_was_stopped_in_a_stage_is_finished_by_the_next(
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # what runs in the background of a shell is deaf to Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert run.stdout is not None
     for line in run.stdout:

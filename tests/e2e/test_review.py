@@ -304,7 +304,7 @@ def test_one_flipped_byte_in_the_cache_is_noticed(change: Change) -> None:
     report = change.review()
     assert (change.code, report.blocks) == (1, True)
     if report.policy is not None:
-        assert "data/prepared/test.parquet" in reasons(report)
+        assert "data/prepared/test.parquet" in reasons(report), reasons(report)
 
 
 SPLIT, EVALUATE = "src/mlops/pipeline/split.py", "src/mlops/pipeline/evaluate.py"

@@ -103,7 +103,7 @@ def reproduce(base: str) -> list[str]:
         LOCK.write_bytes(claimed)
         raise UserError("the pipeline failed: `dvc repro` stopped with an error, which stands above")
     lock = main_branch.read_lock(made)
-    return changes.lock_changes(main_branch.read_lock(claimed), lock) + evidence.check_outputs(lock)
+    return evidence.check_outputs(lock) + changes.lock_changes(main_branch.read_lock(claimed), lock)
 
 
 def rule_lines() -> dict[tuple[str, str], int]:
