@@ -91,16 +91,26 @@ test: .venv/.ready ## run the tests
 	@pytest -n auto
 
 .PHONY: test-services
-test-services: .venv/.ready ## run the tests that need PostgreSQL and an S3 server (.ci/services installs them)
+test-services: .venv/.ready ## run the tests on PostgreSQL, S3, CML and Mermaid (.ci/services installs them)
 	@pytest tests/services
+
+.PHONY: test-workflows
+test-workflows: .venv/.ready ## check .github and run ci.yaml with act (.ci/tools installs it)
+	@PATH="$(PATH):$(HOME)/go/bin:$(HOME)/.local/bin" pytest tests/workflows
 
 .PHONY: bench
 bench: .venv/.ready ## measure overhead and growth, and write benchmarks/README.md anew
 	@python -m benchmarks
 
+.PHONY: protect
+protect: ## compare .github/ruleset.json with GitHub; set it with APPLY=yes
+	@PYTHONPATH=src APPLY="$(APPLY)" python3 -m mlops.review.protect
+
 .PHONY: clean
 clean: ## remove everything that make made, but not data and models
 	@rm -rf .venv .uv build reports/journal reports/data_docs .pytest_cache .mypy_cache .ruff_cache
+
+# what the workflows call
 
 .PHONY: unmoved
 unmoved: ## fail when the pipeline has moved a file that is in Git
@@ -119,14 +129,6 @@ relock-pack: ## for the workflow relock: collect the files that the pipeline kee
 .PHONY: relock-push
 relock-push: ## for the workflow relock: commit them to the branch of a pull request
 	@PYTHONPATH=src python3 -m mlops.review.relock push
-
-.PHONY: protect
-protect: ## compare .github/ruleset.json with GitHub; set it with APPLY=yes
-	@PYTHONPATH=src APPLY="$(APPLY)" python3 -m mlops.review.protect
-
-.PHONY: test-workflows
-test-workflows: .venv/.ready ## check .github and run ci.yaml with act (.ci/tools installs it)
-	@PATH="$(PATH):$(HOME)/go/bin:$(HOME)/.local/bin" pytest tests/workflows
 
 .PHONY: publish
 publish: .venv/.ready $(if $(CML),,.github/cml/node_modules/.package-lock.json) ## for the workflow report: post the review
