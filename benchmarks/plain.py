@@ -46,9 +46,7 @@ X_train, X_test = (part.to_pandas().drop(columns="diagnosis") for part in (train
 y_train, y_test = (tables.target(part, settings) for part in (train, test))
 
 columns = [
-    tables.Column(
-        name=name, kind=kind, type=str(table[name].type), unit=None, missing=0, distinct=frame[name].nunique()
-    )
+    tables.Column(name=name, kind=kind, type=str(table[name].type), unit=None, missing=0, distinct=None)
     for name in frame
     for kind in ["categorical" if name == "diagnosis" else "numeric"]
 ]

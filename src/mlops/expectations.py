@@ -243,7 +243,7 @@ def draft(table: pa.Table, catalogue: tables.Catalogue, settings: Settings) -> l
             entries.append(expect("column_values_to_not_be_null", severity, seen, column=name, mostly=round(mostly, 2)))
         if missing == rows:
             continue
-        few_names = column.kind == "categorical" and column.distinct <= MOST_NAMES and name not in settings.data.private
+        few_names = column.distinct is not None and column.distinct <= MOST_NAMES and name not in settings.data.private
         if few_names or (name == target and settings.data.task == "classification"):
             names = sorted(pc.unique(values.drop_null()).to_pylist())
             entries.append(expect("column_values_to_be_in_set", severity, column=name, value_set=names))

@@ -35,7 +35,8 @@ class Column(BaseModel):
     type: str
     unit: str | None
     missing: int
-    distinct: int
+    distinct: int | None
+    """Of a categorical column; to count numbers would take more memory than to hold them."""
 
 
 class Catalogue(BaseModel):

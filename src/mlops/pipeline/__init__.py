@@ -11,5 +11,3 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 if platform.machine() == "x86_64":
     os.environ["OPENBLAS_CORETYPE"] = "Haswell"
     os.environ["NPY_DISABLE_CPU_FEATURES"] = "X86_V4 AVX512_ICL AVX512_SPR"
-
-os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the others keep what a freed table took

@@ -87,7 +87,7 @@ def prepare(
                 type=str(values.type),
                 unit=data.units.get(name),
                 missing=values.null_count,
-                distinct=pc.count_distinct(values).as_py(),
+                distinct=pc.count_distinct(values).as_py() if kind == "categorical" else None,
             ).model_dump()
         )
     check_target(columns[data.target], settings, origin)

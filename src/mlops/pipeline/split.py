@@ -77,7 +77,7 @@ def deal(table: pa.Table, settings: Settings) -> Sides:
         for name in names:
             _refuse_missing(table, name)
         test = share(row_hash(table, names) if names else content, split.seed) < split.test_size
-    train = ~test & ~np.isin(content, content[test])
+    train = ~test & ~pd.Series(content).isin(content[test]).to_numpy()  # by hash: no sorting of millions
     if not test.any():
         raise UserError("no row was dealt to the test side", "a larger split.test_size, or another split.seed")
     if not train.any():

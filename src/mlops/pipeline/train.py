@@ -11,6 +11,8 @@ import time
 import warnings
 from typing import Any
 
+import pyarrow as pa
+
 from mlops import lineage, modelfile, tables
 from mlops import settings as settings_module
 from mlops.estimators import check_estimator, make_model
@@ -20,7 +22,8 @@ M_MMAP_THRESHOLD = -3  # in glibc's malloc.h
 
 
 def main() -> str:
-    # glibc would keep freed arrays below 32 MiB, which are many where a table has millions of rows
+    # Arrow and glibc would keep what they freed, which is much where a table has millions of rows
+    pa.set_memory_pool(pa.system_memory_pool())
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
     settings = settings_module.load()
