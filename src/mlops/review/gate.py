@@ -223,16 +223,13 @@ class Judge:
         if missing:
             return missing._replace(limit=rule.margin)
         verdict, why = self._against_main(rule.metric, pair, rule.margin, self.worse[rule.metric], self.alpha_each)
-        low, high = pair.difference(self.gate.confidence)
-        return Finding(
-            verdict,
-            why,
-            pair.candidate - pair.baseline,
-            low,
-            high,
-            rule.margin,
-            blocks_unclear=rule.cannot_tell == "block",
-        )
+        return self._difference(pair, verdict, why, rule)
+
+    def _difference(
+        self, pair: Paired, verdict: Verdict, why: str, rule: policy.NoWorse | policy.SlicesNoWorse
+    ) -> Finding:
+        value, (low, high) = pair.candidate - pair.baseline, pair.difference(self.gate.confidence)
+        return Finding(verdict, why, value, low, high, rule.margin, blocks_unclear=rule.cannot_tell == "block")
 
     def _against_main(
         self, name: str, pair: Paired, margin: float, significant: bool, alpha: float
@@ -270,16 +267,7 @@ class Judge:
         if verdict == "pass":
             within = f"within the {rule.margin:g} allowed"
             why = f"{rule.metric} is not worse than main's in any of {len(judged)} slices, {within}"
-        low, high = pair.difference(self.gate.confidence)
-        return Finding(
-            verdict,
-            why,
-            pair.candidate - pair.baseline,
-            low,
-            high,
-            rule.margin,
-            blocks_unclear=rule.cannot_tell == "block",
-        )
+        return self._difference(pair, verdict, why, rule)
 
     def _slices(self, metric: str, min_rows: int) -> list[SliceEvidence]:
         return [
