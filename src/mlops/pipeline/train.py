@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import time
 import warnings
 from typing import Any
 
-import pyarrow as pa
+# read when Arrow is imported; its other pools keep what a freed table took
+os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
 
 from mlops import lineage, modelfile, tables
 from mlops import settings as settings_module
@@ -22,8 +24,7 @@ M_MMAP_THRESHOLD = -3  # in glibc's malloc.h
 
 
 def main() -> str:
-    # Arrow and glibc would keep what they freed, which is much where a table has millions of rows
-    pa.set_memory_pool(pa.system_memory_pool())
+    # glibc would keep freed arrays below 32 MiB, which are many where a table has millions of rows
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
     settings = settings_module.load()
