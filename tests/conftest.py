@@ -39,8 +39,9 @@ class Project:
 
     @property
     def environment(self) -> dict[str, str]:
-        """This interpreter's commands, and the copy's own modules before the installed ones."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "GIT_"))}
+        """This interpreter's commands, and the copy's own modules before the installed ones; no sign of a CI."""
+        foreign = ("MLFLOW_", "GIT_", "GITHUB_")
+        kept = {key: value for key, value in os.environ.items() if key != "CI" and not key.startswith(foreign)}
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
         return {**kept, "PATH": path, "PYTHONPATH": str(self.folder / "src")}
 

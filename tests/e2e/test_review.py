@@ -51,7 +51,7 @@ class Change:
         if fresh:
             self.project.git("clean", "-fdxq", "--exclude=.dvc/cache")
         command = (sys.executable, "-m", "mlops.review", "--base", "base")
-        done = self.project.run(*command, check=False, GITHUB_ACTIONS="", GITHUB_STEP_SUMMARY="", **environment)
+        done = self.project.run(*command, check=False, **environment)
         self.output, self.code = done.stdout, done.returncode
         assert "Traceback" not in self.output, self.output
         return read(self.project.folder / "build/review/report.json")
