@@ -6,6 +6,10 @@ export GX_ANALYTICS_ENABLED := false
 UV := $(shell command -v uv || echo .uv/bin/uv)
 NAME ?= iris
 BASE ?= origin/main
+PORT ?= 3000
+
+# BentoML would report its use
+BENTO := BENTOML_DO_NOT_TRACK=true
 
 .PHONY: all
 all: pipeline ## set up, run the whole pipeline, and show what came out
@@ -74,6 +78,11 @@ example: .venv/.ready ## run an example in build/examples: make example NAME=iri
 .PHONY: review
 review: .venv/.checked ## judge this change as a pull request would be: make review BASE=main
 	@python -m mlops.review --base "$(BASE)"
+
+.PHONY: serve
+serve: .venv/.ready ## put the model behind an API on this machine: make serve PORT=3000
+	@python -m mlops.release.identity
+	@$(BENTO) bentoml serve mlops.serving.service:Service --port "$(PORT)"
 
 .PHONY: verify
 verify: .venv/.ready ## clone this commit, run it cold, and show that dvc.lock does not move

@@ -10,15 +10,12 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mlops.columns import date_parts, filled
 from mlops.settings import PARAMS, Settings, closest, load
 from mlops.stage import UserError, errors_in_words
 from mlops.tables import Column
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
 # Rare categories share one column of the one-hot encoding, so that its width does not follow the number of names.
 RARE, MOST_CATEGORIES = 0.01, 50
@@ -156,23 +153,6 @@ def make_model(settings: Settings, columns: list[Column], tuned: dict[str, Any] 
     if settings.model.threshold is None:
         return model
     return FixedThresholdClassifier(model, threshold=settings.model.threshold, pos_label=settings.data.positive)
-
-
-def date_parts(dates: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Days since 1970, month, weekday and hour of each date, side by side; NaN where it is missing."""
-    import numpy as np
-
-    parts = []
-    for _, column in dates.items():
-        moment = column.dt
-        days = column.to_numpy().astype("datetime64[s]").astype(np.float64) / 86_400
-        parts += [np.where(column.isna(), np.nan, days), moment.month, moment.day_of_week, moment.hour]
-    return np.column_stack(parts).astype(np.float64)
-
-
-def filled(texts: pd.Series[str]) -> pd.Series[str]:
-    """Texts with an empty one where one is missing."""
-    return texts.fillna("")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from mlops.stage import write_json
 
 # What the pipeline leaves for its readers
 TRIALS = Path("reports/tuning.json")
+EXPORTED = Path("reports/export.json")
 METRICS = Path("reports/metrics.json")
 EVALUATION = Path("reports/evaluation.json")
 PREDICTIONS = Path("reports/predictions.parquet")

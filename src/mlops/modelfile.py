@@ -24,8 +24,8 @@ BROKEN = (zipfile.BadZipFile, AttributeError, ImportError, LookupError, Recursio
 
 # What scikit-learn's own estimators hold beyond skops's list; each was read, none acts when it is built.
 TRUSTED = (
-    "mlops.estimators.date_parts",
-    "mlops.estimators.filled",
+    "mlops.columns.date_parts",
+    "mlops.columns.filled",
     "numpy.dtype",
     "sklearn._loss.loss.HalfTweedieLossIdentity",
     "sklearn.calibration._CalibratedClassifier",
@@ -90,6 +90,13 @@ def _check_types(content: bytes, settings: Settings, path: Path) -> list[str]:
             f"if they belong to {settings.model.estimator}, let params.yaml say so:\n    trusted:{listed}",
         )
     return found
+
+
+def types(content: bytes) -> list[str]:
+    """Types of a model file that `load` has let pass, beyond those that skops trusts by itself."""
+    import skops.io
+
+    return sorted(skops.io.get_untrusted_types(data=content))
 
 
 def canonical(content: bytes) -> bytes:

@@ -6,6 +6,7 @@ measured too, but goes to the journal: it is a fact of this machine.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ def main() -> str:
         "positive": classes.labels[classes.positive].item() if classes and len(classes.labels) == 2 else None,
         "rows": {"train": train.num_rows, "test": test.num_rows},
         "model": {"estimator": settings.model.estimator, "bytes": modelfile.MODEL.stat().st_size},
+        "served": json.loads(lineage.EXPORTED.read_text(encoding="utf-8")),
         "interval": asked,
         "metrics": {
             name: {

@@ -1,0 +1,44 @@
+"""Functions that are part of a fitted model, for columns that scikit-learn has no transformer for.
+
+A model file names them by their path here, and the service imports nothing else of the project to load it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def date_parts(dates: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Days since 1970, month, weekday and hour of each date, side by side; NaN where it is missing.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, 4 * n_columns)
+    """
+    return np.column_stack([part for _, column in dates.items() for part in parts(column.to_numpy())])
+
+
+def parts(moments: np.ndarray[Any, Any]) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
+    """Days since 1970, month (1 to 12), weekday (Monday is 0) and hour of each moment; NaN for NaT.
+
+    Parameters
+    ----------
+    moments : ndarray of datetime64, of shape (n_samples,)
+    """
+    seconds = moments.astype("datetime64[s]").astype(np.float64)
+    seconds[np.isnat(moments)] = np.nan
+    days = np.floor(seconds / 86_400)
+    month = moments.astype("datetime64[M]").astype(np.float64) % 12 + 1
+    month[np.isnat(moments)] = np.nan
+    # the first of January 1970 was a Thursday
+    return [seconds / 86_400, month, (days + 3) % 7, np.floor(seconds / 3600) % 24]
+
+
+def filled(texts: pd.Series[str]) -> pd.Series[str]:
+    """Texts with an empty one where one is missing."""
+    return texts.fillna("")

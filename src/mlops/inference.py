@@ -1,0 +1,135 @@
+"""The exported model, loaded and asked: ONNX Runtime where it was converted, scikit-learn otherwise.
+
+What is imported follows from the model: with ONNX neither scikit-learn nor pandas nor PyArrow. The columns come as
+numpy arrays; who has rows of JSON or a Parquet file makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mlops import contract as contracts
+from mlops.columns import parts
+from mlops.contract import Contract, Field
+from mlops.stage import UserError
+
+Array = np.ndarray[Any, Any]
+Columns = Mapping[str, Array]
+"""By field: float64 for numeric and boolean (NaN where missing), datetime64[us] for dates, objects otherwise (None)."""
+
+
+class Answer(NamedTuple):
+    """What the model says of n_samples rows.
+
+    Attributes
+    ----------
+    predicted : ndarray of shape (n_samples,)
+        Labels, or numbers for a regression.
+    probabilities : ndarray of shape (n_samples, n_classes) or None
+    """
+
+    predicted: Array
+    probabilities: Array | None
+
+
+Model = Callable[[Columns], Answer]
+
+
+def load(folder: Path = contracts.FOLDER) -> tuple[Contract, Model]:
+    """Read an exported model.
+
+    Raises
+    ------
+    UserError
+        Where a file is missing or broken.
+    """
+    contract = contracts.read(folder)
+    path = folder / contract.file
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing", "make, or dvc checkout") from None
+    return contract, onnx_model(content, contract) if contract.runtime == "onnx" else sklearn_model(content, contract)
+
+
+def onnx_model(content: bytes, contract: Contract) -> Model:
+    """A converted model: one matrix of numbers, one of category codes, one output."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # requests are served side by side, so that one of them needs no threads of its own
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises classes of its own for each kind of damage
+        raise UserError(f"{contract.file} is no whole ONNX model: {error}", "dvc checkout") from None
+    taken = {each.name for each in session.get_inputs()}
+    numeric = [field.name for field in contract.fields if field.kind in ("numeric", "boolean")]
+    dates = [field.name for field in contract.fields if field.kind == "date"]
+    categorical = [
+        (field.name, _codes(field), len(field.codes or [])) for field in contract.fields if field.codes is not None
+    ]
+    decide = _decision(contract)
+
+    def predict(columns: Columns) -> Answer:
+        feed: dict[str, Array] = {}
+        if "numbers" in taken:
+            numbers = [columns[name] for name in numeric]
+            for name in dates:
+                numbers += parts(columns[name])
+            feed["numbers"] = np.stack(numbers, axis=1)
+        if "codes" in taken:
+            coded = [[codes.get(value, other + 1) for value in columns[name]] for name, codes, other in categorical]
+            feed["codes"] = np.array(coded, dtype=np.int64).T
+        (found,) = session.run(None, feed)
+        return decide(found)
+
+    return predict
+
+
+def _codes(field: Field) -> dict[str | None, int]:
+    """Category → its code; the one behind the last is for a missing value, the next for any other."""
+    codes: dict[str | None, int] = {name: code for code, name in enumerate(field.codes or [])}
+    codes[None] = len(codes)
+    return codes
+
+
+def _decision(contract: Contract) -> Callable[[Array], Answer]:
+    """From what the graph gives to labels and probabilities."""
+    if contract.classes is None:
+        return lambda found: Answer(found.reshape(-1).astype(np.float64), None)
+    classes = np.array(contract.classes)
+    if contract.threshold is None:
+        return lambda found: Answer(classes[found.argmax(axis=1)], found.astype(np.float64))
+    threshold, positive = contract.threshold, contract.classes.index(contract.positive)  # type: ignore[arg-type]
+
+    def by_threshold(found: Array) -> Answer:
+        chosen = np.where(found[:, positive] >= threshold, positive, 1 - positive)
+        return Answer(classes[chosen], found.astype(np.float64))
+
+    return by_threshold
+
+
+def sklearn_model(content: bytes, contract: Contract) -> Model:
+    """The model as it was trained."""
+    import pandas as pd
+    import skops.io
+
+    try:
+        model = skops.io.loads(content, trusted=contract.trusted)
+    except Exception as error:  # a damaged file may break anywhere
+        raise UserError(f"{contract.file} is no whole model file: {error}", "dvc checkout") from None
+    names = [field.name for field in contract.fields]
+
+    def predict(columns: Columns) -> Answer:
+        X = pd.DataFrame({name: columns[name] for name in names}, copy=False)
+        if contract.classes is None:
+            return Answer(np.asarray(model.predict(X), dtype=np.float64).reshape(-1), None)
+        found = np.asarray(model.predict_proba(X)) if contract.probabilities else None
+        return Answer(np.asarray(model.predict(X)), found)
+
+    return predict

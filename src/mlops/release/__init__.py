@@ -1,0 +1,1 @@
+"""What a tag does: check, build, rehearse, publish, and write the digest into `deploy/`."""

@@ -1,0 +1,100 @@
+"""The model behind an API, as a BentoML service: `make serve` starts it here, a release ships it in an image.
+
+It refuses to start with another model than the release names. The schema of its input is the exported model's contract.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import bentoml
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mlops import contract as contracts
+from mlops import inference, provenance
+from mlops.serving import rows
+from mlops.serving.front import REQUEST_ID, Front
+from mlops.serving.openapi import description
+from mlops.stage import UserError
+
+WORKERS = "SERVICE_WORKERS"
+
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
+
+try:
+    RELEASE = provenance.read()
+    provenance.check(RELEASE, contracts.FOLDER)
+    CONTRACT = contracts.read()
+except UserError as error:
+    sys.exit(f"error: {error}")
+
+
+class Body(bentoml.IODescriptor):  # type: ignore[misc]
+    """The body of a request as it came: the contract checks it, with errors by row and field."""
+
+    body: bytes
+    request_id: str
+
+    @classmethod
+    async def from_http_request(cls, request: Request, serde: Any) -> Body:
+        return cls(body=await request.body(), request_id=request.scope[REQUEST_ID])
+
+
+@bentoml.service(
+    name="model",
+    workers=int(os.environ.get(WORKERS, "1")),
+    traffic={"timeout": 60},
+    logging={"access": {"enabled": False}},
+)
+class Service:
+    """Predictions of the released model."""
+
+    def __init__(self) -> None:
+        from prometheus_client import Counter, Gauge
+
+        self.contract, self.model = inference.load()
+        self.adapter = rows.request_type(CONTRACT)
+        self.rows = Counter("model_rows_total", "Rows that were predicted", ["prediction"])
+        self.refused = Counter("model_refused_requests_total", "Requests whose values did not fit", ["status"])
+        info = Gauge("model_info", "Release of the model", ["version", "commit", "model_md5"], multiprocess_mode="max")
+        info.labels(RELEASE.version, RELEASE.commit, RELEASE.model_md5).set(1)
+
+    @bentoml.api(route="/predict", input_spec=Body)  # type: ignore[untyped-decorator]
+    async def predict(self, body: bytes, request_id: str) -> Any:
+        """Predict one row or many."""
+        try:
+            given = rows.parse(body, self.adapter)
+            answer = self.model(rows.columns(given, self.contract))
+        except rows.RefusedError as refused:
+            self.refused.labels(refused.status).inc()
+            told = {"error": refused.error, "detail": refused.detail, "request_id": request_id}
+            return Response(rows.to_json(told), refused.status, media_type="application/json")
+        self.count(answer)
+        found = {
+            "predictions": rows.answers(answer, self.contract),
+            "version": RELEASE.version,
+            "model": RELEASE.model_md5,
+            "request_id": request_id,
+        }
+        return Response(rows.to_json(found), media_type="application/json")
+
+    def count(self, answer: inference.Answer) -> None:
+        """For Prometheus: rows by label; a number has none."""
+        if self.contract.classes is None:
+            self.rows.labels("").inc(len(answer.predicted))
+            return
+        for label in answer.predicted.tolist():
+            self.rows.labels(str(label)).inc()
+
+
+Service.add_asgi_middleware(  # type: ignore[attr-defined]
+    Front,
+    pages={
+        "/metadata": rows.to_json(RELEASE.model_dump()),
+        "/docs.json": rows.to_json(description(CONTRACT, RELEASE)),
+    },
+    title=f"{CONTRACT.target} {RELEASE.version}",
+)
