@@ -35,6 +35,7 @@ SENSITIVE = (
     "docs/CODEOWNERS",
     "ruleset.json",
     "src/mlops/curves.py",
+    "src/mlops/markdown.py",
     "src/mlops/metrics.py",
     "src/mlops/policy.py",
     "src/mlops/review/*",

@@ -7,8 +7,8 @@ no mention, no link, no chart but ours.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
+from mlops.markdown import code, details, escaped, number, table
 from mlops.review.report import (
     Change,
     Chart,
@@ -26,7 +26,6 @@ MOST_BYTES = 60_000
 MARKS: dict[Verdict, str] = {"pass": "✅ pass", "fail": "❌ fail", "cannot tell": "⚠️ cannot tell"}
 # told apart in light and in dark mode, and by the colour-blind
 MAIN_COLOUR, HERE_COLOUR = "#8c8c8c", "#d9730d"
-JOINER = "&#8288;"  # invisible; takes a mention, reference or address apart
 
 
 def comment(report: Report, *, run_url: str | None = None) -> str:
@@ -365,23 +364,6 @@ def lineage(report: Report, run_url: str | None) -> str:
     return details("Lineage, and how to reproduce this", "\n\n".join(blocks))
 
 
-def table(header: list[str], rows: Iterable[list[str]]) -> str:
-    """A Markdown table; cells are rendered already."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def details(summary: str, content: str) -> str:
-    """A block that opens on demand."""
-    return f"<details>\n<summary>{summary}</summary>\n\n{content}\n\n</details>"
-
-
-def number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 100_000 else f"{value:.4g}"
-
-
 def measured(value: float | None, unit: str) -> str:
     """A number with its unit."""
     if value is None:
@@ -402,25 +384,6 @@ def interval(found: Estimate, *, signed: bool = False) -> str:
         for each in (found.value, found.low, found.high)
     ]
     return f"{shown[0]} ({shown[1]} … {shown[2]})"
-
-
-def code(text: str) -> str:
-    """Untrusted text as code, where GitHub looks for no mention and no reference."""
-    return f"<code>{_inert(text)}</code>"
-
-
-def escaped(text: str) -> str:
-    """Untrusted text that stays text: in Markdown, in HTML, in a table, and for GitHub's mentions and references."""
-    # what may be the name of a commit
-    text = re.sub(r"\b[0-9a-f]{7,}\b", lambda match: JOINER.join(re.findall(".{1,6}", match[0])), _inert(text.strip()))
-    return re.sub(r"^[-=\d]", lambda match: f"&#{ord(match[0])};", text)  # what begins a list or a rule
-
-
-def _inert(text: str) -> str:
-    text = re.sub(r"""[!"#$&'()*+:<>@\[\\\]^_`{|}~]""", lambda match: f"&#{ord(match[0])};", text)
-    text = text.replace("&#36;", "<span>&#36;</span>")  # GitHub's own way to a dollar sign that is no mathematics
-    text = re.sub(r"&#(35|64|58);", lambda match: f"{match[0]}{JOINER}", text)
-    return re.sub(r"(?i)\b(gh|www)([-.])", rf"\1{JOINER}\2", text)
 
 
 def plain(text: str) -> str:

@@ -22,10 +22,12 @@ from pydantic import (
     model_validator,
 )
 
+from mlops.markdown import one_line
 from mlops.stage import UserError
 
 # A report of the default project is 30 kB; lists are cut by who writes it, and counted
 MOST_BYTES = 1_000_000
+MOST_LETTERS = 300
 
 Verdict = Literal["pass", "fail", "cannot tell"]
 Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
@@ -39,7 +41,7 @@ def _visible(text: str) -> str:
 
 
 # one line, nothing that a terminal or a browser acts on unseen; brackets and the like are escaped where it is rendered
-Text = Annotated[str, StringConstraints(max_length=300), AfterValidator(_visible)]
+Text = Annotated[str, StringConstraints(max_length=MOST_LETTERS), AfterValidator(_visible)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
@@ -269,7 +271,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def shortened(text: Any) -> str:
-    """Text as the report holds it: one line, nothing in it unseen, at most 300 characters."""
-    line = " ".join(str(text).split())
-    line = "".join(letter if letter.isprintable() else "�" for letter in line)
-    return line if len(line) <= 300 else line[:299] + "…"
+    """Text as the report holds it."""
+    return one_line(text, MOST_LETTERS)
