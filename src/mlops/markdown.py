@@ -1,7 +1,7 @@
 """Markdown for GitHub, in which foreign text stays text.
 
 Names of columns, classes and slices are data, and a report may come from a stranger. So each text goes through here
-before it stands in a comment or a model card: no markup, no mention, no link, no cell of a table more than it should be.
+before it stands in a comment or a model card: it brings no markup, mention, link or cell of a table with it.
 """
 
 from __future__ import annotations
