@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from mlops.stage import UserError
 
 
-def git(*arguments: str) -> str:
+def git(*arguments: str, environment: Mapping[str, str] | None = None, given: str | None = None) -> str:
     """Run git here and return what it prints; raises `UserError` with git's own words."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    settings = {**os.environ, **(environment or {})}
+    done = subprocess.run(["git", *arguments], env=settings, input=given, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"git {' '.join(arguments[:3])} failed: {done.stderr.strip()}")
     return done.stdout.strip()

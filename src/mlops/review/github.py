@@ -1,4 +1,4 @@
-"""The few things that `make publish` asks of GitHub's REST API, and its refusals in words.
+"""The few things that the workflows ask of GitHub's REST API, and its refusals in words.
 
 The token goes to the API alone: redirects are not followed with it, and no message holds it.
 """
@@ -17,11 +17,7 @@ from mlops.stage import UserError
 
 AGAIN = "run the job again"
 MOST_PAGES = 100
-HINTS = {
-    401: "the job's GITHUB_TOKEN is wrong or has expired",
-    403: "the job needs `permissions:` with actions: read and pull-requests: write",
-    404: "the job needs `permissions:` with actions: read and pull-requests: write",
-}
+NEEDED = "the job needs `permissions:` with actions: read and pull-requests: write"
 
 
 class Api:
@@ -35,13 +31,16 @@ class Api:
         What the requests are signed with.
     timeout : float
         Seconds that GitHub may stay silent.
+    needed : str
+        What to do where GitHub says that the token may not do it.
     """
 
-    def __init__(self, url: str, token: str, timeout: float = 30) -> None:
+    def __init__(self, url: str, token: str, timeout: float = 30, needed: str = NEEDED) -> None:
         if not url.startswith("https://"):
             raise UserError("GITHUB_API_URL must begin with https://, since a token is sent there")
         self.url = url.rstrip("/")
         self.timeout = timeout
+        self.hints = {401: "the job's GITHUB_TOKEN is wrong or has expired", 403: needed, 404: needed}
         self.session = requests.Session()
         self.session.headers.update(
             {
@@ -71,9 +70,13 @@ class Api:
         response = self._send("GET", "/user", expected=(200, 403))
         return self._json(response) if response.status_code == 200 else None
 
-    def patch(self, path: str, body: dict[str, str]) -> Any:
+    def patch(self, path: str, body: dict[str, Any]) -> Any:
         """Change something, and return what it is now."""
         return self._json(self._send("PATCH", path, json=body))
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """Make something, and return it."""
+        return self._json(self._send("POST", path, expected=(201,), json=body))
 
     def pages(self, path: str, **parameters: str | int) -> list[Any]:
         """All items of a list, whatever the number of its pages."""
@@ -126,7 +129,7 @@ class Api:
         if status == 429 or (status == 403 and limited):
             raise UserError(f"GitHub's rate limit is used up at {what}", f"{AGAIN} {_when(headers)}")
         if status not in expected:
-            raise UserError(f"GitHub answers {status} to {what}: {_message(response)}", HINTS.get(status, AGAIN))
+            raise UserError(f"GitHub answers {status} to {what}: {_message(response)}", self.hints.get(status, AGAIN))
         return response
 
     @staticmethod

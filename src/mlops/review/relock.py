@@ -90,7 +90,7 @@ def push(environment: Mapping[str, str] = os.environ, downloaded: Path = DOWNLOA
     if len(zips) != 1:
         raise UserError(f"{downloaded} holds {len(zips)} files; the one artifact of the first job is expected")
     files = unpack(zips[0])
-    signed = _signed(environment)
+    signed = signed(environment)
     _git("fetch", "--quiet", "--depth=1", "origin", f"refs/heads/{branch}", environment=signed)
     tip = _git("rev-parse", "FETCH_HEAD")
     if tip != commit:
@@ -136,7 +136,7 @@ def _text(name: str, content: bytes) -> bytes:
     return content
 
 
-def _signed(environment: Mapping[str, str]) -> dict[str, str]:
+def signed(environment: Mapping[str, str]) -> dict[str, str]:
     """The token for git, where no other process and no file sees it."""
     token = environment.get("GITHUB_TOKEN", "")
     if not token:
