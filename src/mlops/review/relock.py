@@ -90,14 +90,14 @@ def push(environment: Mapping[str, str] = os.environ, downloaded: Path = DOWNLOA
     if len(zips) != 1:
         raise UserError(f"{downloaded} holds {len(zips)} files; the one artifact of the first job is expected")
     files = unpack(zips[0])
-    signed = signed(environment)
-    _git("fetch", "--quiet", "--depth=1", "origin", f"refs/heads/{branch}", environment=signed)
+    header = signed(environment)
+    _git("fetch", "--quiet", "--depth=1", "origin", f"refs/heads/{branch}", environment=header)
     tip = _git("rev-parse", "FETCH_HEAD")
     if tip != commit:
         raise UserError(f"{branch} has moved from {commit[:10]} to {tip[:10]} in the meantime", "start `relock` again")
     made = commit_files(commit, files)
     # no force: a push of somebody else between these two lines wins
-    _git("push", "--quiet", "origin", f"{made}:refs/heads/{branch}", environment=signed)
+    _git("push", "--quiet", "origin", f"{made}:refs/heads/{branch}", environment=header)
     return made
 
 
