@@ -1,0 +1,84 @@
+"""`make release-announce`: the GitHub release with its notes, and the pull request that deploys it.
+
+It runs main's code with a token that may write. What it is given is data: the files of `make release-evidence`, and the
+digest that was checked and attested. Run again, it updates both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlops import provenance
+from mlops.release import deploy
+from mlops.release.evidence import CARD, REPORT, tagged
+from mlops.release.notes import Facts, notes
+from mlops.release.tag import FOLDER, parse
+from mlops.review import report as reports
+from mlops.review.github import Api
+from mlops.stage import UserError, errors_in_words
+
+NEEDED = (
+    "the job needs `permissions:` with contents and pull-requests: write, and Settings → Actions → General must allow "
+    "GitHub Actions to create pull requests"
+)
+
+
+def publish(api: Api, repository: str, tag: str, text: str) -> str:
+    """Create the GitHub release of a tag, or update the one that is there, and return its address."""
+    candidate = parse(tag).is_candidate
+    body = {"tag_name": tag, "name": tag, "body": text, "draft": False, "prerelease": candidate}
+    # a fix of an old version does not become the latest one
+    body |= {"make_latest": "false" if candidate else "legacy"}
+    for release in api.pages(f"{repository}/releases"):
+        if release["tag_name"] == tag:
+            return str(api.patch(f"{repository}/releases/{release['id']}", body)["html_url"])
+    return str(api.post(f"{repository}/releases", body)["html_url"])
+
+
+def facts(environment: Mapping[str, str]) -> Facts:
+    """What there is to tell, from the files of the job before."""
+    found: dict[str, Any] = tagged()
+    card = FOLDER / CARD.name
+    release = provenance.read(FOLDER / provenance.RELEASE.name)
+    if release.commit != found["commit"]:
+        raise UserError(f"{FOLDER} holds the release of another commit: {release.commit}")
+    if found["tag"] != environment["GITHUB_REF_NAME"]:
+        raise UserError(f"{FOLDER} is about {found['tag']}, and this run about {environment['GITHUB_REF_NAME']}")
+    name = environment["GITHUB_REPOSITORY"]
+    return Facts(
+        tag=found,
+        release=release,
+        report=reports.read(FOLDER / REPORT.name),
+        reference=environment["REFERENCE"],
+        repository=name,
+        page=f"{environment.get('GITHUB_SERVER_URL', 'https://github.com')}/{name}",
+        card=card.read_text(encoding="utf-8") if card.is_file() else None,
+    )
+
+
+def main(environment: Mapping[str, str] = os.environ) -> None:
+    names = ("GITHUB_REF_NAME", "GITHUB_REPOSITORY", "GITHUB_TOKEN", "REFERENCE")
+    missing = [name for name in names if not environment.get(name)]
+    if missing:
+        raise UserError(f"not set in the environment: {', '.join(missing)}", "leave this to the workflow `release`")
+    if not deploy.REFERENCE.fullmatch(environment["REFERENCE"]):
+        raise UserError(f"REFERENCE is no name@sha256:…: {environment['REFERENCE']!r}")
+    told = facts(environment)
+    tag = told.tag["tag"]
+    api = Api(environment.get("GITHUB_API_URL", "https://api.github.com"), environment["GITHUB_TOKEN"], needed=NEEDED)
+    repository = f"/repos/{environment['GITHUB_REPOSITORY']}"
+    address = publish(api, repository, tag, notes(told))
+    print(f"{tag} is released: {address}")
+    pull = deploy.propose(api, repository, tag, told.reference, address, environment)
+    print(f"merge to deploy it: {pull}" if pull else "deploy/ on main names this image already")
+    if summary := environment.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(f"[{tag}]({address}) is released." + (f" [Merge to deploy it]({pull}).\n" if pull else "\n"))
+
+
+if __name__ == "__main__":
+    with errors_in_words():
+        main()

@@ -1,0 +1,131 @@
+"""The places in `deploy/` that say which image runs, and the pull request that changes them.
+
+An image is named by its digest and by nothing else. Merging the pull request deploys; reverting it rolls back.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from mlops.release.tag import MAIN, parse
+from mlops.review.git import git, show
+from mlops.review.github import Api
+from mlops.review.relock import AUTHOR, signed
+from mlops.stage import UserError, atomic
+
+REFERENCE = re.compile(r"[a-z0-9][a-z0-9.:/_-]*@sha256:[0-9a-f]{64}", re.A)
+NOTHING = "sha256:" + "0" * 64
+"""What stands in `deploy/` before the first release."""
+KEY = "model"  # what the manifests of the base call the image
+STAGING = Path("deploy/kubernetes/overlays/staging/kustomization.yaml")
+LINES = {Path("deploy/compose/.env"): "MODEL_IMAGE", Path("deploy/quadlet/model.container"): "Image"}
+PLACES = (*LINES, STAGING, Path("deploy/kubernetes/overlays/production/kustomization.yaml"))
+
+
+def write(reference: str, places: tuple[Path, ...] = PLACES) -> list[Path]:
+    """Write `name@sha256:…` into `deploy/`, and return the files that changed."""
+    texts = changed(reference, lambda path: path.read_bytes() if path.exists() else None, places)
+    for path, text in texts.items():
+        with atomic(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    return list(texts)
+
+
+def changed(reference: str, read: Callable[[Path], bytes | None], places: tuple[Path, ...] = PLACES) -> dict[Path, str]:
+    """The files of `deploy/` that name another image, as they should be."""
+    if not REFERENCE.fullmatch(reference):
+        raise UserError(f"{reference!r} is no name@sha256:… of an image", "deploy/ holds digests, never a tag")
+    contents = {path: content.decode("utf-8") for path in places if (content := read(path)) is not None}
+    if not contents:
+        raise UserError(f"nothing in deploy/ names an image: none of {', '.join(map(str, places))} is there")
+    replaced = {path: _replaced(path, text, reference) for path, text in contents.items()}
+    return {path: text for path, text in replaced.items() if text != contents[path]}
+
+
+def deployed(path: Path, text: str) -> str | None:
+    """The image that a file names."""
+    if path in LINES:
+        found = re.search(rf"^{LINES[path]}=(\S+)\s*$", text, re.M)
+        return found[1] if found else None
+    for entry in YAML(typ="safe").load(text).get("images") or []:
+        if entry.get("name") == KEY and "digest" in entry:
+            return f"{entry.get('newName', KEY)}@{entry['digest']}"
+    return None
+
+
+def _replaced(path: Path, text: str, reference: str) -> str:
+    if path in LINES:
+        new, count = re.subn(rf"^{LINES[path]}=.*$", f"{LINES[path]}={reference}", text, flags=re.M)
+        if count != 1:
+            raise UserError(f"{path}: {count} lines begin with {LINES[path]}=, and one is expected")
+        return new
+    yaml = YAML()
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    document = yaml.load(text)
+    entries = [entry for entry in document.get("images") or [] if entry.get("name") == KEY]
+    if len(entries) != 1:
+        raise UserError(f"{path}: {len(entries)} entries of images are named {KEY}, and one is expected")
+    entries[0]["newName"], entries[0]["digest"] = reference.split("@")
+    entries[0].pop("newTag", None)
+    out = io.StringIO()
+    yaml.dump(document, out)
+    return out.getvalue()
+
+
+def propose(
+    api: Api, repository: str, tag: str, reference: str, notes: str, environment: Mapping[str, str]
+) -> str | None:
+    """Open the pull request that deploys an image, or bring it up to date; a release candidate goes to staging only.
+
+    Returns
+    -------
+    str or None
+        Its address; None where main names the image already.
+    """
+    places = (STAGING,) if parse(tag).is_candidate else PLACES
+    branch = f"deploy/{tag}"
+    header = signed(environment)
+    git("fetch", "--quiet", "--depth=1", "origin", f"refs/heads/{MAIN}", environment=header)
+    parent = git("rev-parse", "FETCH_HEAD")
+    texts = changed(reference, lambda path: show(parent, path), places)
+    if not texts:
+        return None
+    made = commit_files(parent, texts, f"Deploy {tag}\n\n{reference}")
+    # the branch is ours alone; what an earlier attempt left on it is replaced
+    git("push", "--quiet", "--force", "origin", f"{made}:refs/heads/{branch}", environment=header)
+    owner = repository.split("/")[2]
+    what = {"title": f"Deploy {tag}", "body": _body(tag, reference, notes, list(texts))}
+    for pull in api.pages(f"{repository}/pulls", state="open", head=f"{owner}:{branch}"):
+        return str(api.patch(f"{repository}/pulls/{pull['number']}", what)["html_url"])
+    return str(api.post(f"{repository}/pulls", {**what, "head": branch, "base": MAIN})["html_url"])
+
+
+def _body(tag: str, reference: str, notes: str, files: list[Path]) -> str:
+    where = "staging" if files == [STAGING] else "every place in `deploy/`"
+    return (
+        f"Deploys [{tag}]({notes}) to {where}, by its digest:\n\n```text\n{reference}\n```\n\n"
+        "Merge it to deploy. `make rollback` opens the way back.\n\n"
+        "<sub>GitHub starts no run for a pull request that a workflow opened: close and reopen it.</sub>\n"
+    )
+
+
+def commit_files(parent: str, texts: Mapping[Path, str], message: str) -> str:
+    """A commit on `parent` in which these files are changed; nothing is checked out."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        git("read-tree", parent, environment=index)
+        for path, text in texts.items():
+            blob = git("hash-object", "-w", "--stdin", given=text)
+            git("update-index", "--add", "--cacheinfo", f"100644,{blob},{path}", environment=index)
+        tree = git("write-tree", environment=index)
+    who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in AUTHOR.items()}
+    return git("commit-tree", tree, "-p", parent, "-m", message, environment={**os.environ, **who})
