@@ -84,6 +84,14 @@ serve: .venv/.ready ## put the model behind an API on this machine: make serve P
 	@python -m mlops.release.identity
 	@$(BENTO) bentoml serve mlops.serving.service:Service --port "$(PORT)"
 
+.PHONY: image
+image: .venv/.ready ## build the image of the model, with docker, podman or buildah: make image PLATFORM=linux/arm64
+	@PLATFORM="$(PLATFORM)" python -m mlops.release.image
+
+.PHONY: release-check
+release-check: .venv/.ready ## rehearse the release of this commit: check, build, start, ask, stop
+	@python -m mlops.release.check
+
 .PHONY: verify
 verify: .venv/.ready ## clone this commit, run it cold, and show that dvc.lock does not move
 	@python -m mlops.verify
@@ -103,6 +111,10 @@ test: .venv/.ready ## run the tests
 .PHONY: test-services
 test-services: .venv/.ready ## run the tests on PostgreSQL, S3, CML and Mermaid (.ci/services installs them)
 	@pytest tests/services
+
+.PHONY: test-images
+test-images: .venv/.ready ## build images, run them and send them through a registry (.ci/images installs what it needs)
+	@pytest tests/images
 
 .PHONY: test-workflows
 test-workflows: .venv/.ready ## check .github and run ci.yaml with act (.ci/tools installs it)

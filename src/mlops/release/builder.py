@@ -93,7 +93,7 @@ def build(
     with tempfile.TemporaryDirectory() as folder:
         identity = Path(folder) / "id"
         tool(builder, "build", *options, "--iidfile", str(identity), str(context))
-        return identity.read_text(encoding="utf-8").strip()
+        return identity.read_text(encoding="utf-8").strip().removeprefix("sha256:")
 
 
 def inspect(builder: Builder, image: str) -> Image:
@@ -202,5 +202,5 @@ def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()
-        raise UserError(f"{' '.join(command[:2])} failed: {' '.join(said[-3:])}")
+        raise UserError(f"{' '.join(command[:2])} failed: {said[-1]}")
     return done.stdout.strip()

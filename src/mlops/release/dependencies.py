@@ -1,0 +1,93 @@
+"""The packages that the image needs, installed into a folder, for any platform, by the hashes of `uv.lock`."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+from mlops.contract import Contract
+from mlops.stage import UserError
+
+GROUP = {"onnx": "serving", "scikit-learn": "serving-scikit-learn"}
+PYTHON = Path(".python-version")
+# glibc 2.28 and newer: Debian 10, Ubuntu 20.04, RHEL 8
+PLATFORMS = {"linux/amd64": "x86_64-manylinux_2_28", "linux/arm64": "aarch64-manylinux_2_28"}
+
+# What no request needs
+NEEDLESS = (
+    "bin",  # commands, which name this machine's Python in their first line
+    ".lock",  # uv's
+    "**/tests",
+    "**/test",
+)
+
+
+def export(requirements: Path, contract: Contract) -> Path:
+    """Write the locked requirements of the model's runtime.
+
+    Raises
+    ------
+    UserError
+        Where a type in the model's file comes from a package that is not among them.
+    """
+    groups = dict.fromkeys(["serving", GROUP[contract.runtime]])
+    chosen = [option for group in groups for option in ("--only-group", group)]
+    if contract.runtime != "onnx":
+        chosen += ["--prune", "onnxruntime"]
+    lines = _uv("export", "--locked", *chosen, "--no-emit-project", "--no-header", "--no-annotate")
+    requirements.parent.mkdir(parents=True, exist_ok=True)
+    requirements.write_text(lines, encoding="utf-8")
+    held = {line.partition("==")[0] for line in lines.splitlines() if "==" in line}
+    known = packages_distributions()
+    for kind in contract.trusted:
+        packages = [_normal(name) for name in known.get(kind.partition(".")[0], [])]
+        missing = [name for name in packages if name != "mlops" and name not in held]
+        if missing:
+            group = GROUP["scikit-learn"]
+            raise UserError(
+                f"the model holds a {kind}, and {missing[0]} is not among what the image holds",
+                f"uv add --group {group} {missing[0]}",
+            )
+    return requirements
+
+
+def install(requirements: Path, folder: Path, platform: str) -> None:
+    """Install wheels for a platform into a folder, and take out what no request needs."""
+    if platform not in PLATFORMS:
+        raise UserError(f"there is no image for PLATFORM={platform}", f"PLATFORM={' or '.join(PLATFORMS)}")
+    _uv(
+        *("pip", "install", "--quiet", "--target", str(folder), "--requirements", str(requirements)),
+        *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--link-mode", "copy"),
+        *("--python-platform", PLATFORMS[platform], "--python-version", PYTHON.read_text(encoding="utf-8").strip()),
+    )
+    for pattern in NEEDLESS:
+        for path in list(folder.glob(pattern)):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    # the lists of installed files, without those that are gone and whose hashes are this machine's
+    for record in folder.glob("*.dist-info/RECORD"):
+        with record.open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.reader(file) if row and (folder / row[0]).is_file()]
+        with record.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def _normal(name: str) -> str:
+    """A distribution's name as `uv export` writes it."""
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+def _uv(*arguments: str) -> str:
+    uv = shutil.which("uv") or ".uv/bin/uv"
+    environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
+    done = subprocess.run([uv, *arguments], capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["nothing"]
+        raise UserError(f"uv {' '.join(arguments[:2])} failed: {' '.join(said[-3:])}")
+    return done.stdout
