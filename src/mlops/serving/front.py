@@ -20,24 +20,41 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Header = tuple[bytes, bytes]
 
 REQUEST_ID = "mlops.request_id"  # its key in the ASGI scope
 TOKEN = "SERVICE_TOKEN"  # noqa: S105 the variable's name
 MOST_BYTES = 20_000_000
+MOST_HELD = 3 * MOST_BYTES  # of all bodies together
 MOST_WAITING = 64
 BODY_SECONDS = 10
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
+PREDICT = "/predict"
+PAGES = ("/", "/page.js", "/page.css", "/docs.json", "/metadata")
+FROM_BENTOML = ("/livez", "/readyz", "/healthz", "/metrics")
+STATIC = tuple(f"/static_content/{name}" for name in ("swagger-ui.css", "swagger-ui-bundle.js"))
+OFFERED = frozenset((PREDICT, *PAGES, *FROM_BENTOML, *STATIC))
+UNKNOWN = "/unknown"
+GUARDED = (PREDICT, "/metadata")
+
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title><link rel="stylesheet" href="./static_content/swagger-ui.css"></head>
+<title>{title}</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="./static_content/swagger-ui.css"><link rel="stylesheet" href="./page.css"></head>
 <body><div id="swagger-ui"></div>
 <script src="./static_content/swagger-ui-bundle.js"></script>
 <script src="./page.js"></script></body></html>
 """
-SCRIPT = """SwaggerUIBundle({url: "./docs.json", dom_id: "#swagger-ui", deepLinking: true, defaultModelsExpandDepth: 0})
+SCRIPT = """SwaggerUIBundle({
+  url: "./docs.json", dom_id: "#swagger-ui", deepLinking: true, tryItOutEnabled: true, defaultModelsExpandDepth: -1,
+})
+"""
+STYLE = """body { margin: 0 }
 """
 POLICY = b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+CLOSE = (b"connection", b"close")
 
 
 class Front:
@@ -56,8 +73,10 @@ class Front:
         self.pages = {path: (b"application/json", content) for path, content in pages.items()}
         self.pages["/"] = (b"text/html; charset=utf-8", PAGE.format(title=title).encode())
         self.pages["/page.js"] = (b"text/javascript; charset=utf-8", SCRIPT.encode())
+        self.pages["/page.css"] = (b"text/css; charset=utf-8", STYLE.encode())
         self.token = os.environ.get(TOKEN, "").encode()
-        self.waiting = 0
+        self.waiting = 0  # requests whose answer is not computed yet
+        self.held = 0  # bytes of their bodies, and of those that are arriving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -72,65 +91,89 @@ class Front:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        path, method = scope["path"], scope["method"]
-        if path in ("/metadata", "/predict") and not self.allowed(headers.get(b"authorization", b"")):
-            await refuse(
-                named, 401, f"a bearer token is needed ({TOKEN})", request_id, (b"www-authenticate", b"Bearer")
-            )
-        elif path in self.pages:
-            if method in ("GET", "HEAD"):
-                kind, content = self.pages[path]
-                await answer(named, 200, kind, b"" if method == "HEAD" else content)
+        path = scope["path"]
+        try:
+            if path in GUARDED and not self.allowed(headers.get(b"authorization", b"")):
+                raise RefusedError(401, f"a bearer token is needed ({TOKEN})", (b"www-authenticate", b"Bearer"))
+            if path == PREDICT:
+                await self.predict(scope, headers, receive, named)
+            elif path in self.pages:
+                if scope["method"] not in ("GET", "HEAD"):
+                    raise RefusedError(405, f"{path} is for GET", (b"allow", b"GET, HEAD"))
+                await answer(named, 200, *self.pages[path])
+            elif path == UNKNOWN:
+                raise RefusedError(404, "there is no such page; / shows what there is")
             else:
-                await refuse(named, 405, f"{path} is for GET", request_id, (b"allow", b"GET"))
-        elif path == "/predict":
-            await self.guarded(scope, headers, receive, named, request_id)
-        else:
-            await self.app(scope, receive, named)
+                await self.app(scope, receive, named)
+        except RefusedError as refused:
+            told = {"error": refused.error, "detail": [], "request_id": request_id}
+            await answer(named, refused.status, b"application/json", json.dumps(told).encode(), *refused.headers)
+        except GoneError:
+            pass
 
     def allowed(self, authorization: bytes) -> bool:
         """Whether the request carries the token, where one is set; takes as long whatever it carries."""
         kind, _, given = authorization.partition(b" ")
         return not self.token or (hmac.compare_digest(given.strip(), self.token) and kind.lower() == b"bearer")
 
-    async def guarded(
-        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send, request_id: str
-    ) -> None:
+    async def predict(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
         """Read the body within limits, and pass it on unless too many wait already."""
         if scope["method"] != "POST":
-            await refuse(send, 405, "/predict is for POST", request_id, (b"allow", b"POST"))
-            return
+            raise RefusedError(405, f"{PREDICT} is for POST", (b"allow", b"POST"))
         kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
         if kind != b"application/json":
-            await refuse(send, 415, "the content type must be application/json", request_id)
-            return
+            raise RefusedError(415, "the content type must be application/json")
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise RefusedError(415, "the body must not be compressed")
+        held = 0
+
+        def hold(size: int) -> None:
+            nonlocal held
+            if self.held + size > MOST_HELD:
+                raise RefusedError(429, "too much at once; try again", (b"retry-after", b"1"), CLOSE)
+            held += size
+            self.held += size
+
         try:
-            body = await asyncio.wait_for(read(receive, headers), BODY_SECONDS)
-        except TooLargeError:
-            await refuse(
-                send, 413, f"the body has more than {MOST_BYTES:,} bytes", request_id, (b"connection", b"close")
-            )
-            return
-        except TimeoutError:
-            why = f"the body did not arrive within {BODY_SECONDS} seconds"
-            await refuse(send, 408, why, request_id, (b"connection", b"close"))
-            return
-        if body is None:  # the client has gone
-            return
-        if self.waiting >= MOST_WAITING:
-            await refuse(send, 429, "too many requests at once; try again", request_id, (b"retry-after", b"1"))
-            return
+            body = await read(receive, headers, hold)
+            if self.waiting >= MOST_WAITING:
+                raise RefusedError(429, "too many requests at once; try again", (b"retry-after", b"1"))
+            await self.counted(scope, replay(body, receive), send)
+        finally:
+            self.held -= held
+
+    async def counted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; until its answer begins, it is one of those that wait."""
         self.waiting += 1
+        counts = True
+
+        def done() -> None:
+            nonlocal counts
+            self.waiting -= counts
+            counts = False
+
+        async def sent(message: Message) -> None:
+            done()  # a client that is slow to read must not keep others waiting
+            await send(message)
+
         try:
             # let what has arrived meanwhile be counted, and refused if need be, before this one is computed
             await asyncio.sleep(0)
-            await self.app(scope, replay(body, receive), send)
+            await self.app(scope, receive, sent)
         finally:
-            self.waiting -= 1
+            done()
 
 
-class TooLargeError(Exception):
-    """A body beyond the limit."""
+class RefusedError(Exception):
+    """A request that is answered here, with a status from 400 on."""
+
+    def __init__(self, status: int, error: str, *headers: Header) -> None:
+        super().__init__(error)
+        self.status, self.error, self.headers = status, error, headers
+
+
+class GoneError(Exception):
+    """The client has hung up."""
 
 
 def requested(given: bytes) -> str:
@@ -138,23 +181,33 @@ def requested(given: bytes) -> str:
     return given.decode() if GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-async def read(receive: Receive, headers: dict[bytes, bytes]) -> bytes | None:
-    """The body, or None where the client hung up."""
+async def read(receive: Receive, headers: dict[bytes, bytes], hold: Callable[[int], None]) -> bytes:
+    """The body, within limits of size and time; `hold` is told of each piece that is kept."""
     length = headers.get(b"content-length", b"")
-    if length.isdigit() and int(length) > MOST_BYTES:
-        raise TooLargeError
+    large = length.isdigit() and int(length) > MOST_BYTES
     chunks, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > MOST_BYTES:
-            raise TooLargeError
-        chunks.append(chunk)
-        if not message.get("more_body"):
-            return b"".join(chunks)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while not (large and b"expect" in headers):  # who asks first needs not send it
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise GoneError
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                # read on without keeping it: most clients look at the answer only when all is sent
+                large = large or size > MOST_BYTES
+                if not large:
+                    hold(len(chunk))
+                    chunks.append(chunk)
+                if not message.get("more_body"):
+                    break
+    except TimeoutError:
+        if not large:
+            why = f"the body did not arrive within {BODY_SECONDS} seconds"
+            raise RefusedError(408, why, CLOSE) from None
+    if large:
+        raise RefusedError(413, f"the body has more than {MOST_BYTES:,} bytes", CLOSE)
+    return b"".join(chunks)
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
@@ -171,15 +224,10 @@ def replay(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def answer(send: Send, status: int, kind: bytes, content: bytes, *headers: tuple[bytes, bytes]) -> None:
+async def answer(send: Send, status: int, kind: bytes, content: bytes, *headers: Header) -> None:
     length = (b"content-length", str(len(content)).encode())
     safe = ((b"content-security-policy", POLICY), (b"x-content-type-options", b"nosniff"))
     await send(
         {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), length, *safe, *headers]}
     )
     await send({"type": "http.response.body", "body": content})
-
-
-async def refuse(send: Send, status: int, error: str, request_id: str, *headers: tuple[bytes, bytes]) -> None:
-    content = json.dumps({"error": error, "detail": [], "request_id": request_id}).encode()
-    await answer(send, status, b"application/json", content, *headers)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import datetime
 import difflib
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from mlops.contract import Contract
+from mlops.contract import Contract, Label
 from mlops.contract import Field as Column
 from mlops.inference import Answer, Array
 
 MOST_ROWS = 10_000
 MOST_LETTERS = 10_000
 MOST_PROBLEMS = 20
+MOST_NAME = 200
 
 Rows = list[dict[str, Any]]
 
@@ -65,7 +68,7 @@ def value_type(field: Column) -> Any:
     elif field.kind == "boolean":
         kind = bool
     elif field.kind == "date":
-        kind = datetime.datetime
+        kind = Annotated[datetime.datetime, Field(strict=False), WrapValidator(_moment)]
     elif field.values:
         kind = Literal[tuple(field.values)]
     else:
@@ -77,32 +80,74 @@ def _range(field: Column) -> str | None:
     return None if field.low is None else f"{field.low} to {field.high} among the training rows"
 
 
-def parse(body: bytes, adapter: TypeAdapter[Any]) -> Rows:
-    """The rows of a request.
-
-    Raises
-    ------
-    RefusedError
-        400 where it is no JSON, 422 where a value does not fit; names row and field.
-    """
+def _moment(value: Any, parse: Callable[[Any], datetime.datetime]) -> datetime.datetime:
+    """A date or a moment in text, as UTC without saying so; one without a time zone is in UTC, as in the table."""
+    if not isinstance(value, str) or "-" not in value[1:]:  # pydantic would take seconds since 1970
+        raise PydanticCustomError("date", "should be a date such as 2025-12-31 or 2025-12-31T23:59:00Z")
+    moment = parse(value)
+    if moment.tzinfo is None:
+        return moment
     try:
-        return adapter.validate_json(body)["rows"]  # type: ignore[no-any-return]
-    except ValidationError as error:
-        raise _refused(error, adapter) from None
+        return moment.astimezone(datetime.UTC).replace(tzinfo=None)
+    except OverflowError:
+        raise PydanticCustomError("date", "should be of the years 1 to 9999 in UTC") from None
 
 
-def _refused(error: ValidationError, adapter: TypeAdapter[Any]) -> RefusedError:
-    problems = error.errors(include_url=False, include_context=True)
-    if problems[0]["type"] == "json_invalid":
-        return RefusedError(400, f"the body is not JSON: {problems[0]['ctx']['error']}")
-    schema = adapter.json_schema()
-    known = list(schema.get("$defs", {}).get("Row", {}).get("properties", {}))
-    detail = [_told(each, known) for each in problems[:MOST_PROBLEMS]]
-    count = len(problems)
+class Reader:
+    """Reads the bodies of requests.
+
+    Parameters
+    ----------
+    contract : Contract
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self.adapter = request_type(contract)
+        self.names = [field.name for field in contract.fields]
+        self.texts = [field.name for field in contract.fields if field.kind in ("categorical", "text")]
+        self.dates = [field.name for field in contract.fields if field.kind == "date"]
+        self.quotes = sum(json.dumps(name).count('"') for name in self.names)
+
+    def __call__(self, body: bytes) -> Rows:
+        """The rows of a body.
+
+        Raises
+        ------
+        RefusedError
+            400 where it is no JSON; 422 where a value does not fit or a field comes twice, naming row and field.
+        """
+        try:
+            rows: Rows = self.adapter.validate_json(body)["rows"]
+        except ValidationError as error:
+            raise self.refused(error) from None
+        # In JSON a field may come twice, and the last one wins: a mistake that nobody would see. To compare the number
+        # of quotes with what was understood costs nothing, and is exact unless a quote was escaped by its number.
+        if body.count(b'"') != self.expected_quotes(rows) or b"\\u0022" in body:
+            _refuse_twice(body)
+        return rows
+
+    def expected_quotes(self, rows: Rows) -> int:
+        """How many quotes a body with these rows has, where no field comes twice."""
+        count = len('""') + len(rows) * self.quotes
+        for name in self.texts:
+            count += sum(2 + value.count('"') for row in rows if (value := row[name]) is not None)
+        for name in self.dates:
+            count += sum(2 for row in rows if row[name] is not None)
+        return count
+
+    def refused(self, error: ValidationError) -> RefusedError:
+        """What pydantic has found, in words."""
+        problems = error.errors(include_url=False, include_context=True)
+        if problems[0]["type"] == "json_invalid":
+            return RefusedError(400, f"the body is not JSON: {problems[0]['ctx']['error']}")
+        return misfits([_told(each, self.names) for each in problems[:MOST_PROBLEMS]], len(problems))
+
+
+def misfits(detail: Sequence[dict[str, Any]], count: int) -> RefusedError:
+    """Values that do not fit, of which the first are named."""
     values = f"{count} value{'s do' if count != 1 else ' does'} not fit"
-    return RefusedError(
-        422, values + (f"; the first {MOST_PROBLEMS} are named" if count > MOST_PROBLEMS else ""), detail
-    )
+    more = f"; the first {MOST_PROBLEMS} are named" if count > MOST_PROBLEMS else ""
+    return RefusedError(422, values + more, detail[:MOST_PROBLEMS])
 
 
 def _told(problem: Any, known: list[str]) -> dict[str, Any]:
@@ -113,49 +158,68 @@ def _told(problem: Any, known: list[str]) -> dict[str, Any]:
     field = place[2] if row is not None and isinstance(place[2], str) else None
     kind, said = problem["type"], problem["msg"]
     if kind == "missing":
-        said = "is missing" if field or place[0] == "rows" else 'is missing: send {"rows": [{…}, …]}'
+        said = "is missing" if field or inside else 'is missing: send {"rows": [{…}, …]}'
     elif kind == "extra_forbidden":
-        near = difflib.get_close_matches(str(field), known, 1) if field else []
+        near = difflib.get_close_matches(field[:MOST_NAME], known, 1) if field else []
         said = f"is no field of this model{f'; did you mean {near[0]!r}?' if near else ''}"
     elif problem.get("input") is None and field:
         said = "is null; this column was never empty, so the model cannot do without it"
     else:
         said = said[0].lower() + said[1:]
-    told = {"row": row, "field": field if row is not None else place[0], "problem": said[:500]}
-    return {key: value[:200] if isinstance(value, str) and key == "field" else value for key, value in told.items()}
+    return _problem(row, field if row is not None else place[0], said)
+
+
+def _problem(row: int | None, field: Any, said: str) -> dict[str, Any]:
+    return {"row": row, "field": field[:MOST_NAME] if isinstance(field, str) else field, "problem": said[:500]}
+
+
+def _refuse_twice(body: bytes) -> None:
+    """Find the fields that come twice, if there are any."""
+    pairs = json.loads(body, object_pairs_hook=list, parse_int=str, parse_float=str, parse_constant=str)
+    places = [(None, pairs), *enumerate(dict(pairs)["rows"])]
+    counts = [(row, Counter(name for name, _ in fields)) for row, fields in places]
+    detail = [_problem(row, name, "comes twice") for row, each in counts for name in each if each[name] > 1]
+    if detail:
+        raise misfits(detail, len(detail))
 
 
 def columns(rows: Rows, contract: Contract) -> dict[str, Array]:
     """The rows as `inference` takes them."""
     found: dict[str, Array] = {}
     for field in contract.fields:
-        values = [row[field.name] for row in rows]
-        if field.kind in ("numeric", "boolean"):
-            found[field.name] = np.array(values, dtype=np.float64)  # None becomes NaN
-        elif field.kind == "date":
-            found[field.name] = np.array([_utc(value) for value in values], dtype="datetime64[us]")
-        else:
-            found[field.name] = np.array(values, dtype=object)
+        name = field.name
+        # None becomes NaN or NaT
+        kind = {"numeric": "float64", "boolean": "float64", "date": "datetime64[us]"}.get(field.kind, "object")
+        found[name] = np.array([row[name] for row in rows], dtype=kind)
     return found
 
 
-def _utc(moment: datetime.datetime | None) -> datetime.datetime | None:
-    """A moment without a time zone is in UTC, as in the table."""
-    if moment is None or moment.tzinfo is None:
-        return moment
-    return moment.astimezone(datetime.UTC).replace(tzinfo=None)
-
-
 def answers(answer: Answer, contract: Contract) -> list[dict[str, Any]]:
-    """One object for each row."""
+    """One object for each row.
+
+    Raises
+    ------
+    RefusedError
+        Where a value was so large that the model has calculated with infinity.
+    """
+    numbers = answer.predicted if contract.classes is None else answer.probabilities
+    if numbers is not None and not np.isfinite(numbers).all():
+        rows = np.flatnonzero(~np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1))
+        said = "its values are so large that the model has no answer"
+        raise misfits([_problem(int(row), None, said) for row in rows[:MOST_PROBLEMS]], len(rows))
     predicted = answer.predicted.tolist()
     if answer.probabilities is None or contract.classes is None:
         return [{"prediction": each} for each in predicted]
-    names = [label if isinstance(label, str) else json.dumps(label) for label in contract.classes]
+    names = [label_name(label) for label in contract.classes]
     return [
         {"prediction": each, "probabilities": dict(zip(names, row, strict=True))}
         for each, row in zip(predicted, answer.probabilities.tolist(), strict=True)
     ]
+
+
+def label_name(label: Label) -> str:
+    """A label as the name of its probability."""
+    return label if isinstance(label, str) else json.dumps(label)
 
 
 def answer_type(contract: Contract) -> TypeAdapter[Any]:
@@ -163,7 +227,7 @@ def answer_type(contract: Contract) -> TypeAdapter[Any]:
     prediction: Any = float if contract.classes is None else Literal[tuple(contract.classes)]
     fields: dict[str, Any] = {"prediction": prediction}
     if contract.probabilities and contract.classes is not None:
-        names = [label if isinstance(label, str) else json.dumps(label) for label in contract.classes]
+        names = [label_name(label) for label in contract.classes]
         fields["probabilities"] = shape("Probabilities", dict.fromkeys(names, Annotated[float, Field(ge=0, le=1)]))
     whole = {"predictions": list[shape("Prediction", fields)], "version": str, "model": str, "request_id": str}  # type: ignore[misc]
     return TypeAdapter(shape("Answer", whole))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from typing import Any
 
 import bentoml
@@ -17,6 +18,7 @@ from mlops import contract as contracts
 from mlops import inference, provenance
 from mlops.serving import rows
 from mlops.serving.front import REQUEST_ID, Front
+from mlops.serving.lean import Lean, settle
 from mlops.serving.openapi import description
 from mlops.stage import UserError
 
@@ -46,35 +48,40 @@ class Body(bentoml.IODescriptor):  # type: ignore[misc]
 @bentoml.service(
     name="model",
     workers=int(os.environ.get(WORKERS, "1")),
-    traffic={"timeout": 60},
     logging={"access": {"enabled": False}},
+    service_class=Lean,
 )
 class Service:
     """Predictions of the released model."""
 
     def __init__(self) -> None:
-        from prometheus_client import Counter, Gauge
+        import prometheus_client as prometheus
 
         self.contract, self.model = inference.load()
-        self.adapter = rows.request_type(CONTRACT)
-        self.rows = Counter("model_rows_total", "Rows that were predicted", ["prediction"])
-        self.refused = Counter("model_refused_requests_total", "Requests whose values did not fit", ["status"])
-        info = Gauge("model_info", "Release of the model", ["version", "commit", "model_md5"], multiprocess_mode="max")
+        self.read = rows.Reader(CONTRACT)
+        self.rows = prometheus.Counter("model_rows_total", "Rows that were predicted", ["prediction"])
+        self.refused = prometheus.Counter(
+            "model_refused_requests_total", "Requests whose values did not fit", ["status"]
+        )
+        info = prometheus.Gauge(
+            "model_info", "Release of the model", ["version", "commit", "model_md5"], multiprocess_mode="max"
+        )
         info.labels(RELEASE.version, RELEASE.commit, RELEASE.model_md5).set(1)
+        settle()
 
     @bentoml.api(route="/predict", input_spec=Body)  # type: ignore[untyped-decorator]
     async def predict(self, body: bytes, request_id: str) -> Any:
         """Predict one row or many."""
         try:
-            given = rows.parse(body, self.adapter)
-            answer = self.model(rows.columns(given, self.contract))
+            answer = self.model(rows.columns(self.read(body), self.contract))
+            predictions = rows.answers(answer, self.contract)
         except rows.RefusedError as refused:
             self.refused.labels(refused.status).inc()
             told = {"error": refused.error, "detail": refused.detail, "request_id": request_id}
             return Response(rows.to_json(told), refused.status, media_type="application/json")
         self.count(answer)
         found = {
-            "predictions": rows.answers(answer, self.contract),
+            "predictions": predictions,
             "version": RELEASE.version,
             "model": RELEASE.model_md5,
             "request_id": request_id,
@@ -86,8 +93,8 @@ class Service:
         if self.contract.classes is None:
             self.rows.labels("").inc(len(answer.predicted))
             return
-        for label in answer.predicted.tolist():
-            self.rows.labels(str(label)).inc()
+        for label, count in Counter(answer.predicted.tolist()).items():
+            self.rows.labels(rows.label_name(label)).inc(count)
 
 
 Service.add_asgi_middleware(  # type: ignore[attr-defined]
