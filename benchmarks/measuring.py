@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("ingest", "validate", "split", "profile", "train", "evaluate", "track")
+STAGES = ("ingest", "validate", "split", "profile", "train", "export", "evaluate", "track")
 
 
 class Cost(NamedTuple):
@@ -47,15 +48,11 @@ def progress(text: str) -> None:
 
 def run(*command: str, folder: Path) -> Cost:
     """Run a command in a scratch clone; its output is shown only where it fails."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "GIT_"))}
-    # one thread for the plain script too, as `mlops.pipeline` pins it for the stages
-    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "GX_ANALYTICS_ENABLED": "false"}
-    threads |= {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-    environment = kept | threads | {"PATH": path, "PYTHONPATH": str(folder / "src")}
     with tempfile.TemporaryFile() as output:
         start = time.perf_counter()
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment(folder), stdout=output, stderr=subprocess.STDOUT
+        )
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -64,6 +61,24 @@ def run(*command: str, folder: Path) -> Cost:
             sys.exit(f"{output.read().decode()}\n{' '.join(command)} exited with {process.returncode}")
     unit = 1 if sys.platform == "darwin" else 1024
     return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss * unit)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What a command sees in a scratch clone: this interpreter, the clone's modules, one thread, nobody told."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "GIT_"))}
+    # one thread for the plain script and other servers too, as `mlops.pipeline` pins it for the stages
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    untold = {"GX_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "BENTOML_DO_NOT_TRACK": "true"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    return kept | threads | untold | {"PATH": path, "PYTHONPATH": str(folder / "src")}
+
+
+def uv() -> str:
+    """Where uv is: on the path, or where `make` puts it."""
+    found = shutil.which("uv") or shutil.which(str(ROOT / ".uv/bin/uv"))
+    if not found:
+        sys.exit("uv is not installed; `make .uv/bin/uv` installs it, or pip")
+    return found
 
 
 @contextmanager
@@ -99,7 +114,7 @@ def machine() -> str:
     names = [line.split(":")[1].strip() for line in _lines(cpuinfo) if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     system = _system()
-    packages = ("dvc", "great-expectations", "mlflow", "pandas", "pyarrow", "scikit-learn")
+    packages = ("bentoml", "dvc", "great-expectations", "mlflow", "onnxruntime", "pandas", "pyarrow", "scikit-learn")
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
     return (
         f"{names[0] if names else platform.processor()} with {os.cpu_count()} cores and {memory:.0f} GiB of memory, "
