@@ -92,6 +92,10 @@ image: .venv/.ready ## build the image of the model, with docker, podman or buil
 release-check: .venv/.ready ## rehearse the release of this commit: check, build, start, ask, stop
 	@python -m mlops.release.check
 
+.PHONY: rollback
+rollback: .venv/.ready ## show the revert of the last deployment; open it as a pull request with APPLY=yes
+	@APPLY="$(APPLY)" python -m mlops.release.rollback
+
 .PHONY: verify
 verify: .venv/.ready ## clone this commit, run it cold, and show that dvc.lock does not move
 	@python -m mlops.verify
@@ -136,7 +140,7 @@ clean: ## remove everything that make made, but not data and models
 
 .PHONY: unmoved
 unmoved: ## fail when the pipeline has moved a file that is in Git
-	@moved="$$(git status --porcelain -- dvc.lock data reports)"; [ -z "$$moved" ] || \
+	@moved="$$(git status --porcelain -- dvc.lock data models reports)"; [ -z "$$moved" ] || \
 		{ echo "error: this commit holds other files than its code makes:"; echo "$$moved"; \
 		echo "  try: make, and commit them; or start the workflow relock on the branch"; exit 1; }
 
@@ -158,3 +162,27 @@ publish: .venv/.ready $(if $(CML),,.github/cml/node_modules/.package-lock.json) 
 
 .github/cml/node_modules/.package-lock.json: .github/cml/package-lock.json
 	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix .github/cml
+
+.PHONY: release-verify
+release-verify: .venv/.ready ## for the workflow release: is the tag a version on main whose gate passed?
+	@python -m mlops.release.tag
+
+.PHONY: release-evidence
+release-evidence: .venv/.ready ## for the workflow release: hash the model, compare it with the release before
+	@python -m mlops.release.evidence
+
+.PHONY: release-publish
+release-publish: .venv/.ready ## for the workflow release: push the image, and hash the model in it again
+	@python -m mlops.release.publish push
+
+.PHONY: release-tag
+release-tag: .venv/.ready ## for the workflow release: let the version name the digest, for good
+	@python -m mlops.release.publish tag
+
+.PHONY: release-announce
+release-announce: .venv/.ready ## for the workflow release: write the notes, open the pull request that deploys
+	@python -m mlops.release.announce
+
+.PHONY: release-register
+release-register: .venv/.ready ## for the workflow release: enter the model into MLflow's registry
+	@python -m mlops.release.registry

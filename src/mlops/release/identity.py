@@ -6,6 +6,7 @@ DVC takes a damaged file at its word, so everything is hashed here.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -70,11 +71,19 @@ def _interval(estimate: dict[str, Any]) -> dict[str, Any]:
 
 
 def version() -> str:
-    """``1.4.0`` on the tag v1.4.0; between two tags the last one, the commits since, and the commit."""
-    command = ["git", "describe", "--tags", "--match", "v[0-9]*", "--dirty", "--always", "--abbrev=10"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = done.stdout.strip() or "unknown"
+    """``1.4.0`` on the tag v1.4.0; between two tags the last one, the commits since, and the commit.
+
+    A commit may have two, a release candidate's and the release's: then the one that GitHub runs for counts.
+    """
+    tag = os.environ.get("GITHUB_REF_NAME", "")
+    if os.environ.get("GITHUB_REF_TYPE") == "tag" and tag in _git("tag", "--points-at", "HEAD").splitlines():
+        return tag.removeprefix("v") + ("-dirty" if lineage.commit().endswith("-dirty") else "")
+    found = _git("describe", "--tags", "--match", "v[0-9]*", "--dirty", "--always", "--abbrev=10") or "unknown"
     return found.removeprefix("v") if found.startswith("v") else f"0.0.0-{found}"
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`make rollback`: open the revert of the last deployment.
+"""`make rollback`: open the revert of the last deployment to production.
 
 It looks at main as it is on the remote, works in a folder of its own, and leaves what is checked out here alone. It
 shows what would change; with APPLY=yes it pushes the branch and opens the pull request with `gh`.
@@ -13,17 +13,18 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from mlops.release.deploy import NOTHING, PLACES, deployed
+from mlops.release.deploy import NOTHING, PLACES, STAGING, deployed
 from mlops.release.tag import MAIN, VERSION
 from mlops.review.git import git, show
 from mlops.stage import UserError, errors_in_words
 
 REMOTE = "origin"
+PRODUCTION = tuple(path for path in PLACES if path != STAGING)
 
 
 def images(commit: str) -> dict[Path, str]:
-    """What each place in `deploy/` runs, as a commit has it; without the places that wait for a first release."""
-    texts = {path: content.decode() for path in PLACES if (content := show(commit, path)) is not None}
+    """What each place in production runs, as a commit has it; without the places that wait for a first release."""
+    texts = {path: content.decode() for path in PRODUCTION if (content := show(commit, path)) is not None}
     found = {path: deployed(path, text) for path, text in texts.items()}
     return {path: image for path, image in found.items() if image and not image.endswith(f"@{NOTHING}")}
 
@@ -36,7 +37,7 @@ def last_deployment(tip: str) -> str:
     UserError
         Where there is none, or where nothing ran before it.
     """
-    commits = git("log", "--first-parent", "--format=%H", tip, "--", *map(str, PLACES)).splitlines()
+    commits = git("log", "--first-parent", "--format=%H", tip, "--", *map(str, PRODUCTION)).splitlines()
     for commit in commits:
         now = images(commit)
         parents = git("rev-parse", f"{commit}^@").splitlines()
@@ -57,21 +58,23 @@ def version(commit: str, reference: str) -> str:
 
 
 def revert(commit: str, tip: str, title: str) -> str:
-    """A commit on `tip` that takes `commit` back, made in a folder of its own."""
+    """A commit on `tip` that takes `commit` back, made in a folder of its own.
+
+    What later commits have changed again, such as a release candidate in staging, stays.
+    """
     with tempfile.TemporaryDirectory(prefix="rollback-") as folder:
         tree = Path(folder) / "tree"
         git("worktree", "add", "--quiet", "--detach", str(tree), tip)
         try:
-            git("-C", str(tree), "revert", "--no-commit", commit)
+            git("-C", str(tree), "revert", "--no-commit", "--strategy-option=ours", commit)
             git("-C", str(tree), "commit", "--quiet", "--message", f"{title}\n\nThis reverts commit {commit}.")
-            return git("-C", str(tree), "rev-parse", "HEAD")
-        except UserError as error:
-            raise UserError(
-                f"{commit[:10]} cannot be reverted by itself: {str(error).splitlines()[0]}",
-                f"git revert {commit[:10]}, and mend what later commits have changed",
-            ) from None
+            made = git("-C", str(tree), "rev-parse", "HEAD")
         finally:
             git("worktree", "remove", "--force", str(tree))
+    if images(made) != images(f"{commit}^"):
+        hint = f"git revert {commit[:10]}, and mend what later commits have changed"
+        raise UserError(f"{commit[:10]} cannot be reverted by itself: what it changed was changed again", hint)
+    return made
 
 
 def main(apply: bool = os.environ.get("APPLY") == "yes") -> None:
@@ -83,7 +86,7 @@ def main(apply: bool = os.environ.get("APPLY") == "yes") -> None:
         raise UserError("this clone has no history to find the release before in", "git fetch --unshallow")
     commit = last_deployment(tip)
     now, before = images(commit), images(f"{commit}^")
-    place = next(path for path in PLACES if now.get(path) != before.get(path))
+    place = next(path for path in PRODUCTION if now.get(path) != before.get(path))
     from_version = version(commit, now[place]) if place in now else "none"
     to_version = version(f"{commit}^", before[place]) if place in before else "none"
     title = f"Roll back {from_version} to {to_version}"

@@ -1,0 +1,138 @@
+"""`make release-publish` and `make release-tag`: the image in the registry, and its version once all else is done.
+
+The image is pushed under the name of its commit. The model is copied out of what the registry gives back for the
+digest, and hashed again. The version is set by a step of its own, after the attestations, and never moves.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlops import contract, provenance
+from mlops.provenance import RELEASE, Release, folder_md5, md5
+from mlops.release import builder as tools
+from mlops.release import image, sbom
+from mlops.release.deploy import REFERENCE
+from mlops.release.identity import identify
+from mlops.release.oci import Repository
+from mlops.release.tag import FOLDER, parse
+from mlops.stage import UserError, errors_in_words
+
+
+def push(environment: Mapping[str, str]) -> str:
+    """Push the image that `make image` has built, check what arrived, and return `name@sha256:…`."""
+    release = released(environment["GITHUB_REF_NAME"])
+    builder = tools.find()
+    local = f"{environment.get('IMAGE') or 'model'}:{image.tag(release.version)}"
+    labels = tools.inspect(builder, local).config.get("Labels") or {}
+    if labels.get(image.MODEL_LABEL) != release.model_md5:
+        raise UserError(f"the image {local} is not of the model {release.model_md5}", "make image")
+    name = repository(environment)
+    with signed_in(name, environment):
+        digest = tools.push(builder, local, f"{name}:commit-{release.commit}")
+        reference = f"{name}@{digest}"
+        if not REFERENCE.fullmatch(reference):
+            raise UserError(f"{reference!r} is no name@sha256:… of an image")
+        check(builder, reference, release)
+    return reference
+
+
+def released(tag: str) -> Release:
+    """The release that stands here, its bytes hashed against `dvc.lock`, and of this very tag."""
+    parse(tag)
+    release = identify()
+    if release.version != tag.removeprefix("v"):
+        raise UserError(f"what is checked out is {release.version}, not {tag}", "start the run again")
+    if provenance.read(RELEASE) != release:
+        raise UserError(f"{RELEASE} is of another build", "make image")
+    return release
+
+
+def check(builder: tools.Builder, reference: str, release: Release) -> None:
+    """Copy the model out of the image that the registry has under a digest, and hash it.
+
+    Raises
+    ------
+    UserError
+        Where it is not the model that `dvc.lock` names.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        tools.copy_out(builder, tools.pull(builder, reference), f"{image.SOURCE}/{RELEASE.parent}", folder)
+        served = folder / contract.FOLDER.name
+        provenance.check(release, served)
+        found = folder_md5({path.name: md5(path.read_bytes()) for path in served.iterdir()})
+        if found != release.service_md5:
+            raise UserError(f"{reference} holds {contract.FOLDER} with the MD5 {found}, not {release.service_md5}")
+        if provenance.read(folder / RELEASE.name) != release:
+            raise UserError(f"{reference} says that it is another release")
+
+
+def repository(environment: Mapping[str, str]) -> str:
+    """`ghcr.io/owner/name`, or the same in another REGISTRY; registries know small letters only."""
+    return f"{environment.get('REGISTRY') or 'ghcr.io'}/{environment['GITHUB_REPOSITORY']}".lower()
+
+
+@contextmanager
+def signed_in(name: str, environment: Mapping[str, str]) -> Iterator[None]:
+    """Let docker, podman and buildah use the token, from a file that is gone afterwards."""
+    account = f"{environment['GITHUB_ACTOR']}:{environment['GITHUB_TOKEN']}".encode()
+    host = name.partition("/")[0]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.json"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps({"auths": {host: {"auth": base64.b64encode(account).decode()}}}), encoding="utf-8")
+        settings = {"REGISTRY_AUTH_FILE": str(path), "DOCKER_CONFIG": folder}
+        before = {key: os.environ.get(key) for key in settings}
+        os.environ.update(settings)
+        try:
+            yield
+        finally:
+            for key, value in before.items():
+                os.environ.pop(key)
+                if value is not None:
+                    os.environ[key] = value
+
+
+def set_version(environment: Mapping[str, str]) -> str:
+    """Let the version name the digest that was checked and attested, for good."""
+    reference, tag = environment["REFERENCE"], environment["GITHUB_REF_NAME"]
+    name, _, digest = reference.partition("@")
+    parse(tag)
+    if not REFERENCE.fullmatch(reference) or name != repository(environment):
+        raise UserError(f"REFERENCE names no image of this repository by its digest: {reference!r}")
+    registry = Repository(name, environment["GITHUB_ACTOR"], environment["GITHUB_TOKEN"])
+    version = tag.removeprefix("v")
+    new = registry.tag(digest, version)
+    return f"{name}:{version} {'is' if new else 'was already'} {digest}"
+
+
+def main(environment: Mapping[str, str] = os.environ) -> None:
+    tagging = sys.argv[1:] == ["tag"]
+    names = ["GITHUB_ACTOR", "GITHUB_REF_NAME", "GITHUB_REPOSITORY", "GITHUB_TOKEN", *(["REFERENCE"] * tagging)]
+    missing = [name for name in names if not environment.get(name)]
+    if missing:
+        hint = "leave this to .github/workflows/release.yaml; `make release-check` rehearses a release here"
+        raise UserError(f"not set in the environment: {', '.join(missing)}", hint)
+    if tagging:
+        print(set_version(environment))
+        return
+    reference = push(environment)
+    sbom.write(FOLDER / "sbom.json")
+    name, _, digest = reference.partition("@")
+    if output := environment.get("GITHUB_OUTPUT"):
+        with Path(output).open("a", encoding="utf-8") as file:
+            file.write(f"reference={reference}\nname={name}\ndigest={digest}\n")
+    print(f"pushed {reference}; what the registry gives back holds the model that dvc.lock names")
+
+
+if __name__ == "__main__":
+    with errors_in_words():
+        main()
