@@ -16,7 +16,7 @@ from mlops.stage import UserError, errors_in_words
 
 ROOT = Path(__file__).parents[1]
 # What the pipeline has written in the clone, and the next run builds on
-WRITTEN = ("dvc.lock", "data/prepared", "reports")
+WRITTEN = ("dvc.lock", "data/prepared", "models", "reports")
 
 
 def main(name: str) -> None:

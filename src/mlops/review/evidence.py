@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from mlops import curves, lineage, metrics, modelfile, slices, tables
+from mlops import curves, lineage, metrics, modelfile, provenance, slices, tables
 from mlops import settings as settings_module
 from mlops.lineage import METRICS, PREDICTIONS
 from mlops.metrics import Array, Classes, Predictions
@@ -22,6 +22,7 @@ from mlops.review import drift
 from mlops.review.baseline import Baseline, Lock
 from mlops.review.compare import Paired, compare, parts
 from mlops.review.gate import Evidence, SliceEvidence
+from mlops.review.git import changed_files
 from mlops.review.report import Chart, Series, shortened
 from mlops.settings import Settings
 from mlops.stage import UserError
@@ -211,7 +212,26 @@ def check_outputs(lock: Lock) -> list[str]:
         f"{stage}: {out['path']} has another hash"
         for stage, entry in lock.items()
         for out in entry.get("outs", [])
-        if Path(out["path"]).is_file() and lineage.md5(out["path"]) != out.get("md5")
+        if Path(out["path"]).exists() and md5(Path(out["path"])) != out.get("md5")
+    ]
+
+
+def md5(path: Path) -> str:
+    """MD5 of a file or a folder, as `dvc.lock` holds it."""
+    if not path.is_dir():
+        return lineage.md5(path)
+    files = sorted(each for each in path.rglob("*") if each.is_file())
+    return provenance.folder_md5({each.relative_to(path).as_posix(): lineage.md5(each) for each in files})
+
+
+def left_behind(lock: Lock) -> list[str]:
+    """Outputs that Git keeps and that the pipeline has just moved: the commit holds others than it makes."""
+    outputs = [(stage, out["path"]) for stage, entry in lock.items() for out in entry.get("outs", [])]
+    return [
+        f"{stage}: {name}"
+        for name in changed_files("HEAD")
+        for stage, path in outputs
+        if name == path or name.startswith(f"{path}/")
     ]
 
 

@@ -24,7 +24,8 @@ from mlops.stage import UserError, errors_in_words
 
 # what a run of the pipeline keeps in Git; no name that begins with a dot, and no dvc.yaml, which could hold commands
 ALLOWED = re.compile(
-    r"dvc\.lock|data/prepared/catalogue\.json|reports/(?:[\w-][\w.-]*/)*[\w-][\w.-]*\.(?:json|csv)", re.A
+    r"dvc\.lock|data/prepared/catalogue\.json|models/CARD\.md|reports/(?:[\w-][\w.-]*/)*[\w-][\w.-]*\.(?:json|csv)",
+    re.A,
 )
 PACKED = Path("build/relock")
 DOWNLOADED = Path("build/download")

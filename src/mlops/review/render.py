@@ -17,6 +17,7 @@ from mlops.review.report import (
     Policy,
     Report,
     Result,
+    Served,
     Slice,
     Verdict,
 )
@@ -24,6 +25,7 @@ from mlops.review.report import (
 # GitHub takes 65,536 characters
 MOST_BYTES = 60_000
 MARKS: dict[Verdict, str] = {"pass": "✅ pass", "fail": "❌ fail", "cannot tell": "⚠️ cannot tell"}
+RUNTIMES = {"onnx": "ONNX Runtime", "scikit-learn": "scikit-learn"}
 # told apart in light and in dark mode, and by the colour-blind
 MAIN_COLOUR, HERE_COLOUR = "#8c8c8c", "#d9730d"
 
@@ -124,6 +126,10 @@ def reasons(report: Report) -> str:
             lines.append(f"- 📝 {escaped(result.why)} ({waived})")
         elif result.verdict != "pass":
             lines.append(f"- {MARKS[result.verdict].split()[0]} {escaped(result.why)}")
+    if report.served and report.served_before and report.served.runtime != report.served_before.runtime:
+        now, before = (RUNTIMES[each.runtime] for each in (report.served, report.served_before))
+        why = f": {escaped(report.served.why)}" if report.served.why else ""
+        lines.append(f"- 📦 It is served by {now}, no longer by {before}{why}")
     better = [code(each.metric) for each in report.metrics if surely_better(each)]
     if better:
         lines.append(f"- 📈 Better than main's, beyond chance: {', '.join(better)}")
@@ -327,11 +333,26 @@ def validation(report: Report) -> str:
 
 
 def costs(report: Report) -> str:
-    """Training time, size and latency."""
+    """Training time, size and latency; and the form in which the model is served."""
     rows = [
         [escaped(each.name), measured(each.before, each.unit), measured(each.after, each.unit)] for each in report.cost
     ]
-    return details("Cost", table(["cost", "main", "this change"], rows)) if rows else ""
+    here, main = report.served, report.served_before
+    if here is None:
+        return details("Cost", table(["cost", "main", "this change"], rows)) if rows else ""
+    rows.append(["file that is served", measured(main.size if main else None, "bytes"), measured(here.size, "bytes")])
+    text = f"Served by {form(here)}."
+    if main is not None:
+        text += " As on main." if form(main) == form(here) else f" On main: {form(main)}."
+    summary = f"Cost, and what is served: {RUNTIMES[here.runtime]}"
+    return details(summary, f"{table(['cost', 'main', 'this change'], rows)}\n\n{text}")
+
+
+def form(served: Served) -> str:
+    """Which form of the model runs in the service, and how near its predictions are."""
+    if served.runtime == "onnx":
+        return f"ONNX Runtime in {served.precision} precision, predictions equal within {served.within:g}"
+    return "scikit-learn" + (f", because {escaped(served.why)}" if served.why else "")
 
 
 def lineage(report: Report, run_url: str | None) -> str:

@@ -189,6 +189,19 @@ class Cost(Part):
     after: FiniteFloat | None
 
 
+class Served(Part):
+    """The form of the model that the service runs."""
+
+    runtime: Literal["onnx", "scikit-learn"]
+    precision: Literal["single", "double"]
+    within: Annotated[FiniteFloat, Field(ge=0)]
+    """How far its predictions are from the model's at most: in probability, or in standard deviations of a number."""
+    size: Count
+    """Bytes of its file."""
+    why: Text | None
+    """Why it is not ONNX."""
+
+
 class Validation(Part):
     expectations: Count
     passed: Count
@@ -225,6 +238,9 @@ class Report(Part):
     """Files of this change that code owners must agree to: workflows, the gate, its policy."""
     validation: Validation | None = None
     cost: Annotated[list[Cost], Field(max_length=6)] = []
+    served: Served | None = None
+    served_before: Served | None = None
+    """The same on main; None where main serves nothing yet."""
     charts: Annotated[list[Chart], Field(max_length=3)] = []
     lineage: Annotated[list[Change], Field(max_length=20)] = []
     """Hashes of data and model, on main and here."""

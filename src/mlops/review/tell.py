@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from mlops import lineage, modelfile, tables
+from mlops import contract, lineage, modelfile, tables
 from mlops.metrics import greater_is_better
 from mlops.policy import Gate
 from mlops.review import changes
 from mlops.review.baseline import Baseline, hash_of
 from mlops.review.compare import Paired
-from mlops.review.evidence import VALIDATION, Findings
+from mlops.review.evidence import VALIDATION, Findings, md5
 from mlops.review.gate import finite
+from mlops.review.git import show
 from mlops.review.report import Baseline as BaselineReport
-from mlops.review.report import Change, Comparison, Cost, Estimate, Policy, Report, Rows, Slice, Validation, shortened
+from mlops.review.report import (
+    Change,
+    Comparison,
+    Cost,
+    Estimate,
+    Policy,
+    Report,
+    Rows,
+    Served,
+    Slice,
+    Validation,
+    shortened,
+)
 from mlops.settings import Settings
 
 FAILURES = Path("reports/validation_failures.json")
@@ -67,6 +81,8 @@ def tell(
                 ),
                 Cost(name="one row", unit="ms", before=findings.baseline_latency_ms, after=evidence.latency_ms),
             ],
+            "served": served(lineage.EXPORTED.read_bytes() if lineage.EXPORTED.exists() else None),
+            "served_before": served(show(baseline.commit, lineage.EXPORTED)),
             "charts": findings.charts[:3],
             "lineage": [
                 Change(
@@ -83,6 +99,11 @@ def tell(
                     after=lineage.md5(tables.TEST),
                 ),
                 Change(name="model", before=theirs, after=model),
+                Change(
+                    name="what is served",
+                    before=hash_of(baseline.lock, "export", contract.FOLDER),
+                    after=md5(contract.FOLDER),
+                ),
             ],
         }
     )
@@ -100,6 +121,21 @@ def compared(pair: Paired, confidence: float) -> Comparison:
         worse=finite(pair.worse()) if pair.losses.any() else None,
         detectable=finite(pair.detectable(confidence)),
     )
+
+
+def served(content: bytes | None) -> Served | None:
+    """What a `reports/export.json` says of the form that is served; None where there is none, or one of other code."""
+    try:
+        found: dict[str, Any] = json.loads(content or b"{}")
+        return Served(
+            runtime=found["runtime"],
+            precision=found["precision"],
+            within=float(found["difference_below"]),
+            size=found["bytes"],
+            why=None if found["why"] is None else shortened(found["why"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def validation() -> Validation | None:
