@@ -15,7 +15,10 @@ from ruamel.yaml import YAML
 from mlops.review import required
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").iterdir())
-WRITERS = {("report", "comment"), ("relock", "push")}
+WRITERS = {("report", "comment"), ("relock", "push"), ("release", "publish"), ("release", "announce")}
+# it builds what is released, so it runs the code of the verified commit; it cannot write to the repository
+BUILDER = ("release", "publish")
+VERIFIED = "${{ needs.verify.outputs.commit }}"
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
 
 
@@ -42,6 +45,7 @@ def runs_for_a_pull_request(job: dict[str, Any]) -> bool:
 
 
 CI = read(ROOT / ".github" / "workflows" / "ci.yaml")
+RELEASE = read(ROOT / ".github" / "workflows" / "release.yaml")
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -56,15 +60,67 @@ def test_every_job_says_what_it_may_where_it_runs_and_for_how_long() -> None:
         assert 0 < job["timeout-minutes"] <= 120, f"{workflow}/{name}"
 
 
-def test_only_the_two_jobs_that_run_the_code_of_main_may_write() -> None:
+def test_only_the_jobs_that_run_reviewed_code_may_write() -> None:
     writers = {(workflow, name) for workflow, name, job in jobs() if "write" in job["permissions"].values()}
     assert writers == WRITERS
 
 
 def test_a_job_that_may_write_checks_out_main_and_nothing_else() -> None:
     for workflow, name, step in steps():
-        if (workflow, name) in WRITERS and step.get("uses", "").startswith("actions/checkout@"):
+        if (workflow, name) in WRITERS - {BUILDER} and step.get("uses", "").startswith("actions/checkout@"):
             assert step["with"]["ref"] == "${{ github.event.repository.default_branch }}", f"{workflow}/{name}"
+
+
+def test_what_is_released_is_the_commit_that_was_verified_and_not_where_the_tag_points_by_then() -> None:
+    for name in ("publish", "register"):
+        checkouts = [step for step in RELEASE["jobs"][name]["steps"] if "checkout" in step.get("uses", "")]
+        assert [step["with"]["ref"] for step in checkouts] == [VERIFIED], name
+
+
+def test_a_tag_is_verified_before_anything_that_can_write_starts() -> None:
+    jobs = RELEASE["jobs"]
+    assert "write" not in jobs["verify"]["permissions"].values()
+    assert jobs["publish"]["needs"] == "verify"
+    for name in ("announce", "register"):
+        assert "publish" in jobs[name]["needs"]
+    commands = [step["run"] for step in jobs["verify"]["steps"] if "run" in step]
+    assert commands == [
+        "make release-verify",
+        "make",
+        "make unmoved",
+        "make release-evidence",
+        "make release-check",
+    ]
+
+
+def test_the_version_is_set_after_the_image_was_checked_and_attested() -> None:
+    steps = [step.get("run") or step["uses"].split("@")[0] for step in RELEASE["jobs"]["publish"]["steps"]]
+    assert steps[-5:] == ["make image", "make release-publish", "actions/attest", "actions/attest", "make release-tag"]
+
+
+def test_no_job_of_a_release_holds_more_than_its_one_token() -> None:
+    granted = {
+        name: {key for key, value in job["permissions"].items() if value == "write"}
+        for name, job in RELEASE["jobs"].items()
+    }
+    assert granted == {
+        "verify": set(),
+        "publish": {"attestations", "id-token", "packages"},
+        "announce": {"contents", "pull-requests"},
+        "register": set(),
+    }
+    for name, job in RELEASE["jobs"].items():
+        text = json.dumps(job)
+        # the build itself sees no token, and the server's password is where nothing can be written
+        assert ("secrets." in text) == (name == "register"), name
+        for step in job["steps"]:
+            if step.get("run") in ("make", "make image", "make unmoved", "make release-evidence", "make release-check"):
+                assert "env" not in step, f"{name}: {step['run']}"
+
+
+def test_a_release_that_has_begun_is_not_broken_off() -> None:
+    assert RELEASE["concurrency"] == {"group": "release-${{ github.ref }}", "cancel-in-progress": False}
+    assert RELEASE["on"] == {"push": {"tags": ["v*"]}}
 
 
 def test_a_job_that_may_write_restores_no_cache() -> None:
@@ -164,6 +220,8 @@ def test_only_main_writes_the_cache_and_it_reads_none() -> None:
         ("ci", "main", "actions/cache/save"),
         ("ci", "review", "actions/cache/restore"),
         ("relock", "rebuild", "actions/cache/restore"),
+        ("release", "verify", "actions/cache/restore"),
+        ("release", "register", "actions/cache/restore"),
     }
     assert CI["jobs"]["main"]["if"] == "github.event_name == 'push'"
 
@@ -181,20 +239,22 @@ def test_no_artifact_takes_along_rows_of_the_data() -> None:
         for line in step["with"]["path"].split()
     }
     shown = {f"build/review/{name}" for name in ("report.json", "comment.md", "preview.html", "profile.html", "plots")}
-    assert uploaded == shown | {"build/relock"}
+    released = {"build/release", "models/model.skops", "models/service"}
+    assert uploaded == shown | released | {"build/relock"}
 
 
 def test_what_decides_about_merging_has_an_owner() -> None:
     lines = (ROOT / ".github" / "CODEOWNERS").read_text(encoding="utf-8").splitlines()
     owned = {line.split()[0] for line in lines if line and not line.startswith("#")}
-    deciding = ("params.yaml", "dvc.yaml", ".github/", "src/", "src/mlops/review/", "tests/", "Makefile", "uv.lock")
+    deciding = ("params.yaml", "dvc.yaml", ".github/", "src/", "src/mlops/review/", "src/mlops/release/", "deploy/")
+    deciding += ("tests/", "Makefile", "uv.lock")
     assert {f"/{path}" for path in deciding} <= owned
     assert all((ROOT / path.strip("/")).exists() for path in owned)
 
 
 def test_every_ecosystem_waits_before_it_takes_a_release() -> None:
     updates = read(ROOT / ".github" / "dependabot.yml")["updates"]
-    assert {update["package-ecosystem"] for update in updates} == {"github-actions", "uv", "npm"}
+    assert {update["package-ecosystem"] for update in updates} == {"github-actions", "uv", "npm", "docker-compose"}
     assert all(update["cooldown"]["default-days"] >= 7 for update in updates)
 
 
