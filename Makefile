@@ -86,7 +86,7 @@ serve: .venv/.ready ## put the model behind an API on this machine: make serve P
 
 .PHONY: image
 image: .venv/.ready ## build the image of the model, with docker, podman or buildah: make image PLATFORM=linux/arm64
-	@PLATFORM="$(PLATFORM)" python -m mlops.release.image
+	@python -m mlops.release.image
 
 .PHONY: release-check
 release-check: .venv/.ready ## rehearse the release of this commit: check, build, start, ask, stop

@@ -1,0 +1,116 @@
+"""`make release-check`: a rehearsal of the release of this commit, on this machine.
+
+The same steps as after a tag, but for publishing: is the commit clean, its lock honest, its gate passed; then the image
+is built, started as production would, asked for recorded test rows, and stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mlops.release import builder as tools
+from mlops.release import identity, image, smoke
+from mlops.release.tag import VERSION
+from mlops.review.git import git
+from mlops.stage import UserError, errors_in_words, write_json
+
+REPORT = Path("build/release/check.json")
+T = TypeVar("T")
+
+
+def main() -> None:
+    # first, since it is a pity to learn it last
+    builder = tools.find(runs=True)
+    told("clean", clean, str)
+    told("lock", lock, str)
+    told("gate", lambda: gate(previous()), str)
+    made = told("image", lambda: image.make(builder=builder), lambda made: f"{made.reference}, by {made.builder}")
+    with smoke.running(builder, made.id) as one:
+        print(f"start     ready, on a read-only file system and without rights  ({one.cold_start:.1f} s)", flush=True)
+        found = told("smoke", lambda: smoke.ask(one, made.release), answered)
+        told("stop", lambda: smoke.stop(one), lambda _: "it ended by itself on SIGTERM")
+    known = tools.inspect(builder, made.id)
+    size = int(tools.tool(builder, "image", "inspect", "--format", "{{.Size}}", made.id)) / 1e6
+    facts = {
+        "version": made.release.version,
+        "commit": made.release.commit,
+        "model_md5": made.release.model_md5,
+        "image": {"id": made.id, "megabytes": round(size, 1), "layers": known.layers, "added": made.megabytes},
+        "cold_start_s": round(one.cold_start, 2),
+        **found,
+    }
+    write_json(facts, REPORT)
+    added = ", ".join(f"{name} {megabytes:,.1f}" for name, megabytes in made.megabytes.items())
+    print(
+        f"\n{made.release.version} may be released: model {made.release.model_md5}, commit {made.release.commit[:10]}"
+    )
+    print(f"  image       {size:,.0f} MB in {len(known.layers)} layers; of it {added}")
+    print(f"  cold start  {one.cold_start:.1f} s until it is ready")
+    print(f"  latency     {found['median_ms']:.1f} ms a row, 99 % within {found['p99_ms']:.1f} ms, one after the other")
+    print(f"  details in {REPORT}")
+
+
+def told(name: str, work: Callable[[], T], say: Callable[[T], str]) -> T:
+    """Do a step, and print a line with what came out and how long it took."""
+    start = time.perf_counter()
+    found = work()
+    print(f"{name:<9} {say(found)}  ({time.perf_counter() - start:.1f} s)", flush=True)
+    return found
+
+
+def answered(found: dict[str, Any]) -> str:
+    """The smoke test in a sentence."""
+    return f"{found['rows']:,} test rows predict what evaluation has recorded, to within {found['difference']:.1g}"
+
+
+def clean() -> str:
+    """Whether the commit is all that is here."""
+    changed = git("status", "--porcelain").splitlines()
+    if changed:
+        names = ", ".join(line[3:] for line in changed[:5]) + (", …" if len(changed) > 5 else "")
+        raise UserError(f"here is more than the commit holds: {names}", "git commit, or git stash --include-untracked")
+    return f"commit {git('rev-parse', 'HEAD')[:10]}, and nothing else"
+
+
+def lock() -> str:
+    """Whether `dvc.lock` is what the commit makes, and the files here are what it names."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "status", "--json"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise UserError(f"dvc status failed: {(done.stderr.strip() or 'nothing').splitlines()[-1]}")
+    stale = json.loads(done.stdout)
+    if stale:
+        raise UserError(f"dvc.lock is not that of this commit: {', '.join(stale)} would run", "make, and commit")
+    release = identity.identify()
+    return f"model {release.model_md5[:10]} and all that it comes from are as in dvc.lock"
+
+
+def previous() -> str | None:
+    """The release before HEAD; None where it is the first."""
+    tags = git("tag", "--list", "v*", "--merged", "HEAD", "--no-contains", "HEAD", "--sort=-version:refname")
+    return next((tag for tag in tags.splitlines() if VERSION.fullmatch(tag) and "-rc." not in tag), None)
+
+
+def gate(base: str | None) -> str:
+    """Whether the gate lets this commit through, compared with the release before it.
+
+    The first release is compared with itself, so that only its own rules say something: floors, validation, …
+    """
+    command = [sys.executable, "-m", "mlops.review", "--base", base or "HEAD"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        said = "\n".join(line for line in done.stdout.splitlines() if line.strip())
+        raise UserError(f"the gate does not let this commit through:\n{said}")
+    return f"passed, compared with {base}" if base else "passed; no release is there yet to compare with"
+
+
+if __name__ == "__main__":
+    with errors_in_words():
+        main()
