@@ -15,6 +15,9 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 
+# fixtures of the running service
+pytest_plugins = ("serving.served",)
+
 
 class Project:
     """A copy of the project in a repository of its own, at a path with a space, with an empty DVC cache."""
