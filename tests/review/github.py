@@ -95,6 +95,10 @@ class Description:
             raise RefusedError(f"{where}: {error.message[:200]}")
 
 
+def _commits(pull: dict[str, Any]) -> set[str]:
+    return {pull["head"]["sha"], pull.get("merge_commit_sha") or ""}
+
+
 def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(template)))
 
@@ -132,6 +136,12 @@ class GitHub:
         self.comments: list[dict[str, Any]] = []
         self.artifacts: dict[int, list[dict[str, Any]]] = {}
         self.storage: dict[int, bytes] = {}
+        self.check_runs: dict[str, list[dict[str, Any]]] = {}
+        """Commit → checks."""
+        self.workflow_runs: list[dict[str, Any]] = []
+        self.trees: dict[str, str] = {}
+        """Commit → hash of what it holds."""
+        self.releases: list[dict[str, Any]] = []
         self.failures: dict[str, Callable[[], Answer]] = {}
         """Operation → what is answered in its place."""
         self.before: dict[str, Callable[[], None]] = {}
@@ -156,6 +166,26 @@ class GitHub:
         address = f"{self.url}/{self.repository}/pull/7#issuecomment-{number}"
         self.comments.append({"id": number, "html_url": address, "user": author, "body": body})
         return self.comments[-1]
+
+    def add_check(self, commit: str, conclusion: str | None = "success", **different: Any) -> dict[str, Any]:
+        """The check `gate` of a commit, by a run of `ci.yaml` for a pull request, unless something is different."""
+        number = 100 + sum(map(len, self.check_runs.values()))
+        run = {"id": number, "check_suite_id": number, "path": ".github/workflows/ci.yaml", "event": "pull_request"}
+        run |= {"head_sha": commit} | {key: different.pop(key) for key in ("path", "event") if key in different}
+        self.workflow_runs.append(run)
+        check = {
+            "id": number,
+            "name": "gate",
+            "head_sha": commit,
+            "html_url": f"{self.url}/{self.repository}/actions/runs/{number}",
+            "status": "completed" if conclusion else "in_progress",
+            "conclusion": conclusion,
+            "started_at": f"2026-01-01T00:{number % 60:02}:00Z",
+            "app": {"id": 15368, "slug": "github-actions"},
+            "check_suite": {"id": number},
+        }
+        self.check_runs.setdefault(commit, []).append({**check, **different})
+        return self.check_runs[commit][-1]
 
     @property
     def changes(self) -> list[tuple[str, str]]:
@@ -220,6 +250,54 @@ class GitHub:
     def pulls_get(self, path: dict[str, str], *_: Any) -> Answer:
         found = [pull for pull in self.pulls if pull["number"] == int(path["pull_number"])]
         return (200, found[0], {}) if found else (404, {"message": "Not Found"}, {})
+
+    def pulls_create(self, path: dict[str, str], _: Any, body: dict[str, str]) -> Answer:
+        owner = {"login": path["owner"], "type": "User"}
+        number = max((pull["number"] for pull in self.pulls), default=0) + 1
+        head = {"ref": body["head"], "sha": "0" * 40, "user": owner, "repo": {"id": 1}}
+        address = f"{self.url}/{self.repository}/pull/{number}"
+        given = {"title": body["title"], "body": body["body"], "base": {"ref": body["base"]}}
+        self.pulls.append({"number": number, "state": "open", "html_url": address, "head": head, **given})
+        return 201, self.pulls[-1], {}
+
+    def pulls_update(self, path: dict[str, str], _: Any, body: dict[str, str]) -> Answer:
+        pull = next(each for each in self.pulls if each["number"] == int(path["pull_number"]))
+        pull.update(body)
+        return 200, pull, {}
+
+    def repos_list_pull_requests_associated_with_commit(self, path: dict[str, str], *_: Any) -> Answer:
+        return 200, [pull for pull in self.pulls if path["commit_sha"] in _commits(pull)], {}
+
+    def checks_list_for_ref(self, path: dict[str, str], query: dict[str, str], _: Any) -> Answer:
+        found = [each for each in self.check_runs.get(path["ref"], []) if each["name"] == query["check_name"]]
+        found = [each for each in found if str(each["app"]["id"]) == query["app_id"]]
+        return 200, {"total_count": len(found), "check_runs": found}, {}
+
+    def actions_list_workflow_runs_for_repo(self, _path: Any, query: dict[str, str], _: Any) -> Answer:
+        asked = (int(query["check_suite_id"]), query["head_sha"])
+        found = [each for each in self.workflow_runs if (each["check_suite_id"], each["head_sha"]) == asked]
+        return 200, {"total_count": len(found), "workflow_runs": found}, {}
+
+    def git_get_commit(self, path: dict[str, str], *_: Any) -> Answer:
+        if path["commit_sha"] not in self.trees:
+            return 404, {"message": "Not Found"}, {}
+        return 200, {"sha": path["commit_sha"], "tree": {"sha": self.trees[path["commit_sha"]]}}, {}
+
+    def repos_list_releases(self, *_: Any) -> Answer:
+        return 200, self.releases, {}
+
+    def repos_create_release(self, _path: Any, _query: Any, body: dict[str, Any]) -> Answer:
+        if any(release["tag_name"] == body["tag_name"] for release in self.releases):
+            return 422, {"message": "Validation Failed"}, {}
+        number = len(self.releases) + 1
+        address = f"{self.url}/{self.repository}/releases/tag/{body['tag_name']}"
+        self.releases.append({"id": number, "html_url": address, **body})
+        return 201, self.releases[-1], {}
+
+    def repos_update_release(self, path: dict[str, str], _: Any, body: dict[str, Any]) -> Answer:
+        release = next(each for each in self.releases if each["id"] == int(path["release_id"]))
+        release.update(body)
+        return 200, release, {}
 
     def pulls_list_files(self, *_: Any) -> Answer:
         return 200, self.files, {}
