@@ -13,6 +13,7 @@ from mlops import lineage
 from mlops.stage import UserError, errors_in_words
 
 MODEL = Path("models/model.skops")
+SERVED_BY = {"onnx": "ONNX Runtime", "scikit-learn": "scikit-learn"}
 
 
 def main() -> None:
@@ -70,9 +71,12 @@ def where_to_look(evaluation: dict[str, Any], model: str) -> list[str]:
     found = [
         (str(MODEL), size + (f", {latency:.1f} ms for one row on this machine" if latency else "")),
         (str(lineage.EVALUATION), "slices, thresholds, importance"),
+        ("models/CARD.md", "the model card: what it is for, its metrics, slices and limits"),
         ("reports/profile.html", "the training rows, in pictures"),
         ("make plots", "the curves, as a page"),
     ]
+    served = SERVED_BY[evaluation["served"]["runtime"]]
+    found.append(("make serve", f"the model behind an API, run by {served}"))
     if run:
         found.append(("make ui", f"MLflow at {run['uri']}, this is run {run['run_id'][:8]}"))
     width = max(len(what) for what, _ in found)

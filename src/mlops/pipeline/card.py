@@ -214,14 +214,14 @@ def lineage_table(catalogue: Catalogue) -> str:
     """Hashes of what went in and came out, as `dvc.lock` and `models/release.json` have them."""
     served = {path.name: lineage.md5(path) for path in contracts.FOLDER.iterdir()}
     rows = [
-        ["table", "its content", "SHA-256", f"`{catalogue.sha256}`"],
+        ["table", "its content", f"SHA-256 `{catalogue.sha256}`"],
         *(
-            [name, f"`{path}`", "MD5", f"`{lineage.md5(path)}`"]
+            [name, f"`{path}`", f"MD5 `{lineage.md5(path)}`"]
             for name, path in (("training rows", tables.TRAIN), ("test rows", tables.TEST), ("model", MODEL))
         ),
-        ["what is served", f"`{contracts.FOLDER}`", "MD5", f"`{provenance.folder_md5(served)}`"],
+        ["what is served", f"`{contracts.FOLDER}`", f"MD5 `{provenance.folder_md5(served)}`"],
     ]
-    return table(["what", "where", "hash", ""], rows)
+    return table(["what", "where", "hash"], rows)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlops.contract import Contract, Field
-from mlops.markdown import details, number, table, verbatim
+from mlops.markdown import details, number, one_line, table, verbatim
 from mlops.settings import Settings
 from mlops.tables import Catalogue
 
@@ -146,7 +146,7 @@ def input_section(contract: Contract, evaluation: Evaluation) -> str:
 def domain(field: Field) -> str:
     """What is allowed, or what the training rows had."""
     if field.values is not None:
-        return listed(field.values, VALUES)
+        return listed([one_line(value, 30) for value in field.values], VALUES)
     if field.kind == "numeric" and isinstance(field.low, float) and isinstance(field.high, float):
         return f"{number(field.low)} … {number(field.high)}"
     if field.kind == "date":
@@ -176,7 +176,7 @@ def limits(
     gaps = {column.name: column.missing / max(catalogue.rows, 1) for column in catalogue.columns if column.missing}
     told = [f"{field.name} ({gaps[field.name]:.1%})" for field in contract.fields if field.name in gaps]
     if told:
-        found.append(f"**Missing values** in {len(told):,} columns: {listed(told, NAMES)}.")
+        found.append(f"**Missing values** in {len(told):,} of {len(contract.fields):,} columns: {listed(told, NAMES)}.")
     found.append(
         "**Extrapolation**: values outside the ranges under Inputs are taken, and nothing is known of the answer."
     )
@@ -225,7 +225,7 @@ def slice_limits(evaluation: Evaluation) -> list[str]:
 
 
 def slice_name(each: dict[str, Any]) -> str:
-    return f"{each['column']} {each['slice']}"
+    return f"{one_line(each['column'], 30)} {one_line(each['slice'], 20)}"
 
 
 def class_counts(values: pa.ChunkedArray) -> Counter[str]:
@@ -235,7 +235,7 @@ def class_counts(values: pa.ChunkedArray) -> Counter[str]:
 
 def listed(names: list[str], most: int) -> str:
     """Foreign names in a row, cut with a count."""
-    told = ", ".join(verbatim(name, 40) for name in names[:most])
+    told = ", ".join(verbatim(name) for name in names[:most])
     return told + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
