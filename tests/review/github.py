@@ -111,10 +111,15 @@ def _validator(required: bool) -> Any:
         if not (value is None and schema.get("nullable")):
             yield from Draft4Validator.VALIDATORS["type"](validator, types, value, schema)
 
+    def one_of(validator: Any, values: Any, value: Any, schema: dict[str, Any]) -> Iterator[Any]:
+        if not (value is None and schema.get("nullable")):
+            yield from Draft4Validator.VALIDATORS["enum"](validator, values, value, schema)
+
     def skip(*_: Any) -> Iterator[Any]:
         return iter(())
 
-    return validators.extend(Draft4Validator, {"type": typed} | ({} if required else {"required": skip, "oneOf": skip}))
+    rules = {"type": typed, "enum": one_of} | ({} if required else {"required": skip, "oneOf": skip})
+    return validators.extend(Draft4Validator, rules)
 
 
 @cache
