@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from mlops.verify import differences, read_lock
 
-STAGES = ("ingest", "validate", "split", "profile", "train", "evaluate", "track")
+STAGES = ("ingest", "validate", "split", "profile", "train", "export", "evaluate", "card", "track")
 
 
 def test_every_stage_leaves_what_it_promises_and_git_stays_clean(done: Project) -> None:
@@ -51,7 +51,7 @@ def test_a_cold_run_elsewhere_reproduces_every_hash(done: Project, project: Proj
 
 def test_no_output_names_this_machine_or_this_run(done: Project) -> None:
     (run,) = [json.loads(path.read_text()) for path in (done.folder / "reports/journal").glob("track.json")]
-    listed = done.git("ls-files", "reports", "data/prepared").splitlines()
+    listed = done.git("ls-files", "reports", "data/prepared", "models").splitlines()
     for path in [done.folder / name for name in [*listed, "models/model.skops", "reports/profile.html"]]:
         content = path.read_bytes()
         for secret in (run["run_id"], str(done.folder), os.uname().nodename, str(Path.home())):
@@ -84,7 +84,7 @@ def test_an_experiment_changes_the_metrics_as_a_dvc_user_expects(done: Project, 
     assert (change["old"], change["new"]) == (1.0, 0.0001)
     # the source, its validation and the split do not depend on the model
     old, new = (read_lock_text(text) for text in (project.git("show", "HEAD:dvc.lock"), project.read("dvc.lock")))
-    assert {stage for stage, _ in differences(old, new)} == {"train", "evaluate", "track"}
+    assert {stage for stage, _ in differences(old, new)} == {"train", "export", "evaluate", "card", "track"}
 
 
 def read_lock_text(text: str) -> dict[str, object]:

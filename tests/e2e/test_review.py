@@ -156,6 +156,43 @@ def test_documentation_beside_code_is_trained(change: Change) -> None:
     assert change.review().touched
 
 
+def test_a_change_of_the_canvas_alone_writes_the_card_and_trains_nothing(change: Change) -> None:
+    reworded = replaced("docs/canvas.md", "To show, teach and test", "To teach, show and test")
+    change.commit(reworded, run=False)
+    report = change.review()
+    # it is no documentation, for the card copies it: the card that was not written anew is missing
+    assert (change.code, report.touched, verdicts(report)["lock"]) == (1, True, "fail")
+    assert "card: models/CARD.md" in reasons(report)
+
+    change.commit(lambda project: None)
+    assert "To teach, show and test" in change.project.read("models/CARD.md")
+    report = change.review()
+    assert (change.code, report.verdict) == (0, "pass")
+    assert "Running stage 'card'" in change.output
+    assert "Running stage 'train'" not in change.output
+    assert "docs/canvas.md" in change.comment
+
+
+def test_a_card_that_was_edited_by_hand_is_refused(change: Change) -> None:
+    change.commit(replaced("models/CARD.md", "Any use on people", "Some use on people"), run=False)
+    report = change.review()
+    assert (change.code, verdicts(report)["lock"]) == (1, "fail")
+    assert "card: models/CARD.md" in reasons(report)
+
+
+def test_a_model_that_does_not_convert_is_told_to_be_served_otherwise(change: Change) -> None:
+    change.commit(with_params(lambda params: params.update(model={"estimator": "sklearn.neighbors.NearestCentroid"})))
+    report = change.review()
+    assert report.served is not None
+    assert report.served_before is not None
+    assert (report.served.runtime, report.served_before.runtime) == ("scikit-learn", "onnx")
+    assert "- 📦 It is served by scikit-learn, no longer by ONNX Runtime: it does not convert" in change.comment
+    assert "On main: ONNX Runtime in double precision" in change.comment
+    hashes = {each.name: (each.before, each.after) for each in report.lineage}
+    assert hashes["what is served"][0] != hashes["what is served"][1]
+    assert "scikit-learn, because `it does not convert" in change.project.read("models/CARD.md")
+
+
 def test_a_broken_table_stops_the_pipeline_and_the_change(change: Change) -> None:
     def broken(project: Project) -> None:
         suite = project.folder / "data/expectations/breast_cancer.json"

@@ -30,11 +30,12 @@ from mlops.review.evidence import (
     fresh_rows,
     gather,
     known_rows,
+    left_behind,
     score_baseline,
 )
 from mlops.review.git import git
 from mlops.review.report import Policy, Report
-from mlops.review.tell import tell
+from mlops.review.tell import served, tell
 from mlops.tables import Catalogue, Column
 
 RESAMPLES = 200
@@ -90,6 +91,41 @@ def test_a_change_of_nothing_passes_and_its_report_can_be_told(here: Project) ->
     assert report.charts[0].title == "ROC curve"
     (size,) = (each for each in report.cost if each.name == "model file")
     assert size.before == size.after == modelfile.MODEL.stat().st_size
+    assert report.served is not None
+    assert report.served == report.served_before
+    assert (report.served.runtime, report.served.within, report.served.why) == ("onnx", 1e-12, None)
+    assert report.served.size == Path("models/service/model.onnx").stat().st_size
+
+
+EXPORTED = {"runtime": "scikit-learn", "precision": "double", "difference_below": 1e-12, "bytes": 7, "why": "so"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff",
+        json.dumps({**EXPORTED, "runtime": "pickle"}).encode(),
+        json.dumps({**EXPORTED, "difference_below": "wide"}).encode(),
+        json.dumps({**EXPORTED, "difference_below": math.inf}).encode(),
+        json.dumps({**EXPORTED, "bytes": -1}).encode(),
+        json.dumps({"runtime": "onnx"}).encode(),
+    ],
+)
+def test_what_main_served_by_other_code_is_not_known_and_stops_nothing(content: bytes | None) -> None:
+    assert served(content) is None
+
+
+def test_why_it_is_no_onnx_is_told_in_one_line_that_a_report_takes() -> None:
+    found = served(json.dumps({**EXPORTED, "why": "it does\nnot\u202e convert" + "!" * 500}).encode())
+    assert found is not None
+    assert found.why is not None
+    assert found.why.startswith("it does not\ufffd convert!")
+    assert len(found.why) == 300
 
 
 # what was recorded
@@ -295,10 +331,25 @@ def test_an_output_with_another_hash_is_named(here: Project) -> None:
         content = Path(name).read_bytes()
         Path(name).unlink()
         Path(name).write_bytes(content + b" ")
-    assert check_outputs(lock) == [
-        "train: models/model.skops has another hash",
+    Path("models/service/more").write_bytes(b"")
+    Path("reports/plots/roc.csv").unlink()
+    assert sorted(check_outputs(lock)) == [
         "evaluate: reports/metrics.json has another hash",
+        "evaluate: reports/plots has another hash",
+        "export: models/service has another hash",
+        "train: models/model.skops has another hash",
     ]
+
+
+def test_files_in_git_that_the_pipeline_would_write_otherwise_are_named_by_their_stage(here: Project) -> None:
+    lock = read_lock(Path("dvc.lock").read_bytes())
+    assert left_behind(lock) == []
+    Path("models/CARD.md").write_text("a better model", encoding="utf-8")
+    Path("reports/plots/roc.csv").unlink()
+    Path("reports/notes.md").write_text("of no stage", encoding="utf-8")
+    Path("README.md").write_text("of no stage", encoding="utf-8")
+    assert sorted(left_behind(lock)) == ["card: models/CARD.md", "evaluate: reports/plots/roc.csv"]
+    assert left_behind({}) == []
 
 
 def test_a_runner_has_nothing_that_waits_to_be_committed(here: Project, monkeypatch: pytest.MonkeyPatch) -> None:

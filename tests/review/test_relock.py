@@ -85,8 +85,11 @@ def test_what_was_packed_arrives_as_one_commit_on_the_branch(machine: Path, tmp_
     (machine / "reports/plots/errors.csv").write_text("row\n", encoding="utf-8")
     (machine / "reports/validation_failures.json").write_text('["a value"]\n', encoding="utf-8")
     (machine / "reports/.hidden.json").write_text("{}", encoding="utf-8")
+    (machine / "models").mkdir()
+    (machine / "models/CARD.md").write_text("# Model card\n", encoding="utf-8")
+    (machine / "models/release.json").write_text("{}", encoding="utf-8")
     packed = relock.pack()
-    assert packed == ["dvc.lock", "reports/metrics.json", "reports/plots/errors.csv"]
+    assert packed == ["dvc.lock", "models/CARD.md", "reports/metrics.json", "reports/plots/errors.csv"]
     files = [(name, (machine / "build/relock" / name).read_bytes()) for name in packed]
     git(machine, "checkout", "--quiet", "--force", "main")
     zipped(tmp_path / "download/relock.zip", *files)
@@ -101,6 +104,7 @@ def test_what_was_packed_arrives_as_one_commit_on_the_branch(machine: Path, tmp_
     assert on_the_branch(machine, "show", "better:dvc.lock") == "new"
     assert on_the_branch(machine, "diff", "--name-status", "better^", "better").splitlines() == [
         "M\tdvc.lock",
+        "A\tmodels/CARD.md",
         "A\treports/plots/errors.csv",
         "D\treports/plots/roc.csv",
     ]
@@ -130,6 +134,11 @@ def test_what_was_packed_arrives_as_one_commit_on_the_branch(machine: Path, tmp_
         ("reports/metrics.json", b"\xff\xfe", 0),
         ("reports/metrics.json", b" " * 1_000_001, 0),
         ("reports/validation_failures.json", b"[]", 0),
+        ("models/release.json", b"{}", 0),
+        ("models/model.skops", b"x", 0),
+        ("models/CARDxmd", b"x", 0),
+        ("models/CARD.md/x.json", b"{}", 0),
+        ("docs/canvas.md", b"x", 0),
     ],
 )
 def test_a_file_that_the_pipeline_does_not_keep_is_refused(

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from test_hostile_text import Page, report_of
 
-from mlops.review.render import MOST_BYTES, chart, comment, escaped, heading, interval, measured, number, table
+from mlops.markdown import escaped, number, table
+from mlops.review.render import MOST_BYTES, chart, comment, heading, interval, measured
 from mlops.review.report import Baseline as MainModel
 from mlops.review.report import (
     Change,
@@ -22,6 +23,7 @@ from mlops.review.report import (
     Result,
     Rows,
     Series,
+    Served,
     Slice,
     Validation,
     Waiver,
@@ -183,6 +185,38 @@ def test_a_change_that_removes_the_gate_is_told_as_one_that_edits_it() -> None:
     text = comment(report(sensitive=["params.yaml: gate"]))
     assert "- 🔒 This change **edits or removes the gate**. Code owners must agree." in text
     assert "touches what decides" not in text
+
+
+# what is served
+
+COMPILED = Served(runtime="onnx", precision="single", within=1e-5, size=2_600, why=None)
+AS_IT_IS = Served(runtime="scikit-learn", precision="double", within=0.0, size=57_400, why="it does not convert: <b>")
+
+
+def test_what_is_served_stands_below_the_cost_with_what_main_serves() -> None:
+    text = comment(report(served=COMPILED, served_before=COMPILED))
+    assert "<summary>Cost, and what is served: ONNX Runtime</summary>" in text
+    assert "Served by ONNX Runtime in single precision, predictions equal within 1e-05. As on main." in text
+    assert "| file that is served | 3 kB | 3 kB |" in text
+    assert "📦" not in text
+    first = comment(report(served=COMPILED))
+    assert "predictions equal within 1e-05.\n" in first
+    assert "| file that is served | – | 3 kB |" in first
+    assert "Served by" not in comment(report())
+
+
+def test_another_form_of_the_model_is_a_reason_to_look() -> None:
+    slower = comment(report(served=AS_IT_IS, served_before=COMPILED))
+    told = "- 📦 It is served by scikit-learn, no longer by ONNX Runtime: it does not convert&#58;&#8288; &#60;b&#62;"
+    assert told in slower.splitlines()
+    assert "Served by scikit-learn, because it does not convert" in slower
+    assert "On main: ONNX Runtime in single precision, predictions equal within 1e-05." in slower
+    faster = comment(report(served=COMPILED, served_before=AS_IT_IS))
+    assert "- 📦 It is served by ONNX Runtime, no longer by scikit-learn" in faster.splitlines()
+    other = COMPILED.model_copy(update={"precision": "double", "within": 1e-12})
+    exact = comment(report(served=other, served_before=COMPILED))
+    assert "📦" not in exact
+    assert "in double precision, predictions equal within 1e-12. On main: ONNX Runtime in single precision" in exact
 
 
 # order and tables
