@@ -120,6 +120,10 @@ test-services: .venv/.ready ## run the tests on PostgreSQL, S3, CML and Mermaid 
 test-images: .venv/.ready ## build images, run them and send them through a registry (.ci/images installs what it needs)
 	@pytest tests/images
 
+.PHONY: test-deploy
+test-deploy: .venv/.ready ## check deploy/, and rehearse a rollout (.ci/deploy installs what it needs)
+	@pytest tests/deploy
+
 .PHONY: test-workflows
 test-workflows: .venv/.ready ## check .github and run ci.yaml with act (.ci/tools installs it)
 	@PATH="$(PATH):$(HOME)/go/bin:$(HOME)/.local/bin" pytest tests/workflows
