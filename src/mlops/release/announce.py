@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mlops import provenance
 from mlops.release import deploy
-from mlops.release.evidence import CARD, REPORT, tagged
+from mlops.release.evidence import CARD, REPORT
 from mlops.release.notes import Facts, notes
-from mlops.release.tag import FOLDER, parse
+from mlops.release.tag import FOLDER, parse, read
 from mlops.review import report as reports
 from mlops.review.github import Api
 from mlops.stage import UserError, errors_in_words
@@ -40,13 +39,13 @@ def publish(api: Api, repository: str, tag: str, text: str) -> str:
 
 def facts(environment: Mapping[str, str]) -> Facts:
     """What there is to tell, from the files of the job before."""
-    found: dict[str, Any] = tagged()
+    found = read()
     card = FOLDER / CARD.name
     release = provenance.read(FOLDER / provenance.RELEASE.name)
-    if release.commit != found["commit"]:
+    if release.commit != found.commit:
         raise UserError(f"{FOLDER} holds the release of another commit: {release.commit}")
-    if found["tag"] != environment["GITHUB_REF_NAME"]:
-        raise UserError(f"{FOLDER} is about {found['tag']}, and this run about {environment['GITHUB_REF_NAME']}")
+    if found.tag != environment["GITHUB_REF_NAME"]:
+        raise UserError(f"{FOLDER} is about {found.tag}, and this run about {environment['GITHUB_REF_NAME']}")
     name = environment["GITHUB_REPOSITORY"]
     return Facts(
         tag=found,
@@ -67,7 +66,7 @@ def main(environment: Mapping[str, str] = os.environ) -> None:
     if not deploy.REFERENCE.fullmatch(environment["REFERENCE"]):
         raise UserError(f"REFERENCE is no name@sha256:…: {environment['REFERENCE']!r}")
     told = facts(environment)
-    tag = told.tag["tag"]
+    tag = told.tag.tag
     api = Api(environment.get("GITHUB_API_URL", "https://api.github.com"), environment["GITHUB_TOKEN"], needed=NEEDED)
     repository = f"/repos/{environment['GITHUB_REPOSITORY']}"
     address = publish(api, repository, tag, notes(told))

@@ -6,55 +6,54 @@ comes out, in `build/release`, is data: the release, the report, the model card.
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from mlops.provenance import RELEASE
 from mlops.release.identity import identify
-from mlops.release.tag import FOLDER, parse
+from mlops.release.tag import FOLDER, read
 from mlops.review import report as reports
+from mlops.review.git import resolve
+from mlops.review.report import Report
 from mlops.stage import UserError, errors_in_words, write_json
 
 CARD = Path("models/CARD.md")
 REPORT = Path("build/review/report.json")
 
 
-def tagged() -> dict[str, Any]:
-    """What `make release-verify` found."""
-    path = FOLDER / "tag.json"
-    if not path.is_file():
-        raise UserError(f"{path} is missing", "leave this to .github/workflows/release.yaml")
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    parse(found["tag"])
-    return found
-
-
-def main() -> None:
-    tag = tagged()
-    # the first release has none before it, and is held against the rules that need no other
-    base = tag["previous"] or tag["commit"]
-    REPORT.unlink(missing_ok=True)
+def compare(commit: str, base: str) -> Report:
+    """How the model fares against that of another commit; `make release-check` may have found that already."""
+    if REPORT.is_file():
+        found = reports.read(REPORT)
+        if (found.head, found.base, found.dirty) == (commit, resolve(base), False):
+            return found
+        REPORT.unlink()
     # whether it may be merged was decided when it was: here the exit status says nothing new
     subprocess.run([sys.executable, "-m", "mlops.review", "--base", base], check=False)
     if not REPORT.is_file():
         raise UserError(f"the comparison with {base} wrote no report", "read what it says above")
-    report = reports.read(REPORT)
+    return reports.read(REPORT)
+
+
+def main() -> None:
+    tag = read()
+    # the first release has none before it, and is held against the rules that need no other
+    base = tag.previous or tag.commit
+    report = compare(tag.commit, base)
     if report.problem:
-        raise UserError(f"{tag['tag']} cannot be compared with {base}: {report.problem}")
+        raise UserError(f"{tag.tag} cannot be compared with {base}: {report.problem}")
     # after all that runs here, so that it is what the next job gets
-    release = identify().model_copy(update={"version": tag["tag"].removeprefix("v")})
-    if release.commit != tag["commit"]:
-        raise UserError(f"{release.commit} is not the commit of {tag['tag']}, {tag['commit']}", "start the run again")
+    release = identify().model_copy(update={"version": tag.tag.removeprefix("v")})
+    if release.commit != tag.commit:
+        raise UserError(f"{release.commit} is not the commit of {tag.tag}, {tag.commit}", "start the run again")
     write_json(release.model_dump(), RELEASE)
     write_json(release.model_dump(), FOLDER / RELEASE.name)
     shutil.copyfile(REPORT, FOLDER / REPORT.name)
     if CARD.is_file():
         shutil.copyfile(CARD, FOLDER / CARD.name)
-    print(f"{tag['tag']} of commit {release.commit[:10]}: model {release.model_md5[:10]} as in dvc.lock → {FOLDER}")
+    print(f"{tag.tag} of commit {release.commit[:10]}: model {release.model_md5[:10]} as in dvc.lock → {FOLDER}")
 
 
 if __name__ == "__main__":

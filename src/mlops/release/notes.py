@@ -5,10 +5,11 @@ Numbers and names come from reports, so every text of them is escaped as in the 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mlops.markdown import code, details, escaped, number, table
 from mlops.provenance import Release
+from mlops.release.tag import Tag
 from mlops.review.render import interval
 from mlops.review.report import Change, Comparison, Estimate, Report
 
@@ -19,7 +20,7 @@ MOST_BYTES = 100_000
 class Facts(NamedTuple):
     """What the notes tell; the addresses come from GitHub's own environment."""
 
-    tag: dict[str, Any]
+    tag: Tag
     """What `make release-verify` found: tag, commit, previous release, pull request, gate."""
     release: Release
     report: Report
@@ -51,8 +52,8 @@ def heading(facts: Facts) -> str:
     about = []
     if report.estimator and report.target:
         about.append(f"{code(report.estimator.rsplit('.', 1)[-1])} predicts {code(report.target)}")
-    judged = f"#{tag['pull_request']}" if tag["pull_request"] else f"the merge queue at {code(tag['head'][:10])}"
-    about.append(f"passed [`gate`]({tag['url']}) in {judged}")
+    judged = f"#{tag.pull_request}" if tag.pull_request else f"the merge queue at {code(tag.head[:10])}"
+    about.append(f"passed [`gate`]({tag.url}) in {judged}")
     if report.rows:
         about.append(f"{report.rows.train:,} training and {report.rows.test:,} test rows")
     return " · ".join(about)
@@ -63,7 +64,7 @@ def image(facts: Facts) -> str:
     workflow = f"{facts.repository}/.github/workflows/release.yaml"
     commands = [
         f"gh attestation verify oci://{facts.reference} --repo {facts.repository} \\",
-        f"  --signer-workflow {workflow} --source-ref refs/tags/{facts.tag['tag']}",
+        f"  --signer-workflow {workflow} --source-ref refs/tags/{facts.tag.tag}",
         f"docker run --rm --read-only --tmpfs /tmp --publish 3000:3000 {facts.reference}",
     ]
     return (
@@ -75,7 +76,7 @@ def image(facts: Facts) -> str:
 
 def metrics(facts: Facts) -> str:
     """Each metric on the test rows with its interval, and its difference to the release before, on the same rows."""
-    previous = facts.tag["previous"]
+    previous = facts.tag.previous
     compared = {each.metric: each for each in facts.report.metrics} if previous else {}
     header = ["metric", "value"] + ([f"{previous}", "difference"] if compared else [])
     rows = []
@@ -88,7 +89,7 @@ def metrics(facts: Facts) -> str:
         return ""
     note = f"With {facts.report.confidence:.0%} intervals."
     if compared:
-        note += f" Both models were scored on the test rows of {facts.tag['tag']}."
+        note += f" Both models were scored on the test rows of {facts.tag.tag}."
     return f"### Metrics\n\n{table(header, rows)}\n\n<sub>{note}</sub>"
 
 
@@ -98,14 +99,14 @@ def _difference(each: Comparison | None) -> list[str]:
 
 def what_changed(facts: Facts) -> str:
     """Data, parameters and dependencies that are others than in the release before."""
-    previous, found = facts.tag["previous"], facts.report.changes
+    previous, found = facts.tag.previous, facts.report.changes
     if previous is None:
         return "This is the first release."
     heading = f"### Changes since {previous}"
     if not facts.report.touched:
         return f"{heading}\n\nDocumentation only: the model is the same."
     blocks = [
-        f"{title}\n\n{changes(listed, previous, facts.tag['tag'])}"
+        f"{title}\n\n{changes(listed, previous, facts.tag.tag)}"
         for title, listed in (
             ("Data", found.data),
             ("Parameters", found.params),
@@ -115,7 +116,7 @@ def what_changed(facts: Facts) -> str:
     ]
     if found.left_out:
         blocks.append(f"And {found.left_out:,} more.")
-    compare = f"[All commits]({facts.page}/compare/{previous}...{facts.tag['tag']})."
+    compare = f"[All commits]({facts.page}/compare/{previous}...{facts.tag.tag})."
     return "\n\n".join([heading, *(blocks or ["Neither data nor parameters nor dependencies."]), compare])
 
 

@@ -12,14 +12,17 @@ import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from mlops.review.git import git
 from mlops.review.github import Api
+from mlops.review.report import Sha
 from mlops.stage import UserError, errors_in_words, write_json
 
 FOLDER = Path("build/release")
-VERSION = re.compile(r"v(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(?:-rc\.([1-9]\d{0,8}))?", re.A)
+VERSION = re.compile(r"v(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})(?:-rc\.([1-9][0-9]{0,8}))?")
 MAIN = "main"
 CHECK = "gate"
 WORKFLOW = ".github/workflows/ci.yaml"
@@ -27,6 +30,23 @@ ACTIONS = 15368  # the app GitHub Actions: a check of this name by anybody else 
 EVENTS = ("pull_request", "merge_group")
 NEEDED = "the job needs `permissions:` with actions, checks, contents and pull-requests: read"
 AGAIN = "merge a change into main through a pull request, and tag that commit"
+
+
+class Tag(BaseModel):
+    """A tag that may be released, and why; `tag.json` tells it to the jobs that follow."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    tag: Annotated[str, StringConstraints(pattern=f"^{VERSION.pattern}$")]
+    commit: Sha
+    previous: Annotated[str, StringConstraints(pattern=f"^{VERSION.pattern}$")] | None
+    """The release before; None for the first."""
+    pull_request: int | None
+    """What was merged as this commit; None for a merge queue that names none."""
+    head: Sha
+    """The commit that `gate` judged."""
+    url: Annotated[str, StringConstraints(pattern=r"^https://[A-Za-z0-9._:/-]+$")]
+    """The run of `gate`."""
 
 
 class Version(NamedTuple):
@@ -76,6 +96,24 @@ def previous(tag: str, commit: str) -> str | None:
     versions = {parse(name): name for name in merged if VERSION.fullmatch(name)}
     earlier = [each for each in versions if each < version and not each.is_candidate]
     return versions[max(earlier)] if earlier else None
+
+
+def read() -> Tag:
+    """What `make release-verify` found.
+
+    Raises
+    ------
+    UserError
+        Where it is missing or broken.
+    """
+    path = FOLDER / "tag.json"
+    try:
+        return Tag.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing", "leave this to .github/workflows/release.yaml") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise UserError(f"{path} is broken: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 def passed(api: Api, repository: str, commit: str) -> dict[str, Any]:
@@ -141,7 +179,8 @@ def main(environment: Mapping[str, str] = os.environ) -> None:
     check_on_main(commit)
     api = Api(environment.get("GITHUB_API_URL", "https://api.github.com"), environment["GITHUB_TOKEN"], needed=NEEDED)
     found = passed(api, f"/repos/{environment['GITHUB_REPOSITORY']}", commit)
-    write_json({"tag": tag, "commit": commit, "previous": previous(tag, commit), **found}, FOLDER / "tag.json")
+    verified = Tag(tag=tag, commit=commit, previous=previous(tag, commit), **found)
+    write_json(verified.model_dump(), FOLDER / "tag.json")
     if output := environment.get("GITHUB_OUTPUT"):
         with Path(output).open("a", encoding="utf-8") as file:
             file.write(f"commit={commit}\n")

@@ -1,0 +1,204 @@
+"""What a release says and proposes: notes from measured numbers, foreign text as text, once however often it is run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from release.hub import Clone, environment
+from review.github import GitHub, serve, write_certificate
+from review.test_hostile_text import HOSTILE, Page, report_of
+
+from mlops.provenance import Release
+from mlops.release import announce, deploy
+from mlops.release.notes import MOST_BYTES, Facts, notes
+from mlops.release.tag import Tag
+from mlops.review.report import Change, Changes, Comparison, Estimate, Report, Rows
+from mlops.stage import UserError, write_json
+
+COMMIT, BEFORE, MD5 = "1" * 40, "2" * 40, "3" * 32
+REFERENCE = f"ghcr.io/ada/a-project@sha256:{'a' * 64}"
+TAG = {
+    "tag": "v1.1.0",
+    "commit": COMMIT,
+    "previous": "v1.0.0",
+    "pull_request": 12,
+    "head": "4" * 40,
+    "url": "https://github.com/ada/a-project/actions/runs/7",
+}
+RELEASE = Release(
+    version="1.1.0",
+    commit=COMMIT,
+    model_md5=MD5,
+    service_md5=f"{MD5}.dir",
+    files={"model.onnx": MD5},
+    data={"source": "sklearn:breast_cancer", "rows": 569, "sha256": "5" * 64, "train_md5": MD5, "test_md5": MD5},
+    export={"runtime": "onnx"},
+    metrics={"recall": {"value": 0.9434, "low": 0.875, "high": 1.0}},
+)
+REPORT = Report(
+    head=COMMIT,
+    base=BEFORE,
+    dirty=False,
+    touched=True,
+    verdict="pass",
+    blocks=False,
+    target="diagnosis",
+    estimator="sklearn.linear_model.LogisticRegression",
+    rows=Rows(train=426, test=143),
+    metrics=[
+        Comparison(
+            metric="recall",
+            greater_is_better=True,
+            baseline=0.9245,
+            candidate=0.9434,
+            difference=Estimate(value=0.0189, low=-0.01, high=0.06),
+            worse=0.1,
+            detectable=0.02,
+        )
+    ],
+    changes=Changes(
+        params=[Change(name="model.params.C", before="0.1", after="1.0")],
+        data=[Change(name="rows", before="500", after="569")],
+    ),
+)
+
+
+def told(report: Report = REPORT, release: Release = RELEASE, card: str | None = None, **tag: Any) -> str:
+    page = "https://github.com/ada/a-project"
+    return notes(Facts(Tag(**{**TAG, **tag}), release, report, REFERENCE, "ada/a-project", page, card))
+
+
+def test_the_notes_hold_numbers_differences_changes_digest_and_how_to_check_it() -> None:
+    text = told(card="# Card\n\nWhat it is for.")
+    assert "| <code>recall</code> | 0.943 (0.875 … 1) | 0.9245 | +0.0189 (−0.01 … +0.06) |" in text
+    assert "| metric | value | v1.0.0 | difference |" in text
+    assert "passed [`gate`](https://github.com/ada/a-project/actions/runs/7) in #12" in text
+    assert "| <code>model.params.C</code> | <code>0.1</code> | <code>1.0</code> |" in text
+    assert "| <code>rows</code> | <code>500</code> | <code>569</code> |" in text
+    assert REFERENCE in text
+    assert f"gh attestation verify oci://{REFERENCE} --repo ada/a-project" in text
+    assert "--source-ref refs/tags/v1.1.0" in text
+    assert MD5 in text
+    assert "What it is for." in text
+    assert "compare/v1.0.0...v1.1.0" in text
+
+
+def test_the_first_release_is_compared_with_nothing() -> None:
+    text = told(previous=None)
+    assert "This is the first release." in text
+    assert "| metric | value |" in text
+    assert "difference" not in text
+
+
+def test_a_release_of_documentation_says_that_the_model_is_the_same() -> None:
+    report = Report(head=COMMIT, base=BEFORE, dirty=False, touched=False, verdict="pass", blocks=False)
+    text = told(report)
+    assert "Documentation only: the model is the same." in text
+    assert "| <code>recall</code> | 0.943 (0.875 … 1) |" in text
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_text_of_a_stranger_stays_text(text: str) -> None:
+    metrics = {text: {"value": 0.5, "low": 0.4, "high": 0.6}}
+    release = RELEASE.model_copy(update={"metrics": metrics, "data": {"sha256": text}, "export": {"runtime": text}})
+    page = Page(told(report_of(text), release))
+    assert page.open == []
+    assert {tag for tag, _ in page.tags} <= {
+        *("h3", "p", "code", "pre", "details", "summary", "sub", "span"),
+        *("table", "thead", "tbody", "tr", "th", "td", "a"),
+    }
+    links = {attributes.get("href") for tag, attributes in page.tags if tag == "a"}
+    assert links == {TAG["url"], "https://github.com/ada/a-project/compare/v1.0.0...v1.1.0"}
+    assert page.others == []
+    assert "@ada" not in told(report_of(text), release)
+
+
+def test_notes_that_would_be_too_long_are_cut_and_say_so() -> None:
+    text = told(card="x" * MOST_BYTES)
+    assert len(text.encode()) < MOST_BYTES + 200
+    assert "too long for release notes" in text
+    assert REFERENCE in text
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return write_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def github(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
+    with serve(GitHub(certificate[0]), certificate[1]) as server:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
+        yield server
+        assert server.complaints == []
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clone:
+    """The machine of the job: main is checked out, and the files of the job before are there."""
+    clone = Clone(tmp_path)
+    clone.commit("start", {str(path): (ROOT / path).read_text(encoding="utf-8") for path in deploy.PLACES})
+    monkeypatch.chdir(clone.folder)
+    write_json(TAG, "build/release/tag.json")
+    write_json(RELEASE.model_dump(), "build/release/release.json")
+    write_json(json.loads(REPORT.model_dump_json()), "build/release/report.json")
+    return clone
+
+
+def run(github: GitHub, tag: str = "v1.1.0", **others: str) -> None:
+    announce.main(environment(github, tag, REFERENCE=REFERENCE, **others))
+
+
+def test_a_release_is_made_once_and_updated_when_run_again(
+    github: GitHub, clone: Clone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(github, GITHUB_STEP_SUMMARY=str(tmp_path / "summary"))
+    (release,) = github.releases
+    assert (release["tag_name"], release["draft"], release["prerelease"]) == ("v1.1.0", False, False)
+    assert REFERENCE in release["body"]
+    (pull,) = github.pulls
+    assert release["html_url"] in pull["body"]
+    assert pull["html_url"] in capsys.readouterr().out
+    assert pull["html_url"] in (tmp_path / "summary").read_text(encoding="utf-8")
+    (clone.folder / "build/release/CARD.md").write_text("A card since.", encoding="utf-8")
+    run(github)
+    assert len(github.releases) == len(github.pulls) == 1
+    assert "A card since." in github.releases[0]["body"]
+
+
+def test_a_candidate_is_no_latest_release(github: GitHub, clone: Clone) -> None:
+    write_json({**TAG, "tag": "v1.1.0-rc.1"}, "build/release/tag.json")
+    run(github, "v1.1.0-rc.1")
+    (release,) = github.releases
+    assert (release["prerelease"], release["make_latest"]) == (True, "false")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("tag.json", {**TAG, "tag": "v9.9.9"}, "is about v9.9.9, and this run about v1.1.0"),
+        ("tag.json", {**TAG, "commit": "f" * 40}, "the release of another commit"),
+        ("tag.json", {**TAG, "url": "javascript:alert(1)"}, "tag.json is broken: url"),
+        ("tag.json", {**TAG, "previous": "v1 [x](y)"}, "tag.json is broken: previous"),
+        ("report.json", {"head": "x"}, "is no report"),
+        ("release.json", {"version": "1"}, "is broken"),
+    ],
+)
+def test_what_does_not_fit_together_is_not_announced(
+    github: GitHub, clone: Clone, name: str, content: dict[str, Any], told: str
+) -> None:
+    write_json(content, f"build/release/{name}")
+    with pytest.raises(UserError, match=told):
+        run(github)
+    assert github.changes == []
+
+
+def test_only_a_digest_is_announced(github: GitHub, clone: Clone) -> None:
+    with pytest.raises(UserError, match="REFERENCE is no name@sha256"):
+        announce.main(environment(github, "v1.1.0", REFERENCE="ghcr.io/ada/a-project:1.1.0"))
+    assert github.requests == []
