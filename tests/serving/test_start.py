@@ -1,0 +1,86 @@
+"""The service starts with the released files or not at all, and says in words what is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Project, copied
+from serving.served import PATIENCE, command, environment
+
+from mlops.provenance import md5
+
+MODEL, SCHEMA = "models/service/model.onnx", "models/service/schema.json"
+
+
+@pytest.fixture(scope="module")
+def project(released: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return copied(released, tmp_path_factory.mktemp("start"))
+
+
+def start(project: Project, home: Path) -> subprocess.CompletedProcess[str]:
+    """Start the service where it cannot start."""
+    started = subprocess.run(
+        command(0), cwd=project.folder, env=environment(project, home), capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert started.returncode != 0
+    assert "Traceback" not in started.stderr + started.stdout
+    assert started.stderr.startswith("error: "), started.stderr
+    assert "try: " in started.stderr
+    return started
+
+
+def changed(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [(MODEL, Path.unlink), (MODEL, changed), (MODEL, truncated), (SCHEMA, Path.unlink), (SCHEMA, changed)],
+)
+def test_a_damaged_file_is_named_with_the_hash_that_was_expected(
+    project: Project, tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    path = project.folder / name
+    whole = path.read_bytes()
+    path.unlink()  # a link into the cache of DVC
+    path.write_bytes(whole)
+    try:
+        damage(path)
+        said = start(project, tmp_path).stderr
+    finally:
+        path.write_bytes(whole)
+    assert name in said
+    assert md5(whole) in said
+
+
+def test_a_file_that_was_not_released_stops_the_service(project: Project, tmp_path: Path) -> None:
+    other = project.folder / "models/service/other.onnx"
+    other.write_bytes(b"")
+    try:
+        assert "other.onnx" in start(project, tmp_path).stderr
+    finally:
+        other.unlink()
+
+
+def test_without_a_whole_release_the_service_does_not_start(project: Project, tmp_path: Path) -> None:
+    path = project.folder / "models/release.json"
+    whole = path.read_text(encoding="utf-8")
+    try:
+        path.unlink()
+        assert "models/release.json is missing" in start(project, tmp_path).stderr
+        path.write_text(whole[:-50], encoding="utf-8")
+        assert "models/release.json is broken" in start(project, tmp_path).stderr
+        path.write_text(json.dumps({**json.loads(whole), "model_md5": "0"}), encoding="utf-8")
+        assert "model_md5" in start(project, tmp_path).stderr
+    finally:
+        path.write_text(whole, encoding="utf-8")
