@@ -11,7 +11,18 @@ from benchmarks.measuring import machine, progress
 
 README = Path(__file__).with_name("README.md")
 # the last two import NumPy, whose memory would count for the processes started after it
-PARTS = ("overhead", "idle", "growth", "feedback", "whole", "resampling", "decisions")
+PARTS = {
+    "overhead": "Overhead of the pipeline",
+    "idle": "Nothing to do",
+    "growth": "Growth",
+    "feedback": "What a review adds",
+    "whole": "A pull request, part by part",
+    "serving": "Serving",
+    "scoring": "Batch scoring",
+    "dependencies": "What an image installs",
+    "resampling": "Resampling",
+    "decisions": "Decisions of the gate",
+}
 
 
 def main() -> None:
@@ -27,14 +38,13 @@ def main() -> None:
 
 
 def insert(part: str, text: str) -> None:
-    """Put a result between the part's markers."""
+    """Put a result between the part's markers; a part that is new comes last."""
     start, end = f"<!-- {part} -->", f"<!-- end of {part} -->"
+    section = f"{start}\n\n{text}\n\n{end}"
     page = README.read_text(encoding="utf-8")
-    page, found = re.subn(
-        f"{re.escape(start)}.*?{re.escape(end)}", lambda _: f"{start}\n\n{text}\n\n{end}", page, flags=re.DOTALL
-    )
+    page, found = re.subn(f"{re.escape(start)}.*?{re.escape(end)}", lambda _: section, page, flags=re.DOTALL)
     if not found:
-        raise SystemExit(f"{README.name} has no markers for {part}")
+        page = f"{page.rstrip()}\n\n## {PARTS[part]}\n\n{section}\n"
     README.write_text(page, encoding="utf-8")
 
 

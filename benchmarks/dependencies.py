@@ -1,0 +1,65 @@
+"""What an image of this service installs beside one of MLflow: the packages of each, unpacked, in bytes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.measuring import clone, progress, run, table, uv, verdict
+
+GOAL = 0.5
+PREPARE = Path(__file__).with_name("serving_peers") / "prepare.py"
+LARGEST = 6
+
+
+def measure() -> str:
+    with clone() as folder, tempfile.TemporaryDirectory(prefix="bench-") as place:
+        scratch = Path(place)
+        progress("dependencies: running the pipeline")
+        run("dvc", "repro", folder=folder)
+        run("python", str(PREPARE), str(scratch), "1", folder=folder)
+        groups = ["--only-group", "serving"]
+        runtime = json.loads((folder / "reports/export.json").read_text(encoding="utf-8"))["runtime"]
+        if runtime != "onnx":
+            groups += ["--only-group", "serving-scikit-learn"]
+        ours = scratch / "serving.txt"
+        run(uv(), "export", "--frozen", "--quiet", *groups, "--output-file", str(ours), folder=folder)
+        found = {
+            f"`uv export {' '.join(groups)}`": install(ours, scratch / "ours", folder),
+            "`requirements.txt` of `mlflow models build-docker`": install(
+                scratch / "mlflow/requirements.txt", scratch / "theirs", folder
+            ),
+        }
+    (_, small), (_, large) = found.items()
+    ratio = sum(small.values()) / sum(large.values())
+    return "\n\n".join(
+        [
+            f"What this service needs takes **{ratio:.0%}** of what MLflow's image installs for the same model "
+            f"(goal: at most {GOAL:.0%}: {verdict(ratio <= GOAL)}). Packages only: Python and the system are the same.",
+            table(
+                ["", "MiB", "the largest, MiB"],
+                [[name, f"{sum(sizes.values()) / 2**20:,.0f}", largest(sizes)] for name, sizes in found.items()],
+            ),
+        ]
+    )
+
+
+def install(requirements: Path, target: Path, folder: Path) -> dict[str, int]:
+    """Unpack what a file of requirements asks for, and say how many bytes each package takes."""
+    progress(f"dependencies: installing {requirements.name}")
+    run(
+        *(uv(), "pip", "install", "--quiet", "--python", sys.executable),
+        *("--target", str(target), "--requirements", str(requirements)),
+        folder=folder,
+    )
+    return {
+        path.name: sum(each.stat().st_size for each in ([path, *path.rglob("*")]) if each.is_file())
+        for path in target.iterdir()
+    }
+
+
+def largest(sizes: dict[str, int]) -> str:
+    first = sorted(sizes, key=lambda name: -sizes[name])[:LARGEST]
+    return ", ".join(f"{name} {sizes[name] / 2**20:,.0f}" for name in first)
