@@ -1,6 +1,6 @@
 # Everything a person or CI does here. `make help` lists the targets.
 .DEFAULT_GOAL := all
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.uv/bin:$(PATH)
 export GX_ANALYTICS_ENABLED := false
 
 UV := $(shell command -v uv || echo .uv/bin/uv)

@@ -84,7 +84,9 @@ def _normal(name: str) -> str:
 
 
 def _uv(*arguments: str) -> str:
-    uv = shutil.which("uv") or ".uv/bin/uv"
+    uv = shutil.which("uv")
+    if uv is None:
+        raise UserError("uv is not on the path", "make image")
     environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
     done = subprocess.run([uv, *arguments], capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
