@@ -1,0 +1,131 @@
+"""Alerts, dashboard and their configuration: read by the tools that will read them, and played through."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from manifests import DEPLOY, load, run
+from queries import METRICS, all_queries, dashboard_queries
+
+MONITORING = DEPLOY / "monitoring"
+RULES = MONITORING / "prometheus/rules.yaml"
+PLAYED = Path(__file__).with_name("rules_test.yaml")
+MACHINE = load((DEPLOY / "compose/compose.yaml").read_text(encoding="utf-8"))[0]["services"]
+
+
+def rules() -> dict[str, str]:
+    (group,) = load(RULES.read_text(encoding="utf-8"))[0]["groups"]
+    return {rule["alert"]: rule["expr"] for rule in group["rules"]}
+
+
+def test_prometheus_takes_its_configuration_and_finds_the_rules() -> None:
+    said = run("promtool", "check", "config", MONITORING / "prometheus/prometheus.yaml")
+    assert f"{len(rules())} rules found" in said
+
+
+def test_alertmanager_takes_its_configuration() -> None:
+    assert "SUCCESS" in run("amtool", "check-config", MONITORING / "alertmanager.yaml")
+
+
+@pytest.mark.parametrize(("severity", "waits"), [("page", "1h"), ("ticket", "12h")])
+def test_every_alert_reaches_the_team(severity: str, waits: str) -> None:
+    config = MONITORING / "alertmanager.yaml"
+    said = run(
+        "amtool",
+        "config",
+        "routes",
+        "test",
+        f"--config.file={config}",
+        "--verify.receivers=team",
+        f"severity={severity}",
+    )
+    assert "team" in said
+    routes = load(config.read_text(encoding="utf-8"))[0]["route"]
+    matching = [each for each in routes["routes"] if f'"{severity}"' in str(each["matchers"])] or [routes]
+    assert matching[0]["repeat_interval"] == waits
+
+
+def test_each_alert_fires_when_it_should_and_is_quiet_otherwise() -> None:
+    assert "SUCCESS" in run("promtool", "test", "rules", PLAYED)
+    played = PLAYED.read_text(encoding="utf-8")
+    assert [name for name in rules() if name not in played] == []
+
+
+@pytest.mark.parametrize("name", rules())
+def test_the_played_series_notice_an_alert_that_never_fires(name: str, tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY / "monitoring/prometheus", tmp_path / "deploy/monitoring/prometheus")
+    (tmp_path / "tests/deploy").mkdir(parents=True)
+    shutil.copy(PLAYED, tmp_path / "tests/deploy")
+    broken = tmp_path / RULES.relative_to(DEPLOY.parent)
+    text = broken.read_text(encoding="utf-8")
+    changed = re.sub(
+        rf"(alert: {name}\n +expr: )(\|\n.*?|.*?)(?=\n +(for|labels):)", r"\1vector(1) > 2", text, flags=re.S
+    )
+    assert changed != text
+    broken.write_text(changed, encoding="utf-8")
+    with pytest.raises(AssertionError, match="FAILED"):
+        run("promtool", "test", "rules", tmp_path / "tests/deploy" / PLAYED.name)
+
+
+def test_the_cluster_has_the_same_alerts_as_the_machine() -> None:
+    (cluster,) = load((MONITORING / "kubernetes/rules.yaml").read_text(encoding="utf-8"))
+    assert cluster["spec"] == load(RULES.read_text(encoding="utf-8"))[0], "copy the groups of one file into the other"
+
+
+def test_what_is_asked_for_is_what_the_service_exports() -> None:
+    for place, query in all_queries().items():
+        names = set(re.findall(r"\b([a-z_]+)(?=\{)", query)) - {"by", "le"}
+        assert names, place
+        assert names <= METRICS, place
+
+
+def test_the_dashboard_fits_its_grid_and_has_no_panel_without_data() -> None:
+    board = json.loads((MONITORING / "grafana/model.json").read_text(encoding="utf-8"))
+    taken = set()
+    for panel in board["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken, panel["title"]
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
+        assert panel["targets"]
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    known = {each["name"] for each in board["templating"]["list"]} | {"__rate_interval"}
+    for query in dashboard_queries(raw=True).values():
+        assert set(re.findall(r"\$(\w+)", query)) <= known
+
+
+def test_files_lie_where_the_containers_look_for_them() -> None:
+    """Each mount's source exists, and what the programs are told to read is mounted."""
+    mounted = {}
+    for service in ("prometheus", "alertmanager", "grafana"):
+        for volume in MACHINE[service]["volumes"]:
+            source, target = volume.split(":")[:2]
+            if source.startswith("."):
+                mounted[target] = DEPLOY / "compose" / source
+    assert all(path.exists() for path in mounted.values())
+    assert (mounted["/etc/prometheus"] / "prometheus.yaml").is_file()
+    (provider,) = load((MONITORING / "grafana/provisioning/dashboards/model.yaml").read_text("utf-8"))[0]["providers"]
+    assert any(target.startswith(provider["options"]["path"]) for target in mounted)
+    (source,) = load((MONITORING / "grafana/provisioning/datasources/prometheus.yaml").read_text("utf-8"))[0][
+        "datasources"
+    ]
+    assert source["url"] == "http://prometheus:9090"
+    (scrape,) = load((MONITORING / "prometheus/prometheus.yaml").read_text("utf-8"))[0]["scrape_configs"]
+    assert scrape["job_name"] == "model"
+    assert scrape["static_configs"] == [{"targets": ["model:3000"]}]
+
+
+def test_cluster_and_machine_keep_the_same_series() -> None:
+    """A port's label by the operator must not push the service's own `endpoint` aside."""
+    (scrape,) = load((MONITORING / "prometheus/prometheus.yaml").read_text("utf-8"))[0]["scrape_configs"]
+    (pods,) = load((MONITORING / "kubernetes/pods.yaml").read_text("utf-8"))
+    (endpoint,) = pods["spec"]["podMetricsEndpoints"]
+    (machine,), (cluster,) = scrape["metric_relabel_configs"], endpoint["metricRelabelings"]
+    assert (machine["source_labels"], machine["regex"]) == (cluster["sourceLabels"], cluster["regex"])
+    assert {"action": "labeldrop", "regex": "endpoint"} in endpoint["relabelings"]
+    assert pods["spec"]["sampleLimit"] == scrape["sample_limit"]
