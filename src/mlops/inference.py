@@ -7,6 +7,7 @@ numpy arrays; who has rows of JSON or a Parquet file makes them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +19,29 @@ from mlops.contract import Contract, Field
 from mlops.stage import UserError
 
 Array = np.ndarray[Any, Any]
-Columns = Mapping[str, Array]
-"""By field: float64 for numeric and boolean (NaN where missing), datetime64[us] for dates, objects otherwise (None)."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Texts as a dictionary, for many rows at once.
+
+    Attributes
+    ----------
+    places : ndarray of shape (n_samples,)
+        The place of each row's text in `names`; -1 where it is missing.
+    names : list of str
+    """
+
+    places: Array
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+Columns = Mapping[str, Any]
+"""By field: float64 for numeric and boolean (NaN where missing), datetime64[us] for dates; for categories and texts
+objects (None where missing), or `Encoded`."""
 
 
 class Answer(NamedTuple):
@@ -53,7 +75,12 @@ def load(folder: Path = contracts.FOLDER) -> tuple[Contract, Model]:
         content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} is missing", "make, or dvc checkout") from None
-    return contract, onnx_model(content, contract) if contract.runtime == "onnx" else sklearn_model(content, contract)
+    return contract, loaded(content, contract)
+
+
+def loaded(content: bytes, contract: Contract) -> Model:
+    """The model in the bytes of a file, ready to be asked."""
+    return onnx_model(content, contract) if contract.runtime == "onnx" else sklearn_model(content, contract)
 
 
 def onnx_model(content: bytes, contract: Contract) -> Model:
@@ -67,35 +94,45 @@ def onnx_model(content: bytes, contract: Contract) -> Model:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises classes of its own for each kind of damage
         raise UserError(f"{contract.file} is no whole ONNX model: {error}", "dvc checkout") from None
-    taken = {each.name for each in session.get_inputs()}
+    shapes = {each.name: each.shape[1] for each in session.get_inputs()}
     numeric = [field.name for field in contract.fields if field.kind in ("numeric", "boolean")]
     dates = [field.name for field in contract.fields if field.kind == "date"]
-    categorical = [
-        (field.name, _codes(field), len(field.codes or [])) for field in contract.fields if field.codes is not None
-    ]
+    categorical = [(field.name, _coder(field)) for field in contract.fields if field.codes is not None]
     decide = _decision(contract)
 
     def predict(columns: Columns) -> Answer:
+        n_samples = len(columns[contract.fields[0].name])
         feed: dict[str, Array] = {}
-        if "numbers" in taken:
-            numbers = [columns[name] for name in numeric]
+        if "numbers" in shapes:
+            feed["numbers"] = numbers = np.empty((n_samples, shapes["numbers"]))
+            given = [columns[name] for name in numeric]
             for name in dates:
-                numbers += parts(columns[name])
-            feed["numbers"] = np.stack(numbers, axis=1)
-        if "codes" in taken:
-            coded = [[codes.get(value, other + 1) for value in columns[name]] for name, codes, other in categorical]
-            feed["codes"] = np.array(coded, dtype=np.int64).T
+                given += parts(columns[name])
+            for place, values in enumerate(given):
+                numbers[:, place] = values
+        if "codes" in shapes:
+            feed["codes"] = codes = np.empty((n_samples, shapes["codes"]), dtype=np.int64)
+            for place, (name, coded) in enumerate(categorical):
+                codes[:, place] = coded(columns[name])
         (found,) = session.run(None, feed)
         return decide(found)
 
     return predict
 
 
-def _codes(field: Field) -> dict[str | None, int]:
-    """Category → its code; the one behind the last is for a missing value, the next for any other."""
+def _coder(field: Field) -> Callable[[Array | Encoded], Any]:
+    """From categories to their codes; the one behind the last is for a missing value, the next for any other."""
     codes: dict[str | None, int] = {name: code for code, name in enumerate(field.codes or [])}
-    codes[None] = len(codes)
-    return codes
+    missing, other = len(codes), len(codes) + 1
+    codes[None] = missing
+
+    def coded(values: Array | Encoded) -> Any:
+        if isinstance(values, Encoded):
+            known = np.array([*(codes.get(name, other) for name in values.names), missing])
+            return known[values.places]  # the place before the first is the last
+        return [codes.get(value, other) for value in values]
+
+    return coded
 
 
 def _decision(contract: Contract) -> Callable[[Array], Answer]:
@@ -108,8 +145,9 @@ def _decision(contract: Contract) -> Callable[[Array], Answer]:
     threshold, positive = contract.threshold, contract.classes.index(contract.positive)  # type: ignore[arg-type]
 
     def by_threshold(found: Array) -> Answer:
+        found = found.astype(np.float64)
         chosen = np.where(found[:, positive] >= threshold, positive, 1 - positive)
-        return Answer(classes[chosen], found.astype(np.float64))
+        return Answer(classes[chosen], found)
 
     return by_threshold
 
@@ -126,10 +164,17 @@ def sklearn_model(content: bytes, contract: Contract) -> Model:
     names = [field.name for field in contract.fields]
 
     def predict(columns: Columns) -> Answer:
-        X = pd.DataFrame({name: columns[name] for name in names}, copy=False)
+        X = pd.DataFrame({name: _objects(columns[name]) for name in names}, copy=False)
         if contract.classes is None:
             return Answer(np.asarray(model.predict(X), dtype=np.float64).reshape(-1), None)
         found = np.asarray(model.predict_proba(X)) if contract.probabilities else None
         return Answer(np.asarray(model.predict(X)), found)
 
     return predict
+
+
+def _objects(values: Array | Encoded) -> Array:
+    """Texts one by one, as scikit-learn takes them."""
+    if isinstance(values, Encoded):
+        return np.array([*values.names, None], dtype=object)[values.places]
+    return values

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,18 @@ from mlops import inference, lineage, metrics, modelfile, tables
 from mlops import settings as settings_module
 from mlops.contract import Contract, Field
 from mlops.metrics import Array, Predictions
-from mlops.pipeline.export_onnx import convert
-from mlops.stage import run, write_json
+from mlops.pipeline.export_onnx import UnconvertibleError, convert
+from mlops.stage import UserError, run, write_json
 from mlops.tables import Column
 
 # A closed list of values is part of the contract up to this length
 MOST_VALUES = 50
 # Of a probability, or in standard deviations of a predicted number: what single precision may cost, and nothing more
 TOLERANCE = 1e-5
+# What double precision costs lies far below, what single precision costs lies above, on any machine
+DOUBLE = 1e-9
+# Columns, and rows in the form that a model takes, that are in memory at once
+COLUMNS_READ, ROWS_ASKED = 20, 10_000
 
 
 def main() -> str:
@@ -38,10 +43,10 @@ def main() -> str:
     model = modelfile.load(settings)
     seen = set(columns_seen(model))
     columns = [column for column in tables.feature_columns(settings, catalogue) if column.name in seen]
-    train, test = tables.read(tables.TRAIN), tables.read(tables.TEST)
-    fields = [describe(column, tables.read(tables.TABLE, [column.name])[0], train[column.name]) for column in columns]
-    X = tables.features(probes(test, columns), columns)
-    expected = metrics.predict(model, X)
+    # one column at a time, since only a row of it is kept
+    fields = [describe(column, values_of(column), train) for column, train in each(tables.TRAIN, columns)]
+    asked = probes(tables.read(tables.TEST, [column.name for column in columns]), columns)
+    expected = metrics.predict_table(model, asked, columns)
     contract = Contract(
         task=settings.data.task,
         target=settings.data.target,
@@ -53,11 +58,31 @@ def main() -> str:
         runtime="onnx",
         fields=fields,
     )
-    content, contract, found = compiled(model, contract, X, expected)
+
+    def differs(content: bytes, contract: Contract) -> float:
+        served = inference.loaded(content, contract)
+        return distance(expected, answers(served, asked, columns))
+
+    content, contract, found = compiled(model, contract, differs)
     write(content, contract)
-    write_json({**found, "bytes": len(content)}, lineage.EXPORTED)
-    outcome = found["why"] or f"predictions equal to {found['difference_below']:g}"
+    write_json({**found, "rows": asked.num_rows, "bytes": len(content)}, lineage.EXPORTED)
+    outcome = found["why"] or f"predictions differ by less than {found['difference_below']:g}"
     return f"{contract.runtime}, {outcome} → {contracts.FOLDER / contract.file}"
+
+
+def each(path: Path, columns: list[Column]) -> Iterator[tuple[Column, pa.ChunkedArray]]:
+    """The columns of a table, of which no more than a block is in memory."""
+    for start in range(0, len(columns), COLUMNS_READ):
+        block = columns[start : start + COLUMNS_READ]
+        table = tables.read(path, [column.name for column in block])
+        yield from ((column, table[column.name]) for column in block)
+
+
+def values_of(column: Column) -> list[str] | None:
+    """All values of a categorical column, in the whole table, where they are few."""
+    if column.kind != "categorical" or not 0 < (column.distinct or 0) <= MOST_VALUES:
+        return None
+    return sorted(pc.unique(tables.read(tables.TABLE, [column.name])[0].drop_null()).to_pylist())
 
 
 def columns_seen(model: Any) -> list[str]:
@@ -67,38 +92,41 @@ def columns_seen(model: Any) -> list[str]:
     return [name for names in used for name in ([names] if isinstance(names, str) else names)]
 
 
-def describe(column: Column, everywhere: pa.ChunkedArray, train: pa.ChunkedArray) -> Field:
+def describe(column: Column, values: list[str] | None, train: pa.ChunkedArray) -> Field:
     """What the service asks of a column.
 
     Parameters
     ----------
-    everywhere, train : ChunkedArray
-        Its values in the whole table, and those of the training rows.
+    values : list of str or None
+        Those that are allowed.
+    train : ChunkedArray
+        Those of the training rows, of which one at least is known.
     """
     low: Any = None
     high: Any = None
     example: Any = None
-    values = None
     known = train.drop_null()
     if column.kind == "numeric":
-        low, high = (float(value.as_py()) for value in pc.min_max(known).values())
-        example = float(f"{pc.quantile(known, 0.5)[0].as_py():.4g}")
+        known = known.filter(pc.is_finite(known))
+        low, high = (None if found is None else float(found) for found in pc.min_max(known).as_py().values())
+        middle = pc.quantile(known, 0.5)[0].as_py()
+        example = 0.0 if middle is None else float(f"{middle:.4g}")
     elif column.kind == "date":
         low, high = (value.as_py().isoformat() for value in pc.min_max(known).values())
         middle = pc.quantile(known.cast(pa.int64()), 0.5, interpolation="lower")[0].as_py()
         example = pa.scalar(middle, known.type).as_py().isoformat()
     elif column.kind == "boolean":
         example = pc.mode(known)[0]["mode"].as_py()
+    elif values:
+        counts = pc.value_counts(known).to_pylist()
+        example = min(counts, key=lambda each: (-each["counts"], each["values"]))["values"]
     else:
-        distinct = sorted(pc.unique(everywhere.drop_null()).to_pylist()) if column.kind == "categorical" else []
-        values = distinct if 0 < len(distinct) <= MOST_VALUES else None
-        counts = sorted(pc.value_counts(known).to_pylist(), key=lambda each: (-each["counts"], each["values"]))
-        example = counts[0]["values"] if values else "a text"
+        example = "a text"
     return Field(
         name=column.name,
         kind=column.kind,
         unit=column.unit,
-        nullable=everywhere.null_count > 0,
+        nullable=column.missing > 0,
         values=values,
         low=low,
         high=high,
@@ -108,29 +136,37 @@ def describe(column: Column, everywhere: pa.ChunkedArray, train: pa.ChunkedArray
 
 def probes(test: pa.Table, columns: list[Column]) -> pa.Table:
     """The test rows, and beside them one without any value and one with words that nobody has seen."""
-    kept = test.select([column.name for column in columns])
-    kinds = {column.name: column.kind for column in columns}
     empty, strange = {}, {}
-    for field in kept.schema:
-        filler = kept[field.name].drop_null()
-        known = filler[0].as_py() if len(filler) else None
-        missing = any(column.missing for column in columns if column.name == field.name)
-        empty[field.name] = pa.array([None if missing else known], field.type)
-        strange[field.name] = pa.array(
-            ["a word that nobody has seen" if kinds[field.name] in ("categorical", "text") else known], field.type
-        )
-    return pa.concat_tables([kept, pa.table(empty, schema=kept.schema), pa.table(strange, schema=kept.schema)])
+    for column in columns:
+        values = test[column.name]
+        known = values.drop_null()
+        first = known[0].as_py() if len(known) else None
+        word = "a word that nobody has seen" if column.kind in ("categorical", "text") else first
+        empty[column.name] = pa.array([None if column.missing else first], values.type)
+        strange[column.name] = pa.array([word], values.type)
+    return pa.concat_tables([test, pa.table(empty, schema=test.schema), pa.table(strange, schema=test.schema)])
 
 
-def compiled(model: Any, contract: Contract, X: Any, expected: Predictions) -> tuple[bytes, Contract, dict[str, Any]]:
+def compiled(
+    model: Any, contract: Contract, differs: Callable[[bytes, Contract], float]
+) -> tuple[bytes, Contract, dict[str, Any]]:
     """The first form that predicts the same: ONNX in double precision, in single precision, the model itself.
+
+    Parameters
+    ----------
+    differs : callable
+        How far the predictions of a file are from those of `model`.
 
     Returns
     -------
     bytes, Contract, dict
         The file, its contract, and what `reports/export.json` says.
+
+    Raises
+    ------
+    UserError
+        Where the model itself predicts otherwise as soon as it is read from its file.
     """
-    given = as_columns(X, contract)
     why = ""
     for double in (True, False):
         try:
@@ -138,46 +174,76 @@ def compiled(model: Any, contract: Contract, X: Any, expected: Predictions) -> t
                 warnings.simplefilter("ignore")
                 content, fields = convert(model, contract, double=double)
             changed = contract.model_copy(update={"fields": fields})
-            answer = inference.onnx_model(content, changed)(given)
+            difference = differs(content, changed)
+        except UnconvertibleError as error:
+            why = str(error)
+            break
         except Exception as error:  # converters and the runtime raise anything on what they do not know
-            why = why or f"it does not convert: {str(error).splitlines()[0][:200]}"
+            # their texts hold paths and addresses, which are another machine's
+            why = why or f"{name_of(model)} does not convert to ONNX ({type(error).__name__})"
             continue
-        difference = distance(expected, Predictions(*answer))
         if difference <= TOLERANCE:
-            return content, changed, told(changed, "double" if double else "single", difference, len(X))
-        why = f"as ONNX it predicts otherwise, by up to {difference:.1g}"
+            return content, changed, told(changed, "double" if double else "single", difference)
+        why = f"{name_of(model)} predicts otherwise as ONNX"
     content = modelfile.MODEL.read_bytes()
     changed = contract.model_copy(update={"runtime": "scikit-learn", "trusted": modelfile.types(content)})
-    answer = inference.sklearn_model(content, changed)(given)
-    return content, changed, told(changed, "double", distance(expected, Predictions(*answer)), len(X), why)
+    difference = differs(content, changed)
+    if difference > TOLERANCE:
+        raise UserError(
+            f"{modelfile.MODEL} predicts otherwise when it is served: {name_of(model)} is not deterministic"
+        )
+    return content, changed, told(changed, "double", difference, why)
 
 
-def told(contract: Contract, precision: str, difference: float, rows: int, why: str | None = None) -> dict[str, Any]:
-    """What `reports/export.json` says of the form that was chosen."""
-    found = {"runtime": contract.runtime, "precision": precision, "difference_below": bound(difference)}
-    return {**found, "tolerance": TOLERANCE, "rows": rows, "why": why}
+def name_of(model: Any) -> str:
+    """The estimator's name."""
+    return type(getattr(model, "estimator_", model)["estimator"]).__name__
 
 
-def bound(difference: float) -> float:
-    """The next power of ten: the digits below it are another machine's."""
-    return float(f"1e{math.ceil(math.log10(max(difference, 1e-12)))}")
+def told(contract: Contract, precision: str, difference: float, why: str | None = None) -> dict[str, Any]:
+    """What `reports/export.json` says of the form that was chosen; no digit of it is another one elsewhere."""
+    below = DOUBLE if difference <= DOUBLE else TOLERANCE
+    return {
+        "runtime": contract.runtime,
+        "precision": precision,
+        "difference_below": below,
+        "tolerance": TOLERANCE,
+        "why": why,
+    }
 
 
-def as_columns(X: Any, contract: Contract) -> dict[str, Array]:
+def answers(served: inference.Model, table: pa.Table, columns: list[Column]) -> Predictions:
+    """What the served model says of a table, a block of rows at a time."""
+    found = []
+    for start in range(0, table.num_rows, ROWS_ASKED):
+        X = tables.features(table.slice(start, ROWS_ASKED), columns)
+        found.append(served(as_columns(X, columns)))
+    predicted, probabilities = zip(*found, strict=True)
+    return Predictions(np.concatenate(predicted), None if probabilities[0] is None else np.concatenate(probabilities))
+
+
+def as_columns(X: Any, columns: list[Column]) -> dict[str, Array]:
     """The features as `inference` takes them."""
-    return {field.name: X[field.name].to_numpy() for field in contract.fields}
+    found: dict[str, Array] = {column.name: X[column.name].to_numpy() for column in columns}
+    for name, values in found.items():
+        if values.dtype == object:  # pandas marks a missing text with NaN
+            found[name] = np.where(X[name].isna(), np.array(None), values)
+    return found
 
 
 def distance(expected: Predictions, found: Predictions) -> float:
     """The largest difference of a probability, or of a number in standard deviations; infinite with another label."""
-    if expected.predicted.dtype.kind == "f" and expected.probabilities is None and found.predicted.dtype.kind == "f":
-        spread = float(np.std(expected.predicted)) or 1.0
-        return float(np.max(np.abs(expected.predicted - found.predicted))) / spread
-    if (expected.predicted != found.predicted).any():
-        return float("inf")
-    if expected.probabilities is None or found.probabilities is None:
-        return 0.0
-    return float(np.max(np.abs(expected.probabilities - found.probabilities)))
+    if expected.probabilities is not None and found.probabilities is not None:
+        ours, theirs, unit = found.probabilities, expected.probabilities, 1.0
+        same_labels = bool((expected.predicted == found.predicted).all())
+    elif expected.predicted.dtype.kind == "f":
+        ours, theirs, unit = found.predicted, expected.predicted, float(np.std(expected.predicted)) or 1.0
+        same_labels = True
+    else:
+        return 0.0 if (expected.predicted == found.predicted).all() else math.inf
+    same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
+    difference = float(np.max(np.abs(ours - theirs), where=~same, initial=0.0)) / unit
+    return difference if same_labels and not math.isnan(difference) else math.inf
 
 
 def write(content: bytes, contract: Contract, folder: Path = contracts.FOLDER) -> None:

@@ -1,4 +1,4 @@
-"""The fitted model as an ONNX graph: the preprocessing written here, the estimator converted by skl2onnx.
+"""The fitted model as an ONNX graph: preprocessing and trees written here, other estimators converted by skl2onnx.
 
 The preprocessing is of a known shape, which `estimators.make_model` gives it. Its numbers stay in double precision, and
 what an encoder makes of a category is looked up in a table that the encoder itself has filled.
@@ -11,34 +11,19 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.compose
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from mlops.contract import Contract, Field
+from mlops.pipeline import export_trees
+from mlops.pipeline.export_graph import OPSET, Graph
 
-OPSET, ML_OPSET, IR_VERSION = 21, 3, 10
-UNKNOWN = "a word that nobody has seen"
+CONVERTERS_ML_OPSET = 3  # what skl2onnx writes
 DATE_PARTS = 4
+UNKNOWN = "a word that nobody has seen"
 
 
 class UnconvertibleError(ValueError):
     """A part of the model has no place in the graph."""
-
-
-class Graph:
-    """Nodes and constants, as they are added."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def constant(self, value: Any) -> str:
-        self.constants.append(numpy_helper.from_array(np.asarray(value), f"before_constant_{len(self.constants)}"))
-        return str(self.constants[-1].name)
-
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        output = f"before_value_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
-        return output
 
 
 def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, list[Field]]:
@@ -84,32 +69,21 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, lis
                 f"a column of text ({', '.join([columns] if isinstance(columns, str) else columns)})"
             )
     matrix = pieces[0] if len(pieces) == 1 else graph.add("Concat", *pieces, axis=1)
-    if not double:
-        matrix = graph.add("Cast", matrix, to=TensorProto.FLOAT)
-    width = pipeline["preprocessing"].transform(_empty(pipeline, contract)).shape[1]
     inputs = []
     if numeric or dates:
         shape = [None, len(numeric) + DATE_PARTS * len(dates)]
         inputs.append(helper.make_tensor_value_info("numbers", TensorProto.DOUBLE, shape))
     if categorical:
         inputs.append(helper.make_tensor_value_info("codes", TensorProto.INT64, [None, len(categorical)]))
-    content = joined(graph, inputs, matrix, pipeline["estimator"], width, contract, double)
-    return content, [fields[field.name] for field in contract.fields]
-
-
-def _empty(pipeline: Any, contract: Contract) -> Any:
-    """One row, to see how wide the matrix is."""
-    import pandas as pd
-
-    row: dict[str, Any] = {}
-    for field in contract.fields:
-        if field.kind in ("numeric", "boolean"):
-            row[field.name] = np.array([np.nan])
-        elif field.kind == "date":
-            row[field.name] = np.array(["NaT"], dtype="datetime64[us]")
-        else:
-            row[field.name] = np.array([None], dtype=object)
-    return pd.DataFrame(row).reindex(columns=pipeline["preprocessing"].feature_names_in_)
+    estimator = pipeline["estimator"]
+    output = export_trees.added(graph, matrix, estimator) if double else None
+    if output is not None:
+        whole = graph.model(inputs, output, TensorProto.DOUBLE, len(contract.classes or [contract.target]))
+    else:
+        if not double:
+            matrix = graph.add("Cast", matrix, to=TensorProto.FLOAT)
+        whole = joined(graph, inputs, matrix, estimator, contract, double)
+    return bytes(whole.SerializeToString(deterministic=True)), [fields[field.name] for field in contract.fields]
 
 
 def scaled(graph: Graph, transformer: Any, places: list[int]) -> str:
@@ -141,60 +115,50 @@ def encoded(encoder: Any, columns: list[str]) -> list[tuple[list[str], np.ndarra
     Returns
     -------
     list of (list of str, ndarray of shape (n_codes + 2, width))
-        The categories with a row of their own, then the row of a missing value and that of any other.
+        The categories with a code of their own, then the row of a missing value and that of any other.
     """
     import pandas as pd
 
-    longest = max(len(categories) for categories in encoder.categories_) + 2
-    asked = {}
-    for column, categories in zip(columns, encoder.categories_, strict=True):
-        known = [each if isinstance(each, str) else None for each in categories]
-        asked[column] = np.array([*known, *[UNKNOWN] * (longest - len(known) - 1), None], dtype=object)
+    one_hot = hasattr(encoder, "drop_idx_")
+    rare = [set() if few is None else set(few) for few in encoder.infrequent_categories_]
+    # a one-hot encoder treats what is new as it does what is rare; an ordinal one tells them apart
+    own = [
+        [name for name in every if isinstance(name, str) and not (one_hot and name in few)]
+        for every, few in zip(encoder.categories_, rare, strict=True)
+    ]
+    longest = max(map(len, own))
+    asked = {
+        column: np.array([*names, *[UNKNOWN] * (longest - len(names)), None, UNKNOWN], dtype=object)
+        for column, names in zip(columns, own, strict=True)
+    }
     made = encoder.transform(pd.DataFrame(asked))
     made = np.asarray(made.todense() if hasattr(made, "todense") else made, dtype=np.float64)
     widths = [1] * len(columns)
-    if hasattr(encoder, "drop_idx_"):  # one-hot: one column for each category that is not rare, one for the rare ones
-        rare = (
-            encoder.infrequent_categories_ if encoder.min_frequency or encoder.max_categories else [None] * len(columns)
-        )
-        counted = zip(encoder.categories_, rare, strict=True)
-        widths = [len(all_) - (0 if few is None else len(few) - 1) for all_, few in counted]
-    found = []
-    for column, values in zip(columns, np.split(made, np.cumsum(widths)[:-1], axis=1), strict=True):
-        other, missing = values[-2], values[-1]
-        own = [
-            (name, row)
-            for name, row in zip(asked[column], values, strict=True)
-            if name not in (None, UNKNOWN) and (row != other).any()
-        ]
-        table = np.stack([*(row for _, row in own), missing, other])
-        found.append(([name for name, _ in own], table))
-    return found
+    if one_hot:  # a column for each frequent category, and one for all that are rare
+        widths = [len(every) - max(len(few) - 1, 0) for every, few in zip(encoder.categories_, rare, strict=True)]
+    tables = np.split(made, np.cumsum(widths)[:-1], axis=1)
+    return [
+        (names, np.concatenate([table[: len(names)], table[-2:]])) for names, table in zip(own, tables, strict=True)
+    ]
 
 
 def joined(
-    graph: Graph, inputs: list[Any], matrix: str, estimator: Any, width: int, contract: Contract, double: bool
-) -> bytes:
+    graph: Graph, inputs: list[Any], matrix: str, estimator: Any, contract: Contract, double: bool
+) -> onnx.ModelProto:
     """The preprocessing, then the estimator as skl2onnx converts it."""
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
     kind = DoubleTensorType if double else FloatTensorType
+    width = estimator.n_features_in_
     options = {"zipmap": False} if contract.probabilities else None
-    opsets = {"": OPSET, "ai.onnx.ml": ML_OPSET}
+    opsets = {"": OPSET, "ai.onnx.ml": CONVERTERS_ML_OPSET}
     converted = to_onnx(
         estimator, initial_types=[("X", kind([None, width]))], options=options, target_opset=opsets, name="estimator"
     )
-    output = converted.graph.output[-1]
     element = TensorProto.DOUBLE if double else TensorProto.FLOAT
-    before = helper.make_graph(
-        graph.nodes,
-        "preprocessing",
-        inputs,
-        [helper.make_tensor_value_info(matrix, element, [None, width])],
-        graph.constants,
+    versions = {"opset_imports": converted.opset_import, "ir_version": converted.ir_version}
+    first = graph.model(inputs, matrix, element, width, **versions)
+    return onnx.compose.merge_models(
+        first, converted, io_map=[(matrix, "X")], outputs=[converted.graph.output[-1].name]
     )
-    imports = [helper.make_opsetid(each.domain, each.version) for each in converted.opset_import]
-    first = helper.make_model(before, opset_imports=imports, ir_version=converted.ir_version)
-    whole = onnx.compose.merge_models(first, converted, io_map=[(matrix, "X")], outputs=[output.name])
-    return bytes(whole.SerializeToString(deterministic=True))

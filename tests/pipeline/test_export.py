@@ -1,0 +1,295 @@
+"""What is served predicts what was trained: every kind of column, of target and of estimator."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import Project, copied
+
+from mlops import contract as contracts
+from mlops import inference, metrics, modelfile, tables
+from mlops.contract import Contract
+from mlops.estimators import make_model
+from mlops.pipeline import export
+from mlops.serving import rows
+from mlops.settings import Settings
+from mlops.stage import UserError
+from mlops.tables import Column
+
+N, TRAINED = 400, 300
+CLASSIFIERS = {
+    "sklearn.linear_model.LogisticRegression": {},
+    "sklearn.tree.DecisionTreeClassifier": {},
+    "sklearn.ensemble.RandomForestClassifier": {"n_estimators": 10},
+    "sklearn.ensemble.ExtraTreesClassifier": {"n_estimators": 10},
+    "sklearn.ensemble.GradientBoostingClassifier": {"n_estimators": 10},
+    "sklearn.ensemble.HistGradientBoostingClassifier": {"max_iter": 10},
+    "sklearn.ensemble.AdaBoostClassifier": {"n_estimators": 5},
+    "sklearn.neural_network.MLPClassifier": {"max_iter": 10},
+    "sklearn.naive_bayes.GaussianNB": {},
+    "sklearn.calibration.CalibratedClassifierCV": {},
+    "sklearn.linear_model.SGDClassifier": {"loss": "log_loss"},
+}
+REGRESSORS = {
+    "sklearn.linear_model.Ridge": {},
+    "sklearn.linear_model.PoissonRegressor": {},
+    "sklearn.tree.DecisionTreeRegressor": {},
+    "sklearn.ensemble.RandomForestRegressor": {"n_estimators": 10},
+    "sklearn.ensemble.GradientBoostingRegressor": {"n_estimators": 10},
+    "sklearn.ensemble.HistGradientBoostingRegressor": {"max_iter": 10},
+    "sklearn.ensemble.HistGradientBoostingRegressor ": {"max_iter": 10, "loss": "poisson"},
+    "sklearn.neural_network.MLPRegressor": {"max_iter": 10},
+    "sklearn.svm.SVR": {},
+}
+FALL_BACK = {
+    "sklearn.svm.LinearSVC": "a classifier without probabilities",
+    "sklearn.dummy.DummyClassifier": "DummyClassifier does not convert to ONNX (MissingShapeCalculator)",
+    "sklearn.discriminant_analysis.LinearDiscriminantAnalysis": "LinearDiscriminantAnalysis predicts otherwise as ONNX",
+    "lightgbm.LGBMClassifier": "LGBMClassifier does not convert to ONNX (MissingShapeCalculator)",
+}
+
+
+def made() -> tuple[dict[str, tuple[str, pa.Array]], np.ndarray[Any, Any]]:
+    """Columns with their kinds, as tables have them, and a number that follows from the first."""
+    rng = np.random.default_rng(0)
+    size = rng.normal(size=N)
+    start = datetime.datetime(2020, 1, 1)
+
+    def gaps(values: Any) -> list[Any]:
+        return [None if rng.random() < 0.1 else value for value in values]
+
+    days = rng.integers(0, 20_000, N)
+    columns = {
+        'the "size", it\'s größe': ("numeric", pa.array(gaps(size.tolist()))),
+        "count": ("numeric", pa.array(rng.integers(0, 9, N))),
+        "always one": ("numeric", pa.array(np.ones(N))),
+        "large": ("numeric", pa.array(1e9 + 1e3 * size)),
+        "喫煙": ("boolean", pa.array(gaps((rng.random(N) < 0.5).tolist()))),
+        "joined": ("date", pa.array(gaps(start + datetime.timedelta(hours=int(day)) for day in days))),
+        "town": ("categorical", pa.array(gaps(rng.choice(["Ä", "B", "rare", "once"], N, p=[0.6, 0.38, 0.01, 0.01])))),
+        "never missing": ("categorical", pa.array(rng.choice(["A", "B'", "rare"], N, p=[0.6, 0.395, 0.005]))),
+        "many": ("categorical", pa.array([f"v{number}" for number in rng.integers(0, 120, N)])),
+        "same": ("categorical", pa.array(["same"] * N)),
+    }
+    return columns, size + rng.normal(0, 0.3, N)
+
+
+COLUMNS, NUMBER = made()
+TARGETS = {
+    "text": np.where(NUMBER > 0, "já", "nein"),
+    "number": np.where(NUMBER > 0, 3, -1),
+    "truth": NUMBER > 0,
+    "three": np.array(["a", "b", "ç"])[np.digitize(NUMBER, [-0.5, 0.5])],
+}
+
+
+def exported(
+    estimator: str,
+    params: dict[str, Any],
+    y: Any,
+    columns: dict[str, tuple[str, pa.Array]] = COLUMNS,
+    **model: Any,
+) -> tuple[float, dict[str, Any], Contract, bytes]:
+    """Train, export as the stage does, and compare on all rows: the largest difference, what is told, and the form."""
+    regression = y.dtype.kind == "f"
+    task = "regression" if regression else "classification"
+    data = {"source": "data/raw/x.csv", "task": task, "target": "y", "positive": model.pop("positive", None)}
+    named = {"estimator": estimator.strip(), "params": params, **model}
+    settings = Settings.model_validate(
+        {"data": data, "validate": {}, "split": {}, "model": named, "tuning": None, "evaluate": {}}
+    )
+    table = pa.table({name: values for name, (_, values) in columns.items()})
+    train, test = table.slice(0, TRAINED), table.slice(TRAINED)
+    described = [
+        Column(
+            name=name,
+            kind=kind,
+            type="",
+            unit=None,
+            missing=values.null_count,
+            distinct=len(values.unique()) if kind == "categorical" else None,
+        )
+        for name, (kind, values) in columns.items()
+        if train[name].null_count < TRAINED
+    ]
+    model_ = make_model(settings, described).fit(tables.features(train, described), y[:TRAINED])
+    import skops.io
+
+    modelfile.MODEL.parent.mkdir(exist_ok=True)
+    modelfile.MODEL.write_bytes(modelfile.canonical(skops.io.dumps(model_)))
+    pq.write_table(table, tables.TABLE)
+    fields = [export.describe(column, export.values_of(column), train[column.name]) for column in described]
+    asked = export.probes(test.select([column.name for column in described]), described)
+    expected = metrics.predict_table(model_, asked, described)
+    contract = Contract(
+        task=task,
+        target="y",
+        classes=None if regression else model_.classes_.tolist(),
+        positive=settings.data.positive,
+        threshold=settings.model.threshold,
+        probabilities=expected.probabilities is not None,
+        runtime="onnx",
+        fields=fields,
+    )
+
+    def differs(content: bytes, contract: Contract) -> float:
+        return export.distance(expected, export.answers(inference.loaded(content, contract), asked, described))
+
+    content, contract, found = export.compiled(model_, contract, differs)
+    contract = Contract.model_validate_json(contract.model_dump_json())
+    served = inference.loaded(content, contract)
+    whole = export.distance(metrics.predict_table(model_, table, described), export.answers(served, table, described))
+    given = rows.parse(json.dumps({"rows": [contract.example]}).encode(), rows.request_type(contract))
+    assert len(served(rows.columns(given, contract)).predicted) == 1
+    return whole, found, contract, content
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tables.PREPARED.mkdir(parents=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("target", ["text", "three"])
+@pytest.mark.parametrize(("estimator", "params"), CLASSIFIERS.items())
+def test_a_classifier_predicts_the_same_as_onnx_also_where_values_are_missing_or_new(
+    estimator: str, params: dict[str, Any], target: str
+) -> None:
+    difference, found, contract, _ = exported(estimator, params, TARGETS[target])
+    assert found["runtime"] == contract.runtime == "onnx"
+    assert found["why"] is None
+    assert difference <= found["difference_below"] <= export.TOLERANCE
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("estimator", "params"), REGRESSORS.items())
+def test_a_regressor_predicts_the_same_as_onnx(estimator: str, params: dict[str, Any]) -> None:
+    difference, found, contract, _ = exported(estimator, params, np.exp(NUMBER))
+    assert (contract.runtime, found["why"]) == ("onnx", None)
+    assert difference <= found["difference_below"] <= export.TOLERANCE
+
+
+@pytest.mark.parametrize("target", ["number", "truth"])
+@pytest.mark.parametrize("estimator", ["linear_model.LogisticRegression", "ensemble.HistGradientBoostingClassifier"])
+def test_labels_keep_their_type(estimator: str, target: str) -> None:
+    _, _, contract, content = exported(f"sklearn.{estimator}", {}, TARGETS[target])
+    given = rows.parse(json.dumps({"rows": [contract.example]}).encode(), rows.request_type(contract))
+    answer = inference.loaded(content, contract)(rows.columns(given, contract))
+    assert rows.answers(answer, contract)[0]["prediction"] in [-1, 3] if target == "number" else [False, True]
+    assert answer.predicted.dtype == TARGETS[target].dtype
+
+
+@pytest.mark.parametrize("positive", ["já", "nein"])
+def test_rows_on_the_threshold_fall_on_the_same_side(positive: str) -> None:
+    """Ten trees say 0.3 of many rows, and a sum of rounded shares would not."""
+    forest = "sklearn.ensemble.RandomForestClassifier"
+    difference, found, contract, _ = exported(
+        forest, {"n_estimators": 10}, TARGETS["text"], positive=positive, threshold=0.3
+    )
+    assert (contract.runtime, contract.threshold, found["why"]) == ("onnx", 0.3, None)
+    assert difference <= export.DOUBLE
+
+
+@pytest.mark.parametrize(("estimator", "why"), FALL_BACK.items())
+def test_what_does_not_convert_is_served_by_scikit_learn_and_a_sentence_says_why(estimator: str, why: str) -> None:
+    difference, found, contract, _ = exported(estimator, {}, TARGETS["text"])
+    assert (contract.runtime, found["why"], difference) == ("scikit-learn", why, 0)
+
+
+def test_a_column_of_text_is_served_by_scikit_learn() -> None:
+    columns = {**COLUMNS, "said": ("text", pa.array([f"gut {n % 7} naïve" for n in range(N)]))}
+    logistic = "sklearn.linear_model.LogisticRegression"
+    difference, found, _, _ = exported(logistic, {}, TARGETS["text"], columns)
+    assert (found["why"], difference) == ("a column of text (said)", 0)
+
+
+@pytest.mark.parametrize("kept", COLUMNS)
+def test_a_table_of_one_column_converts(kept: str) -> None:
+    for estimator in ("sklearn.linear_model.LogisticRegression", "sklearn.ensemble.HistGradientBoostingClassifier"):
+        difference, found, _, _ = exported(estimator, {}, TARGETS["text"], {kept: COLUMNS[kept]})
+        assert (found["runtime"], found["precision"]) == ("onnx", "double")
+        assert difference <= export.TOLERANCE
+
+
+def test_a_column_without_values_among_the_training_rows_is_no_field() -> None:
+    late = pa.array([None] * TRAINED + [1.0] * (N - TRAINED))
+    _, found, contract, _ = exported(
+        "sklearn.linear_model.LogisticRegression", {}, TARGETS["text"], {**COLUMNS, "late": ("numeric", late)}
+    )
+    assert found["runtime"] == "onnx"
+    assert "late" not in contract.example
+
+
+def test_a_field_says_what_the_column_holds() -> None:
+    _, _, contract, _ = exported("sklearn.linear_model.LogisticRegression", {}, TARGETS["text"])
+    fields = {field.name: field for field in contract.fields}
+    assert fields["never missing"].values == ["A", "B'", "rare"]
+    assert fields["many"].values is None
+    assert fields["town"].nullable
+    assert not fields["never missing"].nullable
+    assert (fields["count"].low, fields["count"].high) == (0, 8)
+    assert fields["joined"].low.startswith("2020-01-")
+    assert fields["always one"].example == 1
+
+
+def test_an_infinite_value_is_no_end_of_a_range() -> None:
+    column = Column(name="x", kind="numeric", type="", unit=None, missing=0, distinct=None)
+    field = export.describe(column, None, pa.chunked_array([[1.0, float("inf"), 3.0]]))
+    assert (field.low, field.high, field.example) == (1, 3, 2)
+    assert export.describe(column, None, pa.chunked_array([[float("inf")]])).low is None
+
+
+def test_the_difference_that_is_told_is_the_same_on_a_machine_that_rounds_otherwise() -> None:
+    told = {}
+    for difference in (0.0, 1e-16, 9.99e-13, 1.01e-12, 5e-8, 9.99e-7, 1.01e-6):
+        contract = Contract(task="regression", target="y", probabilities=False, runtime="onnx", fields=[])
+        told[difference] = export.told(contract, "double", difference)["difference_below"]
+    assert list(told.values()) == [export.DOUBLE] * 4 + [export.TOLERANCE] * 3
+
+
+def test_a_model_that_says_something_else_each_time_is_refused() -> None:
+    contract = Contract(task="regression", target="y", probabilities=False, runtime="onnx", fields=[])
+    model = make_model(
+        Settings.model_validate(
+            {
+                "data": {"source": "x.csv", "task": "regression", "target": "y"},
+                "validate": {},
+                "split": {},
+                "model": {"estimator": "sklearn.dummy.DummyRegressor"},
+                "tuning": None,
+                "evaluate": {},
+            }
+        ),
+        [],
+    )
+    import skops.io
+
+    modelfile.MODEL.parent.mkdir()
+    modelfile.MODEL.write_bytes(skops.io.dumps(model))
+    with pytest.raises(UserError, match="DummyRegressor is not deterministic"):
+        export.compiled(model, contract, lambda _content, _contract: 0.5)
+
+
+def test_the_stage_writes_the_same_bytes_in_another_process_and_nothing_of_this_machine(
+    done: Project, tmp_path: Path
+) -> None:
+    project = copied(done, tmp_path)
+    paths = [*sorted((project.folder / contracts.FOLDER).iterdir()), project.folder / "reports/export.json"]
+    before = [path.read_bytes() for path in paths]
+    for seed in ("1", "2"):
+        shutil.rmtree(project.folder / contracts.FOLDER)
+        project.stage("export", PYTHONHASHSEED=seed, OMP_NUM_THREADS=seed)
+        assert [path.read_bytes() for path in paths] == before
+    found = json.loads(before[-1])
+    assert (found["runtime"], found["precision"], found["difference_below"]) == ("onnx", "double", export.DOUBLE)
+    onnx.checker.check_model(project.folder / contracts.FOLDER / "model.onnx", full_check=True)
