@@ -49,7 +49,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_training_is_one_run_with_its_lineage_and_a_model_that_comes_back(project: Project, server: str) -> None:
-    for stage in ("ingest", "split", "train", "evaluate"):
+    for stage in ("ingest", "split", "train", "export", "evaluate"):
         project.stage(stage)
     told = project.stage("track", MLFLOW_TRACKING_URI=server, MLFLOW_EXPERIMENT_NAME="cancer").stdout
     assert "warning" not in told
@@ -91,7 +91,7 @@ def silent() -> Iterator[str]:
 
 
 def test_training_goes_on_where_mlflow_cannot_be_reached(project: Project, silent: str) -> None:
-    for stage in ("ingest", "split", "train", "evaluate"):
+    for stage in ("ingest", "split", "train", "export", "evaluate"):
         project.stage(stage)
     (project.folder / "torn.db").write_bytes(b"no database" * 1000)
     for uri, shown, reason in (

@@ -406,7 +406,7 @@ def prepare(project: Project, task: str, estimator: str, test_rows: int | None =
         params["gate"] = {"rules": rules}
 
     project.edit_params(change)
-    for stage in ("ingest", "validate", "split", "train", "evaluate"):
+    for stage in ("ingest", "validate", "split", "train", "export", "evaluate"):
         project.stage(stage)
 
 
