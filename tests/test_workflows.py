@@ -88,8 +88,8 @@ def test_a_tag_is_verified_before_anything_that_can_write_starts() -> None:
         "make release-verify",
         "make",
         "make unmoved",
-        "make release-check",
         "make release-evidence",
+        "make release-check",
     ]
 
 
