@@ -66,8 +66,8 @@ class Round(NamedTuple):
         Seconds from the start of the process to the first answer.
     memory : float
         Bytes that its processes held after the load, together.
-    rate, p50, p99 : dict
-        By rows and connections: requests in a second, and milliseconds.
+    rate, p50, p99, cpu : dict
+        By rows and connections: requests in a second, milliseconds, and CPU milliseconds of the server for a request.
     """
 
     start: float
@@ -75,6 +75,7 @@ class Round(NamedTuple):
     rate: dict[tuple[int, int], float]
     p50: dict[tuple[int, int], float]
     p99: dict[tuple[int, int], float]
+    cpu: dict[tuple[int, int], float]
 
 
 def measure() -> str:
@@ -112,17 +113,21 @@ def accelerate(target: Path, folder: Path) -> None:
 
 def ask(server: Server, folder: Path, prepared: Path) -> Round:
     """Start a server, check its answers, put it under load, and stop it."""
-    rate, p50, p99 = {}, {}, {}
+    rate, p50, p99, cpu = {}, {}, {}, {}
     with started(server, folder, prepared) as (process, port, start):
         for rows in SIZES:
             check(server, port, prepared, rows)
+        family = [process, *process.children(recursive=True)]
         for rows, connections in CASES:
             wrk(server, port, prepared, rows, connections, WARM_UP)
+            before = sum(each.cpu_times().user + each.cpu_times().system for each in family)
             found = wrk(server, port, prepared, rows, connections, SECONDS)
+            after = sum(each.cpu_times().user + each.cpu_times().system for each in family)
+            cpu[rows, connections] = 1e3 * (after - before) / found["requests"]
             rate[rows, connections] = 1e6 * found["requests"] / found["microseconds"]
             p50[rows, connections], p99[rows, connections] = found["p50"] / 1e3, found["p99"] / 1e3
-        memory = sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
-    return Round(start, memory, rate, p50, p99)
+        memory = sum(each.memory_info().rss for each in family)
+    return Round(start, memory, rate, p50, p99, cpu)
 
 
 Cells = dict[tuple[int, int], float]
@@ -130,7 +135,7 @@ Cells = dict[tuple[int, int], float]
 
 def report(rounds: dict[str, list[Round]], limits: list[dict[str, list[float]]]) -> str:
     """The tables, and what of the goals was met."""
-    rate, p50, p99 = (medians(rounds, name) for name in ("rate", "p50", "p99"))
+    rate, p50, p99, cpu = (medians(rounds, name) for name in ("rate", "p50", "p99", "cpu"))
     start = {name: statistics.median(each.start for each in found) for name, found in rounds.items()}
     memory = {name: statistics.median(each.memory for each in found) for name, found in rounds.items()}
     best = {case: max(rate[name][case] for name in RIVALS) for case in CASES}
@@ -188,6 +193,8 @@ def report(rounds: dict[str, list[Round]], limits: list[dict[str, list[float]]])
                 header(),
                 [[name, *(f"{p50[name][case]:.1f} / {p99[name][case]:.1f}" for case in CASES)] for name in SERVERS],
             ),
+            "CPU milliseconds of the server for a request:",
+            table(header(), [[name, *(f"{cpu[name][case]:.2f}" for case in CASES)] for name in SERVERS]),
             "From the start of the process to the first prediction, and what all its processes hold after the load:",
             table(
                 ["", "cold start, seconds", "÷ this service", "MiB", "÷ this service"],
