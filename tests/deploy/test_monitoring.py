@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from manifests import DEPLOY, load, run
-from queries import METRICS, all_queries, dashboard_queries
+from queries import METRICS, all_queries, analysis_limits, analysis_queries, dashboard_queries
+from ruamel.yaml import YAML
 
 MONITORING = DEPLOY / "monitoring"
 RULES = MONITORING / "prometheus/rules.yaml"
@@ -129,3 +130,62 @@ def test_cluster_and_machine_keep_the_same_series() -> None:
     assert (machine["source_labels"], machine["regex"]) == (cluster["sourceLabels"], cluster["regex"])
     assert {"action": "labeldrop", "regex": "endpoint"} in endpoint["relabelings"]
     assert pods["spec"]["sampleLimit"] == scrape["sample_limit"]
+
+
+def played(
+    folder: Path, canary: dict[str, int], stable: dict[str, int], slow: str = "0.025"
+) -> dict[str, float | None]:
+    """What the analysis finds where so many requests a minute end in a status, the canary's within `slow` seconds."""
+    series = []
+    for name, statuses, within in (("c", canary, slow), ("s", stable, "0.025")):
+        labels = f'job="model", namespace="n", endpoint="/predict", rollouts_pod_template_hash="{name}"'
+        for status, number in statuses.items():
+            total = f'bentoml_service_request_total{{{labels}, http_response_code="{status}"}}'
+            series.append({"series": total, "values": f"0+{number}x20"})
+            for le in ("0.01", "0.025", "0.25", "1.0", "+Inf"):
+                bucket = f'{{{labels}, http_response_code="{status}", le="{le}"}}'
+                bucket = f"bentoml_service_request_duration_seconds_bucket{bucket}"
+                series.append({"series": bucket, "values": f"0+{number if float(le) >= float(within) else 0}x20"})
+    queries = analysis_queries(canary="c", stable="s", namespace="n")
+    found: dict[str, float | None] = {}
+    for name, query in queries.items():
+        # promtool tells what it got where that is not what it was promised
+        test = {"expr": query, "eval_time": "15m", "exp_samples": [{"labels": '{never="this"}', "value": 0}]}
+        file = folder / f"{name}.yaml"
+        YAML().dump({"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": [test]}]}, file)
+        with pytest.raises(AssertionError) as failure:
+            run("promtool", "test", "rules", file)
+        (got,) = re.findall(r"got:.*?(\S+)\s*$", str(failure.value), re.M)
+        found[name] = None if got in ("nil", "NaN") else float(got)
+    return found
+
+
+WELL = {"200": 100}
+
+
+@pytest.mark.parametrize(
+    ("canary", "slow", "failing"),
+    [
+        (WELL, "0.025", set()),
+        ({"200": 99, "500": 1, "422": 3}, "0.025", set()),
+        ({"200": 95, "500": 5}, "0.025", {"errors"}),
+        ({"200": 80, "422": 20}, "0.025", {"refused"}),
+        (WELL, "1.0", {"latency"}),
+        ({"500": 100}, "1.0", {"errors", "latency"}),
+    ],
+)
+def test_the_analysis_fails_a_canary_that_is_worse(
+    canary: dict[str, int], slow: str, failing: set[str], tmp_path: Path
+) -> None:
+    found, limits = played(tmp_path, canary, WELL, slow), analysis_limits()
+    assert {name for name, number in found.items() if number is not None and number > limits[name]} == failing
+
+
+def test_the_analysis_does_not_blame_a_canary_for_what_the_stable_one_does_too(tmp_path: Path) -> None:
+    bad = {"200": 70, "500": 10, "422": 20}
+    assert played(tmp_path, bad, bad) == {"errors": 0, "refused": 0, "latency": 1}
+
+
+def test_the_analysis_takes_silence_for_no_proof(tmp_path: Path) -> None:
+    assert played(tmp_path, {}, WELL) == {"errors": None, "refused": None, "latency": None}
+    assert played(tmp_path, {"200": 0}, WELL) == {"errors": None, "refused": None, "latency": None}
