@@ -97,13 +97,11 @@ def test_a_value_that_is_no_finite_number_is_refused(service: Served, value: str
     assert (problem["row"], problem["field"]) == (1, list(service.example)[-1])
 
 
-def test_values_that_the_model_cannot_calculate_with_are_refused(service: Served) -> None:
-    huge = dict.fromkeys(service.example, 1e308)
-    assert service.problem(service.example, huge) == {
-        "row": 1,
-        "field": None,
-        "problem": "its values are so large that the model has no answer",
-    }
+def test_a_number_so_large_that_the_model_cannot_calculate_is_refused(service: Served) -> None:
+    assert service.predict(dict.fromkeys(service.example, 1e100)).status_code == 200
+    problem = service.problem({**service.example, "mean area": -1e101})
+    assert problem["field"] == "mean area"
+    assert problem["problem"] == "is beyond -1e+100"
 
 
 @pytest.mark.parametrize("body", NO_REQUESTS, ids=lambda body: repr(body[:20]))

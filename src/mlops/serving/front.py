@@ -47,11 +47,17 @@ PAGE = """<!doctype html>
 <script src="./static_content/swagger-ui-bundle.js"></script>
 <script src="./page.js"></script></body></html>
 """
-SCRIPT = """SwaggerUIBundle({
+SCRIPT = """if (!location.hash) location.hash = "#/model/predict"  // opened, with the example filled in
+SwaggerUIBundle({
   url: "./docs.json", dom_id: "#swagger-ui", deepLinking: true, tryItOutEnabled: true, defaultModelsExpandDepth: -1,
 })
 """
 STYLE = """body { margin: 0 }
+.swagger-ui .servers-title, .swagger-ui .servers, .swagger-ui .operation-servers { display: none }
+.swagger-ui .response-col_links, .swagger-ui .response-control-media-type__accept-message { display: none }
+.swagger-ui .scheme-container:not(:has(.auth-wrapper)) { display: none }
+.swagger-ui .info { margin: 30px 0 }
+.swagger-ui textarea { min-height: 300px }
 """
 POLICY = b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
 CLOSE = (b"connection", b"close")

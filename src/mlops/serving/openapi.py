@@ -20,8 +20,14 @@ REFUSALS = {
 }
 
 
-def description(contract: Contract, release: Release) -> dict[str, Any]:
-    """OpenAPI 3.1, since JSON Schema can say no `null` in 3.0."""
+def description(contract: Contract, release: Release, guarded: bool) -> dict[str, Any]:
+    """OpenAPI 3.1, since JSON Schema can say no `null` in 3.0.
+
+    Parameters
+    ----------
+    guarded : bool
+        Whether a bearer token is asked for.
+    """
     schemas: dict[str, Any] = {}
 
     def reference(adapter: Any, mode: Any) -> dict[str, str]:
@@ -31,7 +37,7 @@ def description(contract: Contract, release: Release) -> dict[str, Any]:
         return {"$ref": REFERENCE.format(model=schema["title"])}
 
     request = reference(rows.request_type(contract), "validation")
-    answer = reference(rows.answer_type(contract), "serialization")
+    predictions = reference(rows.answer_type(contract), "serialization")
     schemas["Refusal"] = {
         "type": "object",
         "required": ["error", "detail", "request_id"],
@@ -52,6 +58,12 @@ def description(contract: Contract, release: Release) -> dict[str, Any]:
         },
     }
     refusal = {"application/json": {"schema": {"$ref": REFERENCE.format(model="Refusal")}}}
+    refused = {
+        str(status): {"description": why, "content": refusal}
+        for status, why in REFUSALS.items()
+        if status != 401 or guarded
+    }
+    security: dict[str, Any] = {"security": [{"token": []}]} if guarded else {}
     predict = {
         "summary": f"Predict {contract.target}, for one row or many",
         "operationId": "predict",
@@ -61,10 +73,13 @@ def description(contract: Contract, release: Release) -> dict[str, Any]:
             "content": {"application/json": {"schema": request, "example": {"rows": [contract.example]}}},
         },
         "responses": {
-            "200": {"description": "A prediction for each row", "content": {"application/json": {"schema": answer}}},
-            **{str(status): {"description": why, "content": refusal} for status, why in REFUSALS.items()},
+            "200": {
+                "description": "A prediction for each row",
+                "content": {"application/json": {"schema": predictions}},
+            },
+            **refused,
         },
-        "security": [{}, {"token": []}],
+        **security,
     }
     metadata = {
         "summary": "Release, commit, hashes and metrics of the model",
@@ -72,14 +87,14 @@ def description(contract: Contract, release: Release) -> dict[str, Any]:
         "tags": ["model"],
         "responses": {
             "200": {"description": "The release", "content": {"application/json": {"schema": {"type": "object"}}}},
-            "401": {"description": REFUSALS[401], "content": refusal},
+            **{status: answer for status, answer in refused.items() if status == "401"},
         },
-        "security": [{}, {"token": []}],
+        **security,
     }
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": f"{contract.target}: predictions",
+            "title": f"Predictions of {contract.target}",
             "version": release.version,
             "description": f"Commit `{release.commit[:10]}`, model `{release.model_md5}`, {contract.runtime}.",
         },
@@ -91,7 +106,10 @@ def description(contract: Contract, release: Release) -> dict[str, Any]:
             "/readyz": {"get": _plain("The model is loaded")},
             "/metrics": {"get": _plain("Metrics for Prometheus")},
         },
-        "components": {"schemas": schemas, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "components": {
+            "schemas": schemas,
+            **({"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}} if guarded else {}),
+        },
     }
 
 

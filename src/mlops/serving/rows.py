@@ -23,6 +23,8 @@ MOST_ROWS = 10_000
 MOST_LETTERS = 10_000
 MOST_PROBLEMS = 20
 MOST_NAME = 200
+# Far beyond any measurement, and far enough from the largest float that a model can calculate with it
+MOST_NUMBER = 1e100
 
 Rows = list[dict[str, Any]]
 
@@ -64,7 +66,8 @@ def value_type(field: Column) -> Any:
     documented = Field(description=described, examples=[field.example])
     kind: Any
     if field.kind == "numeric":
-        kind = Annotated[float, Field(allow_inf_nan=False)]
+        most = max([MOST_NUMBER, *(abs(each) for each in (field.low, field.high) if isinstance(each, float))])
+        kind = Annotated[float, Field(ge=-most, le=most, allow_inf_nan=False)]
     elif field.kind == "boolean":
         kind = bool
     elif field.kind == "date":
@@ -162,6 +165,8 @@ def _told(problem: Any, known: list[str]) -> dict[str, Any]:
     elif kind == "extra_forbidden":
         near = difflib.get_close_matches(field[:MOST_NAME], known, 1) if field else []
         said = f"is no field of this model{f'; did you mean {near[0]!r}?' if near else ''}"
+    elif kind in ("greater_than_equal", "less_than_equal"):
+        said = f"is beyond {problem['ctx'].get('ge', problem['ctx'].get('le')):g}"
     elif problem.get("input") is None and field:
         said = "is null; this column was never empty, so the model cannot do without it"
     else:

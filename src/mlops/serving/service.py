@@ -5,6 +5,7 @@ It refuses to start with another model than the release names. The schema of its
 
 from __future__ import annotations
 
+import html
 import os
 import sys
 from collections import Counter
@@ -17,7 +18,7 @@ from starlette.responses import Response
 from mlops import contract as contracts
 from mlops import inference, provenance
 from mlops.serving import rows
-from mlops.serving.front import REQUEST_ID, Front
+from mlops.serving.front import REQUEST_ID, TOKEN, Front
 from mlops.serving.lean import Lean, settle
 from mlops.serving.openapi import description
 from mlops.stage import UserError
@@ -101,7 +102,7 @@ Service.add_asgi_middleware(  # type: ignore[attr-defined]
     Front,
     pages={
         "/metadata": rows.to_json(RELEASE.model_dump()),
-        "/docs.json": rows.to_json(description(CONTRACT, RELEASE)),
+        "/docs.json": rows.to_json(description(CONTRACT, RELEASE, guarded=bool(os.environ.get(TOKEN)))),
     },
-    title=f"{CONTRACT.target} {RELEASE.version}",
+    title=html.escape(f"{CONTRACT.target} {RELEASE.version}"),
 )
