@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from conftest import Project
 from review.github import API, GitHub
 
 ADA = {
@@ -42,9 +43,6 @@ class Clone:
             self.git("push", "--quiet", "origin", "HEAD")
         return self.git("rev-parse", "HEAD")
 
-    def tree(self, commit: str) -> str:
-        return self.git("rev-parse", f"{commit}^{{tree}}")
-
     def on_origin(self, *arguments: str) -> str:
         command = ["git", "-C", str(self.origin), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -64,7 +62,7 @@ def environment(github: GitHub, tag: str, **others: str) -> dict[str, str]:
     }
 
 
-def merged(github: GitHub, clone: Clone, commit: str, **different: Any) -> dict[str, Any]:
+def merged(github: GitHub, clone: Clone | Project, commit: str, **different: Any) -> dict[str, Any]:
     """Let a commit of main be a squashed pull request, whose branch held the same files."""
     number = len(github.pulls) + 1
     head = f"{number:040x}"
@@ -79,5 +77,5 @@ def merged(github: GitHub, clone: Clone, commit: str, **different: Any) -> dict[
         **different,
     }
     github.pulls.append(pull)
-    github.trees[commit] = github.trees[head] = clone.tree(commit)
+    github.trees[commit] = github.trees[head] = clone.git("rev-parse", f"{commit}^{{tree}}")
     return pull

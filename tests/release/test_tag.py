@@ -69,7 +69,7 @@ def test_an_annotated_tag_names_its_commit(github: GitHub, clone: Clone) -> None
 
 def test_a_commit_of_a_merge_queue_passed_itself(github: GitHub, clone: Clone) -> None:
     commit = clone.git("rev-parse", "HEAD")
-    github.trees[commit] = clone.tree(commit)
+    github.trees[commit] = clone.git("rev-parse", "HEAD^{tree}")
     github.add_check(commit, event="merge_group")
     # what a push to main leaves under the same name
     github.add_check(commit, "skipped", event="push")

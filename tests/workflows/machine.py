@@ -104,6 +104,13 @@ class GitHub:
         }
         return self.act("ci.yaml", "pull_request", event, *flags)
 
+    def tagged(self, name: str, *flags: str) -> Run:
+        """Push a tag of what is checked out, and run what runs for it."""
+        self.work.git("tag", "--force", name)
+        self.work.git("push", "--quiet", "--force", "origin", f"refs/tags/{name}")
+        commit = self.work.git("rev-parse", "HEAD")
+        return self.act("release.yaml", "push", {"ref": f"refs/tags/{name}", "after": commit, "deleted": False}, *flags)
+
     def act(self, workflow: str, event: str, payload: dict[str, Any], *flags: str) -> Run:
         self.runs += 1
         here = self.folder / f"run-{self.runs}"

@@ -1,0 +1,77 @@
+"""A project on GitHub whose main has a model: its pull request, its check, and the API that a release asks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests.certs
+from release.hub import merged
+from review.github import API, serve, write_certificate
+from review.github import GitHub as Hub
+from workflows.machine import GitHub, Run
+
+REPOSITORY = "acme/model"
+
+
+class Releasing:
+    """What a person with a tag has before them.
+
+    Parameters
+    ----------
+    github : machine.GitHub
+        The repository, and what runs there.
+    hub : review.github.GitHub
+        The API.
+    """
+
+    def __init__(self, github: GitHub, hub: Hub, certificates: Path) -> None:
+        self.github = github
+        self.hub = hub
+        self.work = github.work
+        self.certificates = certificates
+
+    def flags(self, **environment: str) -> list[str]:
+        given = {
+            "GITHUB_REPOSITORY": REPOSITORY,
+            "GITHUB_API_URL": f"{self.hub.url}{API}",
+            "GITHUB_SERVER_URL": self.hub.url,
+            "REQUESTS_CA_BUNDLE": str(self.certificates),
+            **environment,
+        }
+        flags = ["--secret", f"GITHUB_TOKEN={self.hub.token}", "--actor", "ada"]
+        return flags + [part for name, value in given.items() for part in ("--env", f"{name}={value}")]
+
+    def tag(self, name: str, *flags: str, **environment: str) -> Run:
+        """Push a tag of what is checked out."""
+        return self.github.tagged(name, *self.flags(**environment), *flags)
+
+    def merge(self, message: str, conclusion: str | None = "success") -> None:
+        """Put what is here on main, as a pull request whose gate ended so; None where it has no gate."""
+        self.work.commit(message)
+        self.work.git("push", "--quiet", "origin", "HEAD:main")
+        commit = self.work.git("rev-parse", "HEAD")
+        pull = merged(self.hub, self.work, commit)
+        if conclusion:
+            self.hub.add_check(pull["head"]["sha"], conclusion)
+
+
+@contextmanager
+def releasing(folder: Path) -> Iterator[Releasing]:
+    """A main that has run, in the cache as `ci.yaml` keeps it, merged as a pull request that passed."""
+    github = GitHub(folder / "github", lambda project: project.run("dvc", "repro") and None)
+    shutil.copytree(github.work.folder / ".dvc/cache/files", github.cache / "dvc-Linux-main")
+    certificate, key = write_certificate(folder)
+    with serve(Hub(certificate), key) as hub:
+        hub.repository = REPOSITORY
+        # beside those of the world, since what installs packages reads the same variable
+        world = Path(os.environ.get("REQUESTS_CA_BUNDLE") or requests.certs.where())
+        certificates = folder / "certificates.pem"
+        certificates.write_bytes(world.read_bytes() + certificate.read_bytes())
+        found = Releasing(github, hub, certificates)
+        commit = github.work.git("rev-parse", "HEAD")
+        hub.add_check(merged(hub, github.work, commit)["head"]["sha"])
+        yield found
