@@ -118,7 +118,7 @@ test-services: .venv/.ready ## run the tests on PostgreSQL, S3, CML and Mermaid 
 
 .PHONY: test-images
 test-images: .venv/.ready ## build images, run them and send them through a registry (.ci/images installs what it needs)
-	@pytest tests/images
+	@PATH="$(PATH):$(HOME)/go/bin:$(HOME)/.local/bin" pytest tests/images
 
 .PHONY: test-deploy
 test-deploy: .venv/.ready ## check deploy/, and rehearse a rollout (.ci/deploy installs what it needs)
