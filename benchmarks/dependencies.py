@@ -27,8 +27,8 @@ def measure() -> str:
         ours = scratch / "serving.txt"
         run(uv(), "export", "--frozen", "--quiet", *groups, "--output-file", str(ours), folder=folder)
         found = {
-            f"`uv export {' '.join(groups)}`": install(ours, scratch / "ours", folder),
-            "`requirements.txt` of `mlflow models build-docker`": install(
+            "the image of this service": install(ours, scratch / "ours", folder),
+            "what `mlflow models build-docker` installs": install(
                 scratch / "mlflow/requirements.txt", scratch / "theirs", folder
             ),
         }
