@@ -82,7 +82,10 @@ review: .venv/.checked ## judge this change as a pull request would be: make rev
 .PHONY: serve
 serve: .venv/.ready ## put the model behind an API on this machine: make serve PORT=3000
 	@python -m mlops.release.identity
-	@$(BENTO) bentoml serve mlops.serving.service:Service --port "$(PORT)"
+	@# BentoML keeps its counters at home: two services on one machine must not share it
+	@mkdir -p "build/serve-$(PORT)"
+	@$(BENTO) BENTOML_HOME="$(CURDIR)/build/serve-$(PORT)" \
+		bentoml serve mlops.serving.service:Service --port "$(PORT)"
 
 .PHONY: image
 image: .venv/.ready ## build the image of the model, with docker, podman or buildah: make image PLATFORM=linux/arm64
