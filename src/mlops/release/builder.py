@@ -6,6 +6,7 @@ it the first that works is taken.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from mlops.stage import UserError
 
@@ -60,7 +62,8 @@ def find(runs: bool = False) -> Builder:
     if wanted:
         raise UserError(f"{wanted} does not answer", f"{wanted} info")
     purpose = "builds and runs images" if runs else "builds images"
-    raise UserError(f"nothing here {purpose}: neither docker nor podman" + ("" if runs else " nor buildah") + " works")
+    none = f"neither {able[0]} " + "".join(f"nor {each} " for each in able[1:])
+    raise UserError(f"nothing here {purpose}: {none}works", "install one of them")
 
 
 def works(builder: Builder) -> bool:
@@ -176,8 +179,11 @@ def repository(reference: str) -> str:
 
 def is_loopback(reference: str) -> bool:
     """Whether the registry of a reference is on this machine."""
-    host = reference.partition("/")[0]
-    return host.split(":")[0] == "localhost" or host.startswith(("127.", "[::1]"))
+    host = urlsplit(f"//{reference.partition('/')[0]}").hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _plain(reference: str) -> tuple[str, ...]:

@@ -120,18 +120,18 @@ def tag(version: str) -> str:
 
 def labels(release: Release) -> dict[str, str]:
     """What the image says of itself, in the words of the OCI where they have one."""
-    source = _source()
+    repository = source()
     return {
         "org.opencontainers.image.title": f"model of {contract.read().target}",
         "org.opencontainers.image.version": release.version,
         "org.opencontainers.image.revision": release.commit,
         "org.opencontainers.image.created": _commit_time(),
-        **({"org.opencontainers.image.source": source} if source else {}),
+        **({"org.opencontainers.image.source": repository} if repository else {}),
         MODEL_LABEL: release.model_md5,
     }
 
 
-def _source() -> str | None:
+def source() -> str | None:
     """Web address of the repository, without credentials; None where it has none."""
     done = subprocess.run(["git", "remote", "get-url", "origin"], capture_output=True, text=True, check=False)
     found = re.fullmatch(r"(?:https://(?:[^/@]*@)?|ssh://git@|git@)([^/:@]+)[:/](.+?)(?:\.git)?/?", done.stdout.strip())
