@@ -164,8 +164,8 @@ def test_a_pull_request_that_was_not_merged_into_main_as_this_commit_is_none(
 ) -> None:
     commit = clone.git("rev-parse", "HEAD")
     pull = merged(github, clone, commit, **different)
-    pull["head"]["sha"] = head = "e" * 40
-    github.add_check(head)
+    pull["contains"] = [commit]
+    github.add_check(pull["head"]["sha"])
     with pytest.raises(UserError, match="no pull request was merged as this commit"):
         verify(github)
 

@@ -96,7 +96,7 @@ class Description:
 
 
 def _commits(pull: dict[str, Any]) -> set[str]:
-    return {pull["head"]["sha"], pull.get("merge_commit_sha") or ""}
+    return {pull["head"]["sha"], pull.get("merge_commit_sha") or "", *pull.get("contains", ())}
 
 
 def _pattern(template: str) -> re.Pattern[str]:
