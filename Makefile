@@ -99,6 +99,11 @@ release-check: .venv/.ready ## rehearse the release of this commit: check, build
 rollback: .venv/.ready ## show the revert of the last deployment; open it as a pull request with APPLY=yes
 	@APPLY="$(APPLY)" python -m mlops.release.rollback
 
+.PHONY: score
+score: .venv/.ready ## predict each row of a file: make score IN=rows.parquet OUT=scored.parquet
+	@python -m mlops.release.identity
+	@python -m mlops.serving.score $(if $(IN)$(OUT),"$(IN)" "$(OUT)",--help)
+
 .PHONY: verify
 verify: .venv/.ready ## clone this commit, run it cold, and show that dvc.lock does not move
 	@python -m mlops.verify

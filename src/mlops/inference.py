@@ -139,7 +139,8 @@ def _decision(contract: Contract) -> Callable[[Array], Answer]:
     """From what the graph gives to labels and probabilities."""
     if contract.classes is None:
         return lambda found: Answer(found.reshape(-1).astype(np.float64), None)
-    classes = np.array(contract.classes)
+    # a text is one object, however many rows have it
+    classes = np.array(contract.classes, dtype=object if isinstance(contract.classes[0], str) else None)
     if contract.threshold is None:
         return lambda found: Answer(classes[found.argmax(axis=1)], found.astype(np.float64))
     threshold, positive = contract.threshold, contract.classes.index(contract.positive)  # type: ignore[arg-type]

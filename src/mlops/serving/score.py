@@ -1,0 +1,380 @@
+"""Batch scoring: a Parquet or CSV file of any size in, the same rows with predictions out, in constant memory.
+
+The result has every column of the input that is no field of the model (keys, dates, the target), then `prediction`, a
+`probability of …` for each class, `problem` and `model_version`. A row that cannot be scored has no prediction, and
+`problem` says why. The file appears whole or not at all; Parquet carries the release in its metadata, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import difflib
+import io
+import json
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import Progress
+
+from mlops import contract as contracts
+from mlops import inference, provenance
+from mlops.contract import Contract
+from mlops.formats import CSV, MISSING, PARQUET, check_names
+from mlops.inference import Answer
+from mlops.provenance import Release
+from mlops.serving.batches import Checked, accepts, checked
+from mlops.stage import UserError, atomic, errors_in_words
+
+# Rows that are predicted at once: their matrix stays in a processor's cache
+ROWS = 1 << 14
+# Rows of the result that are written at once, as one row group
+ROWS_WRITTEN = 1 << 18
+BLOCK = 4 << 20
+MOST_TOLD = 5
+PREDICTION, PROBLEM, VERSION = "prediction", "problem", "model_version"
+Tell = Callable[[float], None]
+
+
+class Source(NamedTuple):
+    """A file that is read.
+
+    Attributes
+    ----------
+    schema : Schema
+    batches : callable
+        Gives the rows in batches; is passed a function to tell the share that was read.
+    blanks : list of str
+        Texts that mean 'missing'.
+    """
+
+    schema: pa.Schema
+    batches: Callable[[Tell], Iterator[pa.RecordBatch]]
+    blanks: list[str]
+
+
+class Tally:
+    """How many rows there were, how many could not be scored, and what was wrong with the first of these."""
+
+    def __init__(self) -> None:
+        self.rows = self.unscored = 0
+        self.first: list[str] = []
+
+    def add(self, rows: int, problems: dict[int, list[tuple[str, str]]]) -> None:
+        for row in sorted(problems)[: max(MOST_TOLD - len(self.first), 0)]:
+            field, problem = problems[row][0]
+            self.first.append(f"row {self.rows + row + 1:,}: {field}: {problem}")
+        self.rows += rows
+        self.unscored += len(problems)
+
+    def __str__(self) -> str:
+        more = self.unscored - len(self.first)
+        return "".join(f"\n  {line}" for line in self.first) + (f"\n  and {more:,} more" if more else "")
+
+
+def score(given: Path, wanted: Path) -> Tally:
+    """Score a file.
+
+    Raises
+    ------
+    UserError
+        Where a file cannot be read or written, a column is missing, or no row could be scored.
+    """
+    release = provenance.read()
+    provenance.check(release, contracts.FOLDER)
+    contract, model = inference.load()
+    if given.resolve() == wanted.resolve():
+        raise UserError(f"{wanted} would replace what it is made from", "another name for the result")
+    source = opened(given, [field.name for field in contract.fields])
+    kept = matched(source.schema, contract, given)
+    schema = result_schema(source.schema, kept, contract, release)
+    tally = Tally()
+    with (
+        atomic(wanted) as partial,
+        writing(partial, wanted, schema) as write,
+        shown() as tell,
+        ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        # while a batch is predicted, the next one is read and the last one written
+        batches = ((batch, checked(batch, contract, source.blanks)) for batch in source.batches(tell))
+        coming, going = reader.submit(next, batches, None), writer.submit(lambda: None)
+        while (read := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            batch, rows = read
+            answer = model(rows.columns) if rows.fits.any() else None
+            going.result()
+            going = writer.submit(lambda *made: write(result(*made)), batch, rows, answer, kept, schema, tally)
+        going.result()
+        if tally.rows == tally.unscored:
+            why = f"none of the {tally.rows:,} rows can be scored{tally}" if tally.rows else "there are no rows"
+            raise UserError(f"{given}: {why}", "check how it was written")
+    return tally
+
+
+def opened(path: Path, fields: list[str]) -> Source:
+    """Open a file, told apart by its name's ending.
+
+    Raises
+    ------
+    UserError
+        Where it is missing, or neither Parquet nor CSV.
+    """
+    if not path.exists():
+        beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, beside, 1)
+        raise UserError(f"{path} does not exist{f'; did you mean {near[0]!r}?' if near else ''}")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder", "one file of it")
+    if re.search(PARQUET, path.name):
+        return opened_parquet(path)
+    if re.search(CSV, path.name):
+        return opened_csv(path, fields)
+    raise UserError(f"{path}: cannot tell the format from the name", "a name that ends in .parquet, .csv or .csv.gz")
+
+
+def opened_parquet(path: Path) -> Source:
+    """A Parquet file, of whose row groups no more than a batch is decoded at a time."""
+    try:
+        # what is read ahead by Arrow itself is a whole row group
+        file = pq.ParquetFile(path, buffer_size=BLOCK, pre_buffer=False)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path} is no whole Parquet file: {error}", "copy it again") from None
+
+    def batches(tell: Tell) -> Iterator[pa.RecordBatch]:
+        done = 0
+        try:
+            for batch in file.iter_batches(ROWS):
+                done += batch.num_rows
+                tell(done / file.metadata.num_rows)
+                yield batch
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{path} is damaged after row {done:,}: {error}", "copy it again") from None
+
+    return Source(file.schema_arrow, batches, [])
+
+
+def opened_csv(path: Path, fields: list[str]) -> Source:
+    """A CSV in UTF-8, of which no more than a block is in memory; each cell stays as it was written."""
+    try:
+        with pa.input_stream(path) as stream:
+            start = stream.read(BLOCK).decode("utf-8-sig", errors="ignore" if path.stat().st_size > BLOCK else "strict")
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
+    except OSError as error:
+        raise UserError(f"{path} is damaged: {error}", "copy it again") from None
+    if not start.strip():
+        raise UserError(f"{path} is empty", "check how it was written")
+    heads = {mark: next(csv.reader(io.StringIO(start), delimiter=mark)) for mark in ",;\t|"}
+    # the one that finds the most fields, or else the most columns
+    mark = max(heads, key=lambda each: (len(set(fields) & set(heads[each])), len(heads[each])))
+    check_names(heads[mark], str(path))
+
+    def batches(tell: Tell) -> Iterator[pa.RecordBatch]:
+        size = path.stat().st_size
+        done = 0
+        with pa.OSFile(str(path)) as file:
+            try:
+                for batch in pyarrow.csv.open_csv(
+                    file if path.suffix == ".csv" else pa.CompressedInputStream(file, pa.Codec.detect(path).name),
+                    pyarrow.csv.ReadOptions(block_size=BLOCK, use_threads=False),  # or an error does not know its row
+                    pyarrow.csv.ParseOptions(delimiter=mark, newlines_in_values=True),
+                    pyarrow.csv.ConvertOptions(default_column_type=pa.string(), strings_can_be_null=False),
+                ):
+                    for first in range(0, batch.num_rows, ROWS):
+                        yield batch.slice(first, ROWS)
+                    done += batch.num_rows
+                    tell(file.tell() / size)
+            except pa.ArrowInvalid as error:
+                raise _malformed(path, str(error), done) from None
+            except OSError as error:
+                raise UserError(f"{path} is damaged after row {done:,}: {error}", "copy it again") from None
+
+    return Source(pa.schema([(name, pa.string()) for name in heads[mark]]), batches, MISSING)
+
+
+def _not_utf8(path: Path) -> UserError:
+    return UserError(f"{path} is not encoded in UTF-8", f"iconv --from-code latin1 --to-code utf-8 {path}")
+
+
+def _malformed(path: Path, message: str, done: int) -> UserError:
+    """Arrow's message in words; not its text of the row, which may hold private values."""
+    if "UTF8" in message:
+        return _not_utf8(path)
+    cells = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", message)
+    if not cells:
+        return UserError(f"{path} is damaged after row {done:,}: {message}", "check that each quote is closed")
+    row, expected, got = cells.groups()
+    where = f"row {int(row) - 1:,}" if row else f"a row after {done:,}"
+    hint = "mend that row; a cell that holds the delimiter needs quotes"
+    return UserError(f"{path}: {where} has {got} cell(s), but the header has {expected}", hint)
+
+
+def matched(schema: pa.Schema, contract: Contract, path: Path) -> list[str]:
+    """Check that each field has its column; gives the names of the other columns.
+
+    Raises
+    ------
+    UserError
+        Names what is missing with the closest match, what has another type, or what the result has no place for.
+    """
+    fields = [field.name for field in contract.fields]
+    kept = [name for name in schema.names if name not in fields]
+    missing = [name for name in fields if name not in schema.names]
+    if missing:
+        near = difflib.get_close_matches(missing[0], kept, 1)
+        also = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"{path} has no column {missing[0]!r}{also}, which the model takes{meant}")
+    for field in contract.fields:
+        found = schema.field(field.name).type
+        if not accepts(field.kind, found):
+            raise UserError(f"{path}: column {field.name!r} holds {found}, but the model takes it as {field.kind}")
+    taken = [name for name in kept if name in (PREDICTION, PROBLEM, VERSION, *probability_names(contract))]
+    if taken:
+        raise UserError(f"{path} has a column {taken[0]!r}, as the result will", "rename or drop it")
+    return kept
+
+
+def probability_names(contract: Contract) -> list[str]:
+    """One column for each class, where there are probabilities."""
+    labels = contract.classes or [] if contract.probabilities else []
+    return [f"probability of {label if isinstance(label, str) else json.dumps(label)}" for label in labels]
+
+
+def result_schema(given: pa.Schema, kept: list[str], contract: Contract, release: Release) -> pa.Schema:
+    """The columns of the result, with the release as metadata."""
+    label = pa.float64() if contract.classes is None else pa.array(contract.classes).type
+    made = [(PREDICTION, label), *((name, pa.float64()) for name in probability_names(contract))]
+    made += [(PROBLEM, pa.string()), (VERSION, pa.string())]
+    told = {
+        "model.version": release.version,
+        "model.commit": release.commit,
+        "model.md5": release.model_md5,
+        "model.service_md5": release.service_md5,
+        "model.runtime": contract.runtime,
+    }
+    return pa.schema([*(given.field(name) for name in kept), *(pa.field(*each) for each in made)], told)
+
+
+def result(
+    batch: pa.RecordBatch, rows: Checked, answer: Answer | None, kept: list[str], schema: pa.Schema, tally: Tally
+) -> pa.RecordBatch:
+    """A batch of the result.
+
+    Parameters
+    ----------
+    answer : Answer or None
+        For the rows that fit; None where none does.
+    kept : list of str
+        Columns of `batch` that are carried through.
+    schema : Schema
+        Of the result.
+    """
+    _, fits, problems = rows
+    places = np.flatnonzero(fits)
+    predicted, probabilities = answer or (np.array([]), None)
+    numbers = predicted if probabilities is None else probabilities
+    if numbers.dtype.kind == "f" and not (finite := np.isfinite(numbers.reshape(len(places), -1)).all(axis=1)).all():
+        problems |= {int(row): [(PREDICTION, "the model makes no finite number of it")] for row in places[~finite]}
+        fits[places[~finite]] = False
+        predicted = predicted[finite]
+        probabilities = None if probabilities is None else probabilities[finite]
+    tally.add(batch.num_rows, problems)
+    where = spread(fits) if problems else None
+
+    def full(values: Any, name: str) -> pa.Array:
+        found = pa.array(values, schema.field(name).type)
+        return found if where is None else found.take(where)
+
+    made = [full(predicted, PREDICTION)]
+    for column, name in enumerate(schema.names[len(kept) + 1 : -2]):
+        made.append(full([] if probabilities is None else probabilities[:, column], name))
+    made.append(in_words(problems, batch.num_rows))
+    made.append(pa.repeat(pa.scalar(schema.metadata[b"model.version"].decode()), batch.num_rows))
+    return pa.RecordBatch.from_arrays([*(batch.column(name) for name in kept), *made], schema=schema)
+
+
+def spread(fits: np.ndarray[Any, Any]) -> pa.Array:
+    """For each row its place among those that fit, or null."""
+    return pa.array(np.cumsum(fits) - 1, mask=~fits)
+
+
+def in_words(problems: dict[int, list[tuple[str, str]]], rows: int) -> pa.Array:
+    """What was wrong with each row, or null."""
+    if not problems:
+        return pa.nulls(rows, pa.string())
+    told = {row: "; ".join(f"{field}: {problem}" for field, problem in each) for row, each in problems.items()}
+    return pa.array([told.get(row) for row in range(rows)], pa.string())
+
+
+@contextmanager
+def writing(partial: Path, wanted: Path, schema: pa.Schema) -> Iterator[Callable[[pa.RecordBatch], None]]:
+    """Yield a function that writes a batch, as Parquet or CSV by the ending of `wanted`."""
+    if re.search(PARQUET, wanted.name):
+        held: list[pa.RecordBatch] = []
+        repeated = [name for name in (PREDICTION, PROBLEM, VERSION) if schema.field(name).type == pa.string()]
+        with pq.ParquetWriter(partial, schema, compression="zstd", use_dictionary=repeated) as writer:
+
+            def write(batch: pa.RecordBatch | None) -> None:
+                held.extend([] if batch is None else [batch])
+                if held and (batch is None or sum(each.num_rows for each in held) >= ROWS_WRITTEN):
+                    writer.write_table(pa.Table.from_batches(held))
+                    held.clear()
+
+            yield write
+            write(None)
+    elif re.search(r"\.csv(\.gz)?$", wanted.name):
+        with (
+            pa.OSFile(str(partial), "wb") as file,
+            pa.CompressedOutputStream(file, "gzip") if wanted.suffix == ".gz" else file as stream,
+            pyarrow.csv.CSVWriter(stream, schema.remove_metadata()) as writer,
+        ):
+            yield writer.write_batch
+    else:
+        hint = "a name that ends in .parquet, .csv or .csv.gz"
+        raise UserError(f"{wanted}: cannot tell the format from the name", hint)
+
+
+@contextmanager
+def shown() -> Iterator[Tell]:
+    """Yield a function that moves a progress bar on standard error, where a person watches."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("scoring", total=1.0)
+        yield lambda share: progress.update(task, completed=share)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        "make score",
+        description="Predict each row of a file. " + str(__doc__).split("\n\n", 1)[1].replace("`", ""),
+        epilog="A CSV is in UTF-8, its delimiter is found by itself, its dates are as in ISO 8601.",
+    )
+    parser.add_argument("given", metavar="IN", type=Path, help="a .parquet, .csv or .csv.gz with the model's columns")
+    parser.add_argument("wanted", metavar="OUT", type=Path, help="the result, as .parquet, .csv or .csv.gz")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing half-written is left
+    start = time.perf_counter()
+    with errors_in_words():
+        tally = score(arguments.given, arguments.wanted)
+        seconds = time.perf_counter() - start
+        print(f"scored {tally.rows - tally.unscored:,} rows → {arguments.wanted} ({seconds:.1f} s)")
+        if tally.unscored:
+            print(f"{tally.unscored:,} rows could not be scored, see column {PROBLEM!r}:{tally}")
+
+
+if __name__ == "__main__":
+    main()
