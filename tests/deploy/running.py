@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import psutil
 from conftest import Project
 from manifests import DEPLOY, tool
 from ruamel.yaml import YAML
@@ -53,14 +53,16 @@ def get(url: str) -> bytes | None:
 
 @contextlib.contextmanager
 def process(command: list[str], log: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that runs meanwhile, and whose children go with it."""
+    """A program that runs meanwhile, and whose children go with it: BentoML's are in sessions of their own."""
     with log.open("wb") as file:
-        running = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True, **options)
+        running = subprocess.Popen(command, stdout=file, stderr=file, **options)
     try:
         yield running
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(running.pid, signal.SIGKILL)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(running.pid).children(recursive=True):
+                child.kill()
+        running.kill()
         running.wait()
 
 
