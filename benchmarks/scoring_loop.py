@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from mlops import contract, inference
 
-BATCH, CHUNK = 65_536, 500_000
+BATCH, CHUNK = 16_384, 500_000
 
 
 def write(rows: int, path: Path) -> None:
