@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -34,11 +36,13 @@ class Registry:
     def answer(self, method: str, path: str, headers: Any, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         account = "Basic " + base64.b64encode(f"ada:{TOKEN}".encode()).decode()
         if path.startswith("/token?"):
-            assert "scope=repository" in path
-            return (200, b'{"token": "signed"}', {}) if headers["Authorization"] == account else (401, b"{}", {})
-        expected = account if self.scheme == "Basic" else "Bearer signed"
+            scope = dict(parse_qsl(urlsplit(path).query))["scope"]
+            assert scope.startswith("repository:ada/model:pull")
+            token = json.dumps({"token": scope.replace("repository:ada/model:", "")}).encode()
+            return (200, token, {}) if headers["Authorization"] == account else (401, b"{}", {})
+        expected = account if self.scheme == "Basic" else "Bearer pull" + (",push" if method == "PUT" else "")
         if headers["Authorization"] != expected:
-            scope = "repository:ada/model:pull,push"
+            scope = "repository:user/image:pull"  # as one that leaves it to the client
             challenge = f'{self.scheme} realm="http://{self.address}/token",service="here",scope="{scope}"'
             return 401, b"{}", {"WWW-Authenticate": challenge}
         if method in self.refuse:

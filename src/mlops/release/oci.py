@@ -43,6 +43,7 @@ class Repository:
         host, _, path = name.partition("/")
         self.name = name
         self.host = host
+        self.path = path
         self.url = f"{'http' if is_loopback(name) else 'https'}://{host}/v2/{path}"
         self.account = (user, token)
         self.timeout = timeout
@@ -89,7 +90,7 @@ class Repository:
         headers = {"Accept": ", ".join(TYPES), "User-Agent": "mlops-release", **options.pop("headers", {})}
         response = self._request(method, url, headers=headers, **options)
         if response.status_code == 401:
-            signed = {**headers, "Authorization": self._sign_in(response.headers.get("WWW-Authenticate", ""))}
+            signed = {**headers, "Authorization": self._sign_in(response.headers.get("WWW-Authenticate", ""), method)}
             response = self._request(method, url, headers=signed, **options)
         if response.status_code not in expected:
             told = shortened(response.text)
@@ -99,7 +100,7 @@ class Repository:
             raise UserError(f"the manifest {reference} has more than {MOST_BYTES:,} bytes")
         return response
 
-    def _sign_in(self, challenge: str) -> str:
+    def _sign_in(self, challenge: str, method: str) -> str:
         scheme, _, rest = challenge.partition(" ")
         asked = dict(CHALLENGE.findall(rest))
         if scheme.lower() == "basic":
@@ -107,6 +108,8 @@ class Repository:
         realm = asked.pop("realm", "")
         if scheme.lower() != "bearer" or not (urlsplit(realm).scheme == "https" or is_loopback(self.name)):
             raise UserError(f"{self.host} asks to sign in in a way that is not known here: {shortened(challenge)}")
+        # what is wanted, and not what the registry thinks: some only ever offer to read
+        asked["scope"] = f"repository:{self.path}:{'pull,push' if method == 'PUT' else 'pull'}"
         response = self._request("GET", realm, params=asked, auth=self.account)
         if response.status_code != 200:
             hint = "the job needs `permissions:` with packages: write"
@@ -115,10 +118,16 @@ class Repository:
         return f"Bearer {answer.get('token') or answer['access_token']}"
 
     def _request(self, method: str, url: str, **options: Any) -> requests.Response:
+        options.setdefault("auth", _unsigned)
         try:
             return requests.request(method, url, timeout=self.timeout, allow_redirects=False, **options)
         except requests.RequestException as error:
             raise UserError(f"{self.host} cannot be reached: {type(error).__name__}", "run the job again") from None
+
+
+def _unsigned(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """As a function, so that no `.netrc` takes the place of a header."""
+    return request
 
 
 def _digest(manifest: bytes) -> str:
