@@ -74,7 +74,7 @@ def told(report: Report = REPORT, release: Release = RELEASE, card: str | None =
 
 
 def test_the_notes_hold_numbers_differences_changes_digest_and_how_to_check_it() -> None:
-    text = told(card="# Card\n\nWhat it is for.")
+    text = told(card="# Card\n\nWhat it is for, see [the canvas](../docs/canvas.md).")
     assert "| <code>recall</code> | 0.943 (0.875 … 1) | 0.9245 | +0.0189 (−0.01 … +0.06) |" in text
     assert "| metric | value | v1.0.0 | difference |" in text
     assert "passed [`gate`](https://github.com/ada/a-project/actions/runs/7) in #12" in text
@@ -84,7 +84,7 @@ def test_the_notes_hold_numbers_differences_changes_digest_and_how_to_check_it()
     assert f"gh attestation verify oci://{REFERENCE} --repo ada/a-project" in text
     assert "--source-ref refs/tags/v1.1.0" in text
     assert MD5 in text
-    assert "What it is for." in text
+    assert f"What it is for, see [the canvas](https://github.com/ada/a-project/blob/{COMMIT}/docs/canvas.md)." in text
     assert "compare/v1.0.0...v1.1.0" in text
 
 

@@ -37,7 +37,8 @@ def notes(facts: Facts) -> str:
     """Render the notes of a release."""
     parts = [heading(facts), image(facts), metrics(facts), what_changed(facts), hashes(facts.release)]
     if facts.card:
-        parts.append(details("Model card", facts.card))
+        # its links are those of a file in models/
+        parts.append(details("Model card", facts.card.replace("](../", f"]({facts.page}/blob/{facts.tag.commit}/")))
     text = ""
     for part in filter(None, parts):
         if len((text + part).encode()) > MOST_BYTES:
