@@ -18,10 +18,11 @@ COMBINATIONS = {
     "canary": (MONITORING, CANARY),
     "blue-green": (MONITORING, BLUE_GREEN),
 }
+CASES = [(overlay, which) for overlay in ("staging", "production") for which in COMBINATIONS] + [("shadow", "alone")]
 BY_DIGEST = re.compile(r"ghcr\.io/\S+@sha256:[0-9a-f]{64}")
 
 
-@pytest.fixture(scope="module", params=[(o, c) for o in ("staging", "production") for c in COMBINATIONS])
+@pytest.fixture(scope="module", params=CASES, ids=map(" ".join, CASES))
 def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
     """An overlay, alone and with its components."""
     overlay, combination = request.param
@@ -46,8 +47,8 @@ def test_every_object_is_as_its_schema_asks(rendered: list[Object], version: str
     assert problems(rendered, version) == []
 
 
-@pytest.mark.parametrize("path", ["overlays/shadow", "base", "gitops/argocd.yaml", "gitops/flux.yaml"])
-def test_shadow_base_and_examples_are_as_their_schemas_ask(path: str) -> None:
+@pytest.mark.parametrize("path", ["base", "gitops/argocd.yaml", "gitops/flux.yaml"])
+def test_base_and_examples_are_as_their_schemas_ask(path: str) -> None:
     place = KUBERNETES / path
     objects = render(place) if place.is_dir() else load(place.read_text(encoding="utf-8"))
     assert objects
@@ -101,7 +102,12 @@ def test_the_pod_may_do_nothing_that_it_need_not(rendered: list[Object]) -> None
     assert pod["automountServiceAccountToken"] is False
     assert only(rendered, "ServiceAccount")["automountServiceAccountToken"] is False
     assert not any(each["kind"].endswith(("Role", "RoleBinding", "Secret")) for each in rendered)
-    assert only(rendered, "Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+@pytest.mark.parametrize("overlay", ["staging", "production"])
+def test_the_namespace_lets_no_careless_pod_in(overlay: str) -> None:
+    labels = only(render(KUBERNETES / "overlays" / overlay), "Namespace")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
 def test_a_token_is_needed_and_is_not_in_git(rendered: list[Object]) -> None:
