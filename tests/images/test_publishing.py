@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -9,6 +10,7 @@ import os
 import socket
 import subprocess
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,13 @@ from making import BASE, serving
 from workflows.machine import Run
 from workflows.releasing import REPOSITORY, Releasing, releasing
 
+from mlops import provenance
 from mlops.lineage import md5
+from mlops.release import publish
 from mlops.release.oci import TYPES
+from mlops.stage import UserError
 
+LIMITS = str(ROOT / "build/tools/images/containers.conf")
 IMAGE = "published"  # what it is called here, so that no other image is replaced
 
 
@@ -115,7 +121,7 @@ def tag(project: Releasing, line: Line, tmp_path_factory: pytest.TempPathFactory
             IMAGE=IMAGE,
             BUILDER="podman",
             BASE_IMAGE=BASE,
-            CONTAINERS_CONF=str(ROOT / "build/tools/images/containers.conf"),
+            CONTAINERS_CONF=LIMITS,
             MLFLOW_DEFAULT_ARTIFACT_ROOT=str(tmp_path_factory.mktemp("runs")),
         )
 
@@ -208,9 +214,27 @@ def test_the_model_is_in_the_registry_of_mlflow(digest: str, again: Run) -> None
     assert "v1.0.0 is version 1 of model in MLflow, and its champion" in again.log
 
 
-def test_no_secret_is_in_the_log(digest: str, again: Run, project: Releasing) -> None:
+def test_another_model_than_the_reviewed_one_is_noticed_in_what_the_registry_gives_back(
+    digest: str, again: Run, line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTAINERS_CONF", LIMITS)
+    reference = f"{line.address}/{REPOSITORY}@{digest}"
+    with zipfile.ZipFile(again.artifacts / "release.zip") as archive:
+        archive.extract("release.json", tmp_path)
+    release = provenance.read(tmp_path / "release.json")
+    publish.check("podman", reference, release)
+    other = "0" * 32
+    for different, told in (
+        ({"files": release.files | {"model.onnx": other}}, f"is not the released file: .* expected {other}"),
+        ({"service_md5": f"{other}.dir"}, f"holds models/service with the MD5 .*, not {other}.dir"),
+        ({"version": "9.9.9"}, "says that it is another release"),
+    ):
+        with pytest.raises(UserError, match=told):
+            publish.check("podman", reference, release.model_copy(update=different))
+
+
+def test_the_token_is_neither_in_the_log_nor_left_on_the_machine(digest: str, again: Run, project: Releasing) -> None:
     assert project.hub.token not in again.log
-    assert os.environ.get("HOME", "/root") + "/.docker/config.json" not in again.log
-    assert not Path.home().joinpath(".docker/config.json").exists() or project.hub.token not in Path.home().joinpath(
-        ".docker/config.json"
-    ).read_text(encoding="utf-8")
+    left = [Path.home() / ".docker/config.json", Path(f"/run/containers/{os.getuid()}/auth.json")]
+    secret = base64.b64encode(f"ada:{project.hub.token}".encode()).decode()
+    assert not [path for path in left if path.exists() and secret in path.read_text(encoding="utf-8")]
