@@ -33,7 +33,7 @@ from mlops import contract as contracts
 from mlops import inference, provenance
 from mlops.contract import Contract
 from mlops.formats import CSV, MISSING, PARQUET, check_names
-from mlops.inference import Answer
+from mlops.inference import Answer, Array
 from mlops.provenance import Release
 from mlops.serving.batches import Checked, accepts, checked
 from mlops.stage import UserError, atomic, errors_in_words
@@ -43,6 +43,8 @@ ROWS = 1 << 14
 # Rows of the result that are written at once, as one row group
 ROWS_WRITTEN = 1 << 18
 BLOCK = 4 << 20
+# What is read ahead of each column of a Parquet file
+BUFFER = 1 << 18
 MOST_TOLD = 5
 PREDICTION, PROBLEM, VERSION = "prediction", "problem", "model_version"
 Tell = Callable[[float], None]
@@ -149,7 +151,7 @@ def opened_parquet(path: Path) -> Source:
     """A Parquet file, of whose row groups no more than a batch is decoded at a time."""
     try:
         # what is read ahead by Arrow itself is a whole row group
-        file = pq.ParquetFile(path, buffer_size=BLOCK, pre_buffer=False)
+        file = pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path} is no whole Parquet file: {error}", "copy it again") from None
 
@@ -285,13 +287,14 @@ def result(
     """
     _, fits, problems = rows
     places = np.flatnonzero(fits)
-    predicted, probabilities = answer or (np.array([]), None)
-    numbers = predicted if probabilities is None else probabilities
-    if numbers.dtype.kind == "f" and not (finite := np.isfinite(numbers.reshape(len(places), -1)).all(axis=1)).all():
+    finite = finite_rows(answer)
+    if answer is not None and not finite.all():
         problems |= {int(row): [(PREDICTION, "the model makes no finite number of it")] for row in places[~finite]}
         fits[places[~finite]] = False
-        predicted = predicted[finite]
-        probabilities = None if probabilities is None else probabilities[finite]
+        answer = Answer(
+            answer.predicted[finite], None if answer.probabilities is None else answer.probabilities[finite]
+        )
+    predicted, probabilities = answer or ([], None)
     tally.add(batch.num_rows, problems)
     where = spread(fits) if problems else None
 
@@ -307,7 +310,16 @@ def result(
     return pa.RecordBatch.from_arrays([*(batch.column(name) for name in kept), *made], schema=schema)
 
 
-def spread(fits: np.ndarray[Any, Any]) -> pa.Array:
+def finite_rows(answer: Answer | None) -> Array:
+    """Where a model gave finite numbers; labels alone are none."""
+    if answer is not None and answer.probabilities is not None:
+        return np.asarray(np.isfinite(answer.probabilities).all(axis=1))
+    if answer is not None and answer.predicted.dtype.kind == "f":
+        return np.isfinite(answer.predicted)
+    return np.array([True])
+
+
+def spread(fits: Array) -> pa.Array:
     """For each row its place among those that fit, or null."""
     return pa.array(np.cumsum(fits) - 1, mask=~fits)
 
