@@ -25,7 +25,8 @@ Header = tuple[bytes, bytes]
 REQUEST_ID = "mlops.request_id"  # its key in the ASGI scope
 TOKEN = "SERVICE_TOKEN"  # noqa: S105 the variable's name
 MOST_BYTES = 20_000_000
-MOST_HELD = 3 * MOST_BYTES  # of all bodies together
+MOST_HELD = 3 * MOST_BYTES  # of all large bodies together
+SMALL = 100_000  # bytes of a body that always find room, whatever others send
 MOST_WAITING = 64
 BODY_SECONDS = 10
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -81,8 +82,8 @@ class Front:
         self.pages["/page.js"] = (b"text/javascript; charset=utf-8", SCRIPT.encode())
         self.pages["/page.css"] = (b"text/css; charset=utf-8", STYLE.encode())
         self.token = os.environ.get(TOKEN, "").encode()
-        self.waiting = 0  # requests whose answer is not computed yet
-        self.held = 0  # bytes of their bodies, and of those that are arriving
+        self.waiting = 0  # requests that are not answered yet
+        self.held = 0  # bytes of large bodies, of those that are arriving as well
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -134,6 +135,7 @@ class Front:
         held = 0
 
         def hold(size: int) -> None:
+            """Find room for a piece of a large body."""
             nonlocal held
             if self.held + size > MOST_HELD:
                 raise RefusedError(429, "too much at once; try again", (b"retry-after", b"1"), CLOSE)
@@ -144,30 +146,15 @@ class Front:
             body = await read(receive, headers, hold)
             if self.waiting >= MOST_WAITING:
                 raise RefusedError(429, "too many requests at once; try again", (b"retry-after", b"1"))
-            await self.counted(scope, replay(body, receive), send)
+            self.waiting += 1
+            try:
+                # let what has arrived meanwhile be counted, and refused if need be, before this one is computed
+                await asyncio.sleep(0)
+                await self.app(scope, replay(body, receive), send)
+            finally:
+                self.waiting -= 1
         finally:
             self.held -= held
-
-    async def counted(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; until its answer begins, it is one of those that wait."""
-        self.waiting += 1
-        counts = True
-
-        def done() -> None:
-            nonlocal counts
-            self.waiting -= counts
-            counts = False
-
-        async def sent(message: Message) -> None:
-            done()  # a client that is slow to read must not keep others waiting
-            await send(message)
-
-        try:
-            # let what has arrived meanwhile be counted, and refused if need be, before this one is computed
-            await asyncio.sleep(0)
-            await self.app(scope, receive, sent)
-        finally:
-            done()
 
 
 class RefusedError(Exception):
@@ -188,7 +175,7 @@ def requested(given: bytes) -> str:
 
 
 async def read(receive: Receive, headers: dict[bytes, bytes], hold: Callable[[int], None]) -> bytes:
-    """The body, within limits of size and time; `hold` is told of each piece that is kept."""
+    """The body, within limits of size and time; `hold` is told of each piece of a large one."""
     length = headers.get(b"content-length", b"")
     large = length.isdigit() and int(length) > MOST_BYTES
     chunks, size = [], 0
@@ -203,7 +190,8 @@ async def read(receive: Receive, headers: dict[bytes, bytes], hold: Callable[[in
                 # read on without keeping it: most clients look at the answer only when all is sent
                 large = large or size > MOST_BYTES
                 if not large:
-                    hold(len(chunk))
+                    if size > SMALL:
+                        hold(len(chunk))
                     chunks.append(chunk)
                 if not message.get("more_body"):
                     break
