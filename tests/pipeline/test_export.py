@@ -92,6 +92,11 @@ TARGETS = {
 }
 
 
+def of_example(contract: Contract) -> dict[str, Any]:
+    """The contract's example as the service reads it."""
+    return rows.columns(rows.Reader(contract)(json.dumps({"rows": [contract.example]}).encode()), contract)
+
+
 def exported(
     estimator: str,
     params: dict[str, Any],
@@ -148,8 +153,7 @@ def exported(
     contract = Contract.model_validate_json(contract.model_dump_json())
     served = inference.loaded(content, contract)
     whole = export.distance(metrics.predict_table(model_, table, described), export.answers(served, table, described))
-    given = rows.parse(json.dumps({"rows": [contract.example]}).encode(), rows.request_type(contract))
-    assert len(served(rows.columns(given, contract)).predicted) == 1
+    assert len(served(of_example(contract)).predicted) == 1
     return whole, found, contract, content
 
 
@@ -183,8 +187,7 @@ def test_a_regressor_predicts_the_same_as_onnx(estimator: str, params: dict[str,
 @pytest.mark.parametrize("estimator", ["linear_model.LogisticRegression", "ensemble.HistGradientBoostingClassifier"])
 def test_labels_keep_their_type(estimator: str, target: str) -> None:
     _, _, contract, content = exported(f"sklearn.{estimator}", {}, TARGETS[target])
-    given = rows.parse(json.dumps({"rows": [contract.example]}).encode(), rows.request_type(contract))
-    answer = inference.loaded(content, contract)(rows.columns(given, contract))
+    answer = inference.loaded(content, contract)(of_example(contract))
     assert rows.answers(answer, contract)[0]["prediction"] in [-1, 3] if target == "number" else [False, True]
     assert answer.predicted.dtype == TARGETS[target].dtype
 
