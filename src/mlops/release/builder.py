@@ -203,10 +203,11 @@ def tool(builder: Builder, *arguments: str) -> str:
 
 
 def _run(*command: str) -> str:
-    # docker: no attestation of its own beside the image, and the same bytes at any time
-    environment = {**os.environ, "BUILDX_NO_DEFAULT_ATTESTATIONS": "1", "SOURCE_DATE_EPOCH": "0"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    # docker: BuildKit where it is not the default, no attestation of its own, and the same bytes at any time
+    fixed = {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1", "SOURCE_DATE_EPOCH": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **fixed}, check=False)
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()
-        raise UserError(f"{' '.join(command[:2])} failed: {said[-1]}")
+        said = [line.strip() for line in (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()]
+        told = next((line for line in said if line.lower().startswith("error")), said[-1])
+        raise UserError(f"{' '.join(command[:2])} failed: {told}")
     return done.stdout.strip()

@@ -116,7 +116,7 @@ def stop(one: Running, seconds: int = 60) -> float:
         Where it had to be killed.
     """
     start = time.perf_counter()
-    tool(one.builder, "stop", "--time", str(seconds), one.container)
+    tool(one.builder, "stop", "-t", str(seconds), one.container)
     code = tool(one.builder, "inspect", "--format", "{{.State.ExitCode}}", one.container)
     if code != "0":
         raise UserError(f"the image did not end by itself within {seconds} s of SIGTERM: exit code {code}")
