@@ -189,13 +189,16 @@ def _refuse_twice(body: bytes) -> None:
 
 
 def columns(rows: Rows, contract: Contract) -> dict[str, Array]:
-    """The rows as `inference` takes them."""
+    """The rows as `inference` takes them; what is missing becomes NaN, NaT or None."""
     found: dict[str, Array] = {}
+    numbers = [field.name for field in contract.fields if field.kind in ("numeric", "boolean")]
+    # all at once: of one row and 30 fields that takes a quarter of the time
+    matrix = np.array([[row[name] for name in numbers] for row in rows], dtype=np.float64)
+    found.update(zip(numbers, matrix.T, strict=True))
     for field in contract.fields:
-        name = field.name
-        # None becomes NaN or NaT
-        kind = {"numeric": "float64", "boolean": "float64", "date": "datetime64[us]"}.get(field.kind, "object")
-        found[name] = np.array([row[name] for row in rows], dtype=kind)
+        if field.name not in found:
+            kind = "datetime64[us]" if field.kind == "date" else "object"
+            found[field.name] = np.array([row[field.name] for row in rows], dtype=kind)
     return found
 
 
