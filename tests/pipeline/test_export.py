@@ -51,10 +51,10 @@ REGRESSORS = {
     "sklearn.svm.SVR": {},
 }
 FALL_BACK = {
-    "sklearn.svm.LinearSVC": "a classifier without probabilities",
-    "sklearn.dummy.DummyClassifier": "DummyClassifier does not convert to ONNX (MissingShapeCalculator)",
-    "sklearn.discriminant_analysis.LinearDiscriminantAnalysis": "LinearDiscriminantAnalysis predicts otherwise as ONNX",
-    "lightgbm.LGBMClassifier": "LGBMClassifier does not convert to ONNX (MissingShapeCalculator)",
+    "sklearn.svm.LinearSVC": "it does not convert: a classifier without probabilities",
+    "sklearn.dummy.DummyClassifier": "it does not convert: skl2onnx raises MissingShapeCalculator for DummyClassifier",
+    "sklearn.discriminant_analysis.LinearDiscriminantAnalysis": "as ONNX it predicts otherwise",
+    "lightgbm.LGBMClassifier": "it does not convert: skl2onnx raises MissingShapeCalculator for LGBMClassifier",
 }
 
 
@@ -213,7 +213,7 @@ def test_a_column_of_text_is_served_by_scikit_learn() -> None:
     columns = {**COLUMNS, "said": ("text", pa.array([f"gut {n % 7} naïve" for n in range(N)]))}
     logistic = "sklearn.linear_model.LogisticRegression"
     difference, found, _, _ = exported(logistic, {}, TARGETS["text"], columns)
-    assert (found["why"], difference) == ("a column of text (said)", 0)
+    assert (found["why"], difference) == ("it does not convert: a column of text (said)", 0)
 
 
 @pytest.mark.parametrize("kept", COLUMNS)

@@ -176,15 +176,15 @@ def compiled(
             changed = contract.model_copy(update={"fields": fields})
             difference = differs(content, changed)
         except UnconvertibleError as error:
-            why = str(error)
+            why = f"it does not convert: {error}"
             break
         except Exception as error:  # converters and the runtime raise anything on what they do not know
             # their texts hold paths and addresses, which are another machine's
-            why = why or f"{name_of(model)} does not convert to ONNX ({type(error).__name__})"
+            why = why or f"it does not convert: skl2onnx raises {type(error).__name__} for {name_of(model)}"
             continue
         if difference <= TOLERANCE:
             return content, changed, told(changed, "double" if double else "single", difference)
-        why = f"{name_of(model)} predicts otherwise as ONNX"
+        why = "as ONNX it predicts otherwise"
     content = modelfile.MODEL.read_bytes()
     changed = contract.model_copy(update={"runtime": "scikit-learn", "trusted": modelfile.types(content)})
     difference = differs(content, changed)
