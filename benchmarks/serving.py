@@ -122,6 +122,8 @@ def ask(server: Server, folder: Path, prepared: Path) -> Round:
             wrk(server, port, prepared, rows, connections, WARM_UP)
             before = sum(each.cpu_times().user + each.cpu_times().system for each in family)
             found = wrk(server, port, prepared, rows, connections, SECONDS)
+            if not found["requests"]:
+                raise SystemExit(f"{server.command}: no answer within {SECONDS} s; is the machine busy?")
             after = sum(each.cpu_times().user + each.cpu_times().system for each in family)
             cpu[rows, connections] = 1e3 * (after - before) / found["requests"]
             rate[rows, connections] = 1e6 * found["requests"] / found["microseconds"]
