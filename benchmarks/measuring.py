@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("ingest", "validate", "split", "profile", "train", "export", "evaluate", "track")
+STAGES = ("ingest", "validate", "split", "profile", "train", "export", "evaluate", "card", "track")
 
 
 class Cost(NamedTuple):

@@ -15,6 +15,7 @@ from mlops.stage import UserError
 
 FOLDER = Path("models/service")
 SCHEMA = "schema.json"
+EXAMPLE = "example.json"  # a request that works
 MODEL = {"onnx": "model.onnx", "scikit-learn": "model.skops"}
 
 Kind = Literal["numeric", "categorical", "boolean", "date", "text"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Project
 
-STAGES = ("ingest", "validate", "split", "profile", "train", "evaluate")
+STAGES = ("ingest", "validate", "split", "profile", "train", "export", "evaluate", "card")
 
 # in a mount namespace of its own: a file system of 40 MiB holds the project, and a file fills what is left
 FILL = """

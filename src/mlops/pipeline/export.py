@@ -251,10 +251,14 @@ def write(content: bytes, contract: Contract, folder: Path = contracts.FOLDER) -
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    (partial / contract.file).write_bytes(content)
-    write_json(contract.model_dump(exclude_defaults=True), partial / contracts.SCHEMA)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    try:
+        (partial / contract.file).write_bytes(content)
+        write_json(contract.model_dump(exclude_defaults=True), partial / contracts.SCHEMA)
+        write_json({"rows": [contract.example]}, partial / contracts.EXAMPLE)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 if __name__ == "__main__":
