@@ -122,7 +122,6 @@ def tag(project: Releasing, line: Line, tmp_path_factory: pytest.TempPathFactory
             BUILDER="podman",
             BASE_IMAGE=BASE,
             CONTAINERS_CONF=LIMITS,
-            MLFLOW_DEFAULT_ARTIFACT_ROOT=str(tmp_path_factory.mktemp("runs")),
         )
 
     return push

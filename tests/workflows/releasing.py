@@ -15,6 +15,8 @@ from review.github import GitHub as Hub
 from workflows.machine import GitHub, Run
 
 REPOSITORY = "acme/model"
+# how packages are fetched on this machine
+WORLD = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "PIP_", "UV_")
 
 
 class Releasing:
@@ -35,11 +37,12 @@ class Releasing:
         self.certificates = certificates
 
     def flags(self, **environment: str) -> list[str]:
-        given = {
+        given = {name: value for name, value in os.environ.items() if name.startswith(WORLD)}
+        given |= {name: str(self.certificates) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")}
+        given |= {
             "GITHUB_REPOSITORY": REPOSITORY,
             "GITHUB_API_URL": f"{self.hub.url}{API}",
             "GITHUB_SERVER_URL": self.hub.url,
-            "REQUESTS_CA_BUNDLE": str(self.certificates),
             **environment,
         }
         flags = ["--secret", f"GITHUB_TOKEN={self.hub.token}", "--actor", "ada"]

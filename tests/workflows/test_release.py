@@ -58,9 +58,9 @@ def test_a_commit_whose_check_failed_is_stopped(project: Releasing) -> None:
     stopped(project.tag("v1.0.2"), "`gate` has not passed for")
 
 
-def test_one_flipped_byte_in_what_is_served_is_stopped(project: Releasing) -> None:
+def test_one_flipped_byte_in_the_model_is_stopped(project: Releasing) -> None:
     project.merge("reviewed", "success")
-    expected = md5(project.work.folder / "models/service/model.onnx")
+    expected = md5(project.work.folder / "models/model.skops")
     (path,) = project.github.cache.glob(f"*/md5/{expected[:2]}/{expected[2:]}")
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -68,7 +68,5 @@ def test_one_flipped_byte_in_what_is_served_is_stopped(project: Releasing) -> No
     path.chmod(0o644)
     path.write_bytes(content)
     path.chmod(0o444)
-    run = project.tag("v1.0.3")
-    stopped(run, "models/service is not what dvc.lock names: its MD5 is ")
-    # DVC had no objection
-    assert "Success - Main make unmoved" in run.log
+    # DVC takes it from the cache, and the next stage finds it
+    stopped(project.tag("v1.0.3"), "models/model.skops is no whole model file")
