@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import signal
 import socket
 import subprocess
@@ -130,8 +130,28 @@ def serving(project: Project, home: Path, **more: str) -> Iterator[Served]:
         assert process.wait(PATIENCE) == 0, log.read_text()
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            for each in [*served.workers, psutil.Process(process.pid)]:
+                each.kill()
             process.wait()
+
+
+def fuzz(service: Served) -> None:
+    """Ask what Schemathesis makes of the service's own description, and hold the answers against it."""
+    schemathesis = Path(sys.executable).with_name("schemathesis")
+    how = "--checks=all --phases=examples,coverage,fuzzing --max-examples=50 --continue-on-failure --no-color"
+    quiet = "--suppress-health-check=all --request-timeout=60 --generation-deterministic"
+    checked = subprocess.run(
+        [schemathesis, "run", f"{service.url}/docs.json", *how.split(), *quiet.split()],
+        cwd=service.log.parent,
+        capture_output=True,
+        text=True,
+        timeout=5 * PATIENCE,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert re.search(r"(\d+) generated, \1 passed", checked.stdout), checked.stdout
+    assert not service.count("bentoml_service_request_total", http_response_code="500")
+    assert "Traceback" not in service.log.read_text()
 
 
 def _ready(served: Served) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Project
-from serving.served import Row, Served, identify, serving
+from serving.served import Row, Served, fuzz, identify, serving
 
 KNOWN = ["north", "south", "east", "west"]
 WORDS = ["late", "broken", "kind", "quick", "never again", "perfect", 'so "good"', "größer: 年齢"]
@@ -211,6 +211,10 @@ def test_texts_of_any_letters_are_read_and_a_field_that_comes_twice_is_still_fou
     twice = hidden.replace("{", '{"remark": "", ', 1)
     (problem,) = visits.send(f'{{"rows": [{twice}]}}').json()["detail"]
     assert (problem["field"], problem["problem"]) == ("remark", "comes twice")
+
+
+def test_nothing_that_a_machine_thinks_of_breaks_it(visits: Served) -> None:
+    fuzz(visits)
 
 
 def _json(row: Row) -> str:
