@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import json
+import random
 import signal
 import socket
 import subprocess
@@ -28,9 +30,11 @@ PATIENCE = 120  # seconds, for a machine that has other things to do
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
+    """A port below those that the system gives to whoever asks for any: nobody takes it before it is used."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def wait_for(what: str, done: Callable[[], Any]) -> Any:
@@ -45,7 +49,7 @@ def wait_for(what: str, done: Callable[[], Any]) -> Any:
 
 
 def get(url: str) -> bytes | None:
-    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:
+    with contextlib.suppress(OSError, http.client.HTTPException), urllib.request.urlopen(url, timeout=10) as answer:
         content: bytes = answer.read()
         return content
     return None
