@@ -16,6 +16,8 @@ from mlops.stage import UserError
 FOLDER = Path("models/service")
 SCHEMA = "schema.json"
 EXAMPLE = "example.json"  # a request that works
+# Far beyond any measurement, and what trees can take, which look at numbers in single precision
+MOST_NUMBER = 3e38
 MODEL = {"onnx": "model.onnx", "scikit-learn": "model.skops"}
 
 Kind = Literal["numeric", "categorical", "boolean", "date", "text"]

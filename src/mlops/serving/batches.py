@@ -13,12 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops.contract import Contract, Field
+from mlops.contract import MOST_NUMBER, Contract, Field
 from mlops.inference import Array, Encoded
 from mlops.kinds import NO, NUMBER, YES, is_text
 
-# what single precision holds, which some models compute in
-LARGEST = float(np.finfo(np.float32).max)
 MOST_NAMED = 10
 MISSING = "is missing; this column was never empty, so the model cannot do without it"
 
@@ -147,7 +145,7 @@ def numbers(values: pa.Array, field: Field, blanks: pa.Array) -> Read:
             unread = ~is_number.to_numpy(zero_copy_only=False)
             values = pc.if_else(is_number, text, None).cast(pa.float64())
     found = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    outside = ~(np.abs(found) <= LARGEST)  # of NaN, too
+    outside = ~(np.abs(found) <= MOST_NUMBER)  # of NaN, too
     if not outside.any():
         return Read(found, unread, unread)
     missing = np.isnan(found) & ~unread

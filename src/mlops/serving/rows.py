@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, WrapValida
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from mlops.contract import Contract, Label
+from mlops.contract import MOST_NUMBER, Contract, Label
 from mlops.contract import Field as Column
 from mlops.inference import Answer, Array
 
@@ -23,8 +23,6 @@ MOST_ROWS = 10_000
 MOST_LETTERS = 10_000
 MOST_PROBLEMS = 20
 MOST_NAME = 200
-# Far beyond any measurement, and far enough from the largest float that a model can calculate with it
-MOST_NUMBER = 1e100
 
 Rows = list[dict[str, Any]]
 
