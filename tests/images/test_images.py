@@ -106,7 +106,8 @@ def test_the_image_says_what_it_is(image: str, done: Project) -> None:
 
 def test_it_holds_the_service_the_model_and_no_data(content: Path) -> None:
     source = content / "bento/src"
-    assert {path.name for path in (source / "models/service").iterdir()} == {"example.json", "model.onnx", "schema.json"}
+    served = {path.name for path in (source / "models/service").iterdir()}
+    assert served == {"example.json", "model.onnx", "schema.json"}
     assert not list((source / "models").glob("*.skops"))
     assert {path.name for path in source.iterdir()} == {"bentofile.yaml", "mlops", "models"}
     packages = {path.name for path in (content / "dependencies").iterdir()}
