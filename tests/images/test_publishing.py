@@ -101,11 +101,14 @@ def registry(line: Line) -> Registry:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Releasing]:
+def project(line: Line, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Releasing]:
     with releasing(tmp_path_factory.mktemp("release")) as found:
         yield found
-    for name in (f"{IMAGE}:1.0.0",):
-        subprocess.run(["podman", "rmi", "--force", name], capture_output=True, check=False)
+    # by its id, which takes the names from the registry along
+    for name in (f"{IMAGE}:1.0.0", f"{line.address}/{REPOSITORY}"):
+        listed = subprocess.run(["podman", "images", "--quiet", name], capture_output=True, text=True, check=False)
+        for identity in set(listed.stdout.split()):
+            subprocess.run(["podman", "rmi", "--force", identity], capture_output=True, check=False)
 
 
 @pytest.fixture(scope="module")
