@@ -84,6 +84,8 @@ def write(files: dict[str, str | None]) -> None:
         (["docs/x.md"], True),
         (["docs/deep/picture of it.png", "LICENSE", "CONTRIBUTING.md"], True),
         ([".github/pull_request_template.md", ".github/ISSUE_TEMPLATE/bug.yaml"], True),
+        (["deploy/compose/.env", "deploy/kubernetes/overlays/production/kustomization.yaml"], True),
+        (["deploy/../src/mlops/x.py"], False),
         ([], False),
         (["README.md", "src/mlops/settings.py"], False),
         (["data/raw/README.md"], False),

@@ -174,7 +174,7 @@ def ending(report: Report) -> list[str]:
     if report.problem:
         lines.append(f"  FAIL         {report.problem}")
     if not report.touched:
-        lines.append("  pass         documentation only, the model is untouched")
+        lines.append("  pass         documentation or deployment only, the model is untouched")
     verdict = "may not be merged" if report.blocks else "may be merged"
     if report.verdict == "cannot tell" and not report.blocks:
         verdict += ", with care"

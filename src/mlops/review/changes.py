@@ -19,8 +19,16 @@ from mlops.review.report import Change, Changes, Wear, shortened
 from mlops.settings import PARAMS
 from mlops.tables import CATALOGUE, TEST
 
-# What no stage, test or check reads as anything but text for people. Whatever is not listed here may reach the model.
-DOCUMENTATION = ("docs/*", "README.md", "CONTRIBUTING.md", "LICENSE", ".github/*.md", ".github/ISSUE_TEMPLATE/*")
+# Text for people, and what says where a model runs. Whatever is not listed here may reach the model.
+DOCUMENTATION = (
+    "docs/*",
+    "deploy/*",
+    "README.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    ".github/*.md",
+    ".github/ISSUE_TEMPLATE/*",
+)
 
 # What decides about a change, or runs with rights that it does not have
 SENSITIVE = (

@@ -62,7 +62,7 @@ def comment(report: Report, *, run_url: str | None = None) -> str:
 def heading(report: Report) -> str:
     """The verdict in a line, and what was judged in another."""
     if not report.touched:
-        return "## ✅ Model untouched\n\nThis change holds documentation only: nothing was trained."
+        return "## ✅ Model untouched\n\nThis change holds documentation or deployment only: nothing was trained."
     if report.policy is None:
         line = "## ❌ No model to judge"
     elif report.blocks or report.verdict == "fail":
