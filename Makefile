@@ -84,7 +84,8 @@ serve: .venv/.ready ## put the model behind an API on this machine: make serve P
 	@python -m mlops.release.identity
 	@# BentoML keeps its counters at home: two services on one machine must not share it
 	@mkdir -p "build/serve-$(PORT)"
-	@$(BENTO) BENTOML_HOME="$(CURDIR)/build/serve-$(PORT)" \
+	@# in the place of the shell, which would keep a signal to itself
+	@exec env $(BENTO) BENTOML_HOME="$(CURDIR)/build/serve-$(PORT)" \
 		bentoml serve mlops.serving.service:Service --port "$(PORT)"
 
 .PHONY: image
