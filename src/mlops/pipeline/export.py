@@ -178,6 +178,8 @@ def compiled(
         except UnconvertibleError as error:
             why = f"it does not convert: {error}"
             break
+        except (ImportError, MemoryError, OSError):
+            raise  # of this machine, or of Ctrl-C while a library is loaded; another run would give another model
         except Exception as error:  # converters and the runtime raise anything on what they do not know
             # their texts hold paths and addresses, which are another machine's
             why = why or f"it does not convert: skl2onnx raises {type(error).__name__} for {name_of(model)}"

@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 import onnx.compose
 from onnx import TensorProto, helper
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
 from mlops.contract import Contract, Field
 from mlops.pipeline import export_trees
@@ -146,9 +148,6 @@ def joined(
     graph: Graph, inputs: list[Any], matrix: str, estimator: Any, contract: Contract, double: bool
 ) -> onnx.ModelProto:
     """The preprocessing, then the estimator as skl2onnx converts it."""
-    from skl2onnx import to_onnx
-    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
-
     kind = DoubleTensorType if double else FloatTensorType
     width = estimator.n_features_in_
     options = {"zipmap": False} if contract.probabilities else None
