@@ -119,7 +119,7 @@ lint: .venv/.ready ## formatting, style, types and the direction of imports
 
 .PHONY: test
 test: .venv/.ready ## run the tests
-	@pytest -n auto
+	@pytest -n auto --dist worksteal
 
 .PHONY: test-services
 test-services: .venv/.ready ## run the tests on PostgreSQL, S3, CML and Mermaid (.ci/services installs them)
