@@ -134,7 +134,7 @@ def test_inputs_are_the_fields_of_what_is_served(project: Project) -> None:
 def test_the_form_that_is_served_stands_beside_the_model(project: Project, evaluation: dict[str, Any]) -> None:
     text = project.read(CARD)
     assert (
-        "| served by | ONNX Runtime in double precision; its predictions are scikit-learn's, equal within 1e-12" in text
+        "| served by | ONNX Runtime in double precision; its predictions are scikit-learn's, equal within 1e-09" in text
     )
     contract = Contract.model_validate_json(project.read("models/service/schema.json"))
     told = card.served_by({"runtime": "scikit-learn", "why": "it does not convert: <b>"}, contract)

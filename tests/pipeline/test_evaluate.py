@@ -14,18 +14,18 @@ from sklearn import metrics as sk
 
 from mlops import curves, slices
 from mlops.metrics import Classes, Predictions
-from mlops.pipeline import evaluate, ingest, split, train
+from mlops.pipeline import evaluate, export, ingest, split, train
 
 
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, **sections: Any) -> dict[str, Any]:
-    """Ingest, split, train and evaluate in a folder; returns the evaluation."""
+    """Ingest, split, train, export and evaluate in a folder; returns the evaluation."""
     monkeypatch.chdir(folder)
     params = YAML(typ="safe").load(ROOT / "params.yaml")
     for section, content in sections.items():
         params[section] = content
     params["validate"] = {}
     YAML().dump(params, folder / "params.yaml")
-    for stage in (ingest, split, train, evaluate):
+    for stage in (ingest, split, train, export, evaluate):
         stage.main()
     evaluation: dict[str, Any] = json.loads((folder / "reports/evaluation.json").read_text())
     return evaluation

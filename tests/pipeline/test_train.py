@@ -11,7 +11,7 @@ from conftest import ROOT
 from ruamel.yaml import YAML
 
 from mlops import modelfile, settings
-from mlops.pipeline import evaluate, ingest, split, train
+from mlops.pipeline import evaluate, export, ingest, split, train
 
 
 def test_a_column_that_only_newer_rows_fill_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,4 +36,5 @@ def test_a_column_that_only_newer_rows_fill_is_left_out(tmp_path: Path, monkeypa
         stage.main()
     assert "× 1 columns" in train.main()
     assert modelfile.load(settings.load())[0].feature_names_in_.tolist() == ["size"]
+    export.main()
     assert "rmse" in evaluate.main()

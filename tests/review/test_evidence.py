@@ -93,7 +93,7 @@ def test_a_change_of_nothing_passes_and_its_report_can_be_told(here: Project) ->
     assert size.before == size.after == modelfile.MODEL.stat().st_size
     assert report.served is not None
     assert report.served == report.served_before
-    assert (report.served.runtime, report.served.within, report.served.why) == ("onnx", 1e-12, None)
+    assert (report.served.runtime, report.served.within, report.served.why) == ("onnx", 1e-9, None)
     assert report.served.size == Path("models/service/model.onnx").stat().st_size
 
 
