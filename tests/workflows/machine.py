@@ -21,7 +21,7 @@ from conftest import Project
 ACTIONS = Path(__file__).parent / "actions"
 WORKFLOWS = Path(".github/workflows")
 # `make test` runs as it is; what it finds in the scratch repository are the quick ones of our tests
-TESTS = ("tests/conftest.py", "tests/test_workflows.py", "tests/review/test_required.py")
+TESTS = ("tests/conftest.py", "tests/serving/served.py", "tests/test_workflows.py", "tests/review/test_required.py")
 
 
 def tool(name: str) -> str:
