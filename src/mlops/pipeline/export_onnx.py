@@ -144,10 +144,6 @@ def encoded(encoder: Any, columns: list[str]) -> list[tuple[list[str], np.ndarra
     ]
 
 
-def _version(opset: Any) -> int:
-    return int(opset.version)
-
-
 def joined(
     graph: Graph, inputs: list[Any], matrix: str, estimator: Any, contract: Contract, double: bool
 ) -> onnx.ModelProto:
@@ -159,13 +155,14 @@ def joined(
     converted = to_onnx(
         estimator, initial_types=[("X", kind([None, width]))], options=options, target_opset=opsets, name="estimator"
     )
-    # skl2onnx keeps them in a set, and so in another order from run to run
-    pairs = sorted({each.domain: each.version for each in sorted(converted.opset_import, key=_version)}.items())
-    del converted.opset_import[:]
-    converted.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in pairs)
     element = TensorProto.DOUBLE if double else TensorProto.FLOAT
     versions = {"opset_imports": converted.opset_import, "ir_version": converted.ir_version}
     first = graph.model(inputs, matrix, element, width, **versions)
-    return onnx.compose.merge_models(
+    whole = onnx.compose.merge_models(
         first, converted, io_map=[(matrix, "X")], outputs=[converted.graph.output[-1].name]
     )
+    # twice each, and in another order from run to run, since skl2onnx keeps them in a set
+    opsets = {each.domain: each.version for each in whole.opset_import}
+    del whole.opset_import[:]
+    whole.opset_import.extend(helper.make_opsetid(domain, opsets[domain]) for domain in sorted(opsets))
+    return whole
