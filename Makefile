@@ -24,7 +24,9 @@ setup: .venv/.ready ## install everything from uv.lock into .venv
 
 .uv/bin/uv:
 	@echo "installing uv with pip into .uv"
-	@python3 -m pip install --quiet --disable-pip-version-check --target .uv uv
+	@# the first Python that has pip: that of a virtual environment, which make verify starts from, may have none
+	@for python in $$(which -a python3); do "$$python" -m pip --version >/dev/null 2>&1 && break; done; \
+		"$$python" -m pip install --quiet --disable-pip-version-check --target .uv uv
 
 # compiled once here, or every stage would compile its imports again where Python may not write bytecode
 .venv/.ready: pyproject.toml uv.lock .python-version $(if $(findstring .uv/bin/uv,$(UV)),.uv/bin/uv)
