@@ -114,11 +114,6 @@ def inspect(builder: Builder, image: str) -> Image:
     return Image(found["Id"].removeprefix("sha256:"), found["Architecture"], found["RootFS"]["Layers"], config)
 
 
-def layers(builder: Builder, image: str) -> list[str]:
-    """Digests of the unpacked layers, from the base upwards."""
-    return inspect(builder, image).layers
-
-
 def push(builder: Builder, image: str, reference: str) -> str:
     """Push an image to ``registry/name:tag``, and return the digest that the registry knows it by (``sha256:…``)."""
     if builder == "docker":
