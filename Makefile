@@ -144,7 +144,7 @@ bench: .venv/.ready ## measure overhead and growth, and write benchmarks/README.
 	@python -m benchmarks
 
 .PHONY: protect
-protect: ## compare .github/ruleset.json with GitHub; set it with APPLY=yes
+protect: ## compare .github/ruleset*.json with GitHub; set them with APPLY=yes
 	@PYTHONPATH=src APPLY="$(APPLY)" python3 -m mlops.review.protect
 
 .PHONY: clean
@@ -178,6 +178,10 @@ publish: .venv/.ready $(if $(CML),,.github/cml/node_modules/.package-lock.json) 
 .github/cml/node_modules/.package-lock.json: .github/cml/package-lock.json
 	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix .github/cml
 
+.PHONY: register
+register: .venv/.ready ## for the workflow register: enter main's model into MLflow's registry
+	@python -m mlops.release.registry
+
 .PHONY: release-verify
 release-verify: .venv/.ready ## for the workflow release: is the tag a version on main whose gate passed?
 	@python -m mlops.release.tag
@@ -200,4 +204,4 @@ release-announce: .venv/.ready ## for the workflow release: write the notes, ope
 
 .PHONY: release-register
 release-register: .venv/.ready ## for the workflow release: enter the model into MLflow's registry
-	@python -m mlops.release.registry
+	@python -m mlops.release.registry release

@@ -136,6 +136,15 @@ def test_no_pull_request_run_sees_a_secret_or_a_token() -> None:
             assert not re.search(r"secrets\.|github\.token", json.dumps(step))
 
 
+def test_a_password_is_only_where_a_push_starts_and_nothing_can_be_written() -> None:
+    holders = {(workflow, name) for workflow, name, job in jobs() if "secrets." in json.dumps(job)}
+    assert holders == {("release", "register"), ("register", "challenger")}
+    assert not holders & WRITERS
+    for workflow, _ in holders:
+        on = read(ROOT / ".github" / "workflows" / f"{workflow}.yaml")["on"]
+        assert on in ({"push": {"tags": ["v*"]}}, {"push": {"branches": ["main"]}})
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_no_trigger_gives_rights_of_main_to_the_code_of_a_stranger(path: Path) -> None:
     assert set(read(path)["on"]) <= {"pull_request", "merge_group", "push", "workflow_run", "workflow_dispatch"}
@@ -222,6 +231,7 @@ def test_only_main_writes_the_cache_and_it_reads_none() -> None:
         ("relock", "rebuild", "actions/cache/restore"),
         ("release", "verify", "actions/cache/restore"),
         ("release", "register", "actions/cache/restore"),
+        ("register", "challenger", "actions/cache/restore"),
     }
     assert CI["jobs"]["main"]["if"] == "github.event_name == 'push'"
 

@@ -58,8 +58,14 @@ def register(
 ) -> subprocess.CompletedProcess[str]:
     settings = {"GITHUB_REF_NAME": tag, "GITHUB_REPOSITORY": f"ada/{name}", "REFERENCE": REFERENCE}
     settings |= {"MLFLOW_TRACKING_URI": url, "MLFLOW_TRACKING_TOKEN": "", "MLFLOW_TRACKING_USERNAME": ""}
-    command = (sys.executable, "-m", "mlops.release.registry")
+    command = (sys.executable, "-m", "mlops.release.registry", "release")
     return project.run(*command, check=check, **settings, **environment)
+
+
+def merge(project: Project, url: str, name: str) -> str:
+    """What `make register` does after a merge into main."""
+    settings = {"GITHUB_REPOSITORY": f"ada/{name}", "MLFLOW_TRACKING_URI": url, "MLFLOW_TRACKING_TOKEN": ""}
+    return project.run(sys.executable, "-m", "mlops.release.registry", **settings).stdout
 
 
 def runs(client: mlflow.MlflowClient) -> list[str]:
@@ -117,6 +123,31 @@ def test_the_champion_follows_the_release_and_not_the_candidate(project: Project
     assert (champion.version, champion.tags["version"]) == ("2", "1.1.0")
     # trained once, so one run has both
     assert champion.run_id == client.get_model_version("followed", "1").run_id
+
+
+def test_a_merge_makes_the_challenger_and_its_release_the_champion(project: Project, server: tuple[str, Path]) -> None:
+    url, _ = server
+    client = mlflow.MlflowClient(url)
+    commit = project.git("rev-parse", "HEAD")
+    assert f"the model of {commit[:10]} is version 1 of merged in MLflow, and its challenger" in merge(
+        project, url, "merged"
+    )
+    version = client.get_model_version_by_alias("merged", "challenger")
+    assert version.tags["commit"] == commit
+    assert "image" not in version.tags
+    assert "champion" not in client.get_registered_model("merged").aliases
+
+    # another commit with the same model is no new version, and does not take over where it came from
+    project.commit("words")
+    merge(project, url, "merged")
+    assert client.get_model_version_by_alias("merged", "challenger").tags["commit"] == commit
+
+    assert (
+        "v2.0.0 is version 1 of merged in MLflow, and its champion" in register(project, url, "v2.0.0", "merged").stdout
+    )
+    champion = client.get_model_version_by_alias("merged", "champion")
+    assert (champion.tags["version"], champion.tags["image"]) == ("2.0.0", REFERENCE)
+    assert champion.tags["commit"] == project.git("rev-parse", "HEAD")
 
 
 def test_a_run_whose_file_is_another_one_is_not_taken(project: Project, server: tuple[str, Path]) -> None:

@@ -19,12 +19,15 @@ GH = """#!/bin/sh
 echo "$@" >> "$GH_FOLDER/calls"
 for last; do :; done
 case "$*" in
-    *--method*) cp "$last" "$GH_FOLDER/sent"; echo '{}' ;;
+    *--method*) cp "$last" "$GH_FOLDER/sent-$(basename "$last")"; echo '{}' ;;
     *rulesets/7*) cat "$GH_FOLDER/one" ;;
+    *rulesets/3*) cat "$GH_FOLDER/three" ;;
     *) cat "$GH_FOLDER/all" ;;
 esac
 """
-WANTED = json.loads((ROOT / ".github/ruleset.json").read_text(encoding="utf-8"))
+MAIN, TAGS = "ruleset.json", "ruleset-tags.json"
+WANTED = json.loads((ROOT / ".github" / MAIN).read_text(encoding="utf-8"))
+RELEASES = json.loads((ROOT / ".github" / TAGS).read_text(encoding="utf-8"))
 
 
 class Desk:
@@ -33,18 +36,22 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / ".github").mkdir()
-        for name in ("ruleset.json", "CODEOWNERS"):
+        for name in (MAIN, TAGS, "CODEOWNERS"):
             (folder / ".github" / name).write_bytes((ROOT / ".github" / name).read_bytes())
         (folder / "bin").mkdir()
         (folder / "bin/gh").write_text(GH, encoding="utf-8")
         (folder / "bin/gh").chmod(0o755)
         self.has(None)
 
-    def has(self, ruleset: dict[str, Any] | None) -> None:
-        listed = [{"id": 3, "name": "tags"}, *([{"id": 7, "name": "main"}] if ruleset else [])]
+    def has(self, main: dict[str, Any] | None, tags: dict[str, Any] | None = RELEASES) -> None:
+        """What GitHub knows."""
+        listed = []
+        for number, file, ruleset in ((7, "one", main), (3, "three", tags)):
+            if ruleset:
+                listed.append({"id": number, "name": ruleset["name"]})
+                added = {"id": number, "created_at": "2026-01-01", "_links": {}, "current_user_can_bypass": "never"}
+                (self.folder / file).write_text(json.dumps({**ruleset, **added}), encoding="utf-8")
         (self.folder / "all").write_text(json.dumps(listed), encoding="utf-8")
-        added = {"id": 7, "created_at": "2026-01-01", "_links": {}, "current_user_can_bypass": "never"}
-        (self.folder / "one").write_text(json.dumps({**(ruleset or {}), **added}), encoding="utf-8")
 
     def owned(self) -> None:
         path = self.folder / ".github/CODEOWNERS"
@@ -61,9 +68,13 @@ class Desk:
         return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
 
     @property
-    def sent(self) -> Any:
-        path = self.folder / "sent"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    def calls(self) -> str:
+        return (self.folder / "calls").read_text(encoding="utf-8")
+
+    @property
+    def sent(self) -> dict[str, Any]:
+        """What GitHub was told, by the name of its file."""
+        return {path.name[5:]: json.loads(path.read_text(encoding="utf-8")) for path in self.folder.glob("sent-*")}
 
 
 @pytest.fixture
@@ -76,15 +87,31 @@ def test_it_shows_every_rule_and_changes_nothing(desk: Desk) -> None:
     assert done.returncode == 0, done.stderr
     assert '"context": "gate"' in done.stdout
     assert "make protect APPLY=yes" in done.stdout
-    assert desk.sent is None
+    assert desk.sent == {}
 
 
 def test_it_sets_the_rules_when_asked(desk: Desk) -> None:
     desk.owned()
     done = desk.protect("yes")
     assert done.returncode == 0, done.stderr
-    assert desk.sent == WANTED
-    assert "--method POST" in (desk.folder / "calls").read_text(encoding="utf-8")
+    assert desk.sent == {MAIN: WANTED}
+    assert "--method POST" in desk.calls
+
+
+def test_it_keeps_the_tags_of_releases_from_being_moved(desk: Desk) -> None:
+    desk.owned()
+    desk.has(WANTED, None)
+    assert desk.protect("yes").returncode == 0
+    assert desk.sent == {TAGS: RELEASES}
+    assert (RELEASES["target"], RELEASES["conditions"]["ref_name"]["include"]) == ("tag", ["refs/tags/v*"])
+    assert {rule["type"] for rule in RELEASES["rules"]} == {"deletion", "update"}
+
+
+def test_both_are_set_in_a_new_repository(desk: Desk) -> None:
+    desk.owned()
+    desk.has(None, None)
+    assert desk.protect("yes").returncode == 0
+    assert desk.sent == {MAIN: WANTED, TAGS: RELEASES}
 
 
 def test_a_rule_that_somebody_loosened_is_shown_and_set_again(desk: Desk) -> None:
@@ -94,10 +121,10 @@ def test_a_rule_that_somebody_loosened_is_shown_and_set_again(desk: Desk) -> Non
     loose["rules"] = [rule for rule in loose["rules"] if rule["type"] != "required_status_checks"]
     desk.has(loose)
     assert '-  "enforcement": "disabled"' in desk.protect().stdout
-    assert desk.sent is None
+    assert desk.sent == {}
     assert desk.protect("yes").returncode == 0
-    assert desk.sent == WANTED
-    assert "rulesets/7 --method PUT" in (desk.folder / "calls").read_text(encoding="utf-8")
+    assert desk.sent == {MAIN: WANTED}
+    assert "rulesets/7 --method PUT" in desk.calls
 
 
 def test_what_github_adds_of_its_own_is_no_difference(desk: Desk) -> None:
@@ -108,20 +135,21 @@ def test_what_github_adds_of_its_own_is_no_difference(desk: Desk) -> None:
     desk.has({**WANTED, "rules": rules})
     done = desk.protect("yes")
     assert "is as .github/ruleset.json has it" in done.stdout
-    assert desk.sent is None
+    assert "is as .github/ruleset-tags.json has it" in done.stdout
+    assert desk.sent == {}
 
 
 def test_it_does_not_require_owners_that_do_not_exist(desk: Desk) -> None:
     done = desk.protect("yes")
     assert done.returncode == 1
     assert "placeholder @your-org/" in done.stderr
-    assert desk.sent is None
+    assert desk.sent == {}
 
 
 def test_without_owners_it_says_so(desk: Desk) -> None:
     (desk.folder / ".github/CODEOWNERS").write_text("# nobody yet\n", encoding="utf-8")
     assert "names nobody" in desk.protect("yes").stderr
-    assert desk.sent is None
+    assert desk.sent == {}
 
 
 def test_without_gh_it_shows_the_rules_and_fails(desk: Desk) -> None:

@@ -1,13 +1,15 @@
-"""`make release-register`: the released model as a version in MLflow's registry, with the alias champion.
+"""Models as versions in MLflow's registry: `challenger` is what main holds, `champion` what was released last.
 
-The version belongs to the run of its training, found by the model's hash and taken only if its file has that hash.
-Where nobody has recorded that training, it is recorded now. Run again, it finds its own version.
+`make register` enters the model of a merge, `make release-register` that of a tag. The version belongs to the run of
+its training, found by the model's hash and taken only if its file has that hash. Where nobody has recorded that
+training, it is recorded now. Run again, it finds its own version.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,47 +25,49 @@ from mlops.release.identity import identify
 from mlops.release.tag import parse
 from mlops.stage import UserError, errors_in_words
 
-ALIAS = "champion"
+CHAMPION, CHALLENGER = "champion", "challenger"
 VARIABLE = "MLFLOW_TRACKING_URI"
+RELEASE_ONLY = ("REFERENCE", "GITHUB_REF_NAME")
 MOST_RUNS = 50
 
 
-def register(release: Release, reference: str, name: str, champion: bool = True) -> str:
-    """Enter a release into the registry, and return its version there.
+def register(release: Release, name: str, alias: str | None, image: str | None = None) -> str:
+    """Enter a model into the registry, and return its version there.
+
+    A release takes over the version that its model got at the merge. Releases of the same model from other commits
+    are versions of their own.
 
     Parameters
     ----------
     release : Release
-        What was released; the files here are the ones that it names.
-    reference : str
-        Its image, `name@sha256:…`.
+        What is here; the files are the ones that it names.
     name : str
         Of the registered model.
-    champion : bool, default=True
-        Whether the alias is to point at it; a release candidate gets none.
+    alias : str or None
+        What is to point at the version; a release candidate gets none.
+    image : str or None
+        Of a release, `name@sha256:…`; None at a merge.
     """
     import mlflow
 
     client = mlflow.MlflowClient()
-    tags = {
-        "version": release.version,
-        "commit": release.commit,
-        "model_md5": release.model_md5,
-        "service_md5": release.service_md5,
-        "image": reference,
-    }
+    tags = {"commit": release.commit, "model_md5": release.model_md5, "service_md5": release.service_md5}
+    if image:
+        tags |= {"version": release.version, "image": image}
     there = [each.name for each in client.search_registered_models(f"name = '{name}'")]
     known = client.search_model_versions(f"name = '{name}'") if there else []
-    same = [each for each in known if all(each.tags.get(key) == tags[key] for key in ("commit", "model_md5"))]
+    same = [each for each in known if each.tags.get("model_md5") == release.model_md5]
+    if image:
+        same = [each for each in same if each.tags.get("commit") == release.commit or "image" not in each.tags]
     if same:
-        version = str(min(int(each.version) for each in same))
-        for key, value in tags.items():
-            client.set_model_version_tag(name, version, key, value)
+        version = str(max(int(each.version) for each in same))
+        for key in tags if image else ():
+            client.set_model_version_tag(name, version, key, tags[key])
     else:
         run = find_run(release) or record(release)
         version = str(mlflow.register_model(f"runs:/{run}/model", name, tags=tags).version)
-    if champion:
-        client.set_registered_model_alias(name, ALIAS, version)
+    if alias:
+        client.set_registered_model_alias(name, alias, version)
     return version
 
 
@@ -104,31 +108,35 @@ def record(release: Release) -> str:
     return track.record(settings, facts)
 
 
-def main(environment: Mapping[str, str] = os.environ) -> None:
-    missing = [name for name in ("REFERENCE", "GITHUB_REF_NAME") if not environment.get(name)]
+def main(arguments: list[str], environment: Mapping[str, str] = os.environ) -> None:
+    released = arguments == ["release"]
+    missing = [name for name in RELEASE_ONLY if released and not environment.get(name)]
     if missing:
         raise UserError(f"not set in the environment: {', '.join(missing)}", "leave this to the workflow `release`")
-    reference, tag = environment["REFERENCE"], environment["GITHUB_REF_NAME"]
-    if not REFERENCE.fullmatch(reference):
-        raise UserError(f"REFERENCE is no name@sha256:…: {reference!r}")
-    candidate = parse(tag).is_candidate
-    release = identify().model_copy(update={"version": tag.removeprefix("v")})
+    image = environment["REFERENCE"] if released else None
+    if image and not REFERENCE.fullmatch(image):
+        raise UserError(f"REFERENCE is no name@sha256:…: {image!r}")
+    release, alias = identify(), CHALLENGER
+    if released:
+        tag = environment["GITHUB_REF_NAME"]
+        release = release.model_copy(update={"version": tag.removeprefix("v")})
+        alias = "" if parse(tag).is_candidate else CHAMPION
     import mlflow.exceptions
 
     name = environment.get("GITHUB_REPOSITORY", "").rpartition("/")[2] or "model"
-    uri = os.environ[VARIABLE]
-    credentials = urlsplit(uri).netloc.rpartition("@")[0]
+    credentials = urlsplit(environment[VARIABLE]).netloc.rpartition("@")[0]
     try:
-        version = register(release, reference, name, champion=not candidate)
+        version = register(release, name, alias or None, image)
     except (mlflow.exceptions.MlflowException, OSError) as error:
         problem: Any = (str(error).splitlines() or [type(error).__name__])[0]
         problem = problem.replace(f"{credentials}@", "") if credentials else problem
         raise UserError(
             f"MLflow has not taken the model: {problem[:500]}", f"check {VARIABLE}; run the job again"
         ) from None
-    print(f"{tag} is version {version} of {name} in MLflow" + ("" if candidate else f", and its {ALIAS}"))
+    what = f"v{release.version}" if released else f"the model of {release.commit[:10]}"
+    print(f"{what} is version {version} of {name} in MLflow" + (f", and its {alias}" if alias else ""))
 
 
 if __name__ == "__main__":
     with errors_in_words():
-        main()
+        main(sys.argv[1:])

@@ -175,7 +175,7 @@ def main(environment: Mapping[str, str] = os.environ) -> None:
     parse(tag)
     commit = git("rev-parse", "HEAD")
     if commit != git("rev-parse", f"refs/tags/{tag}^{{commit}}"):
-        raise UserError(f"{tag} is not the commit checked out, {commit[:10]}", "push the tag again")
+        raise UserError(f"{tag} is not the commit checked out, {commit[:10]}", "cut the next version")
     check_on_main(commit)
     api = Api(environment.get("GITHUB_API_URL", "https://api.github.com"), environment["GITHUB_TOKEN"], needed=NEEDED)
     found = passed(api, f"/repos/{environment['GITHUB_REPOSITORY']}", commit)

@@ -41,7 +41,6 @@ SENSITIVE = (
     "Makefile",
     "data/expectations/*",
     "docs/CODEOWNERS",
-    "ruleset.json",
     "src/mlops/curves.py",
     "src/mlops/markdown.py",
     "src/mlops/metrics.py",

@@ -1,7 +1,7 @@
-"""`make protect`: hold GitHub's rules for the main branch against `.github/ruleset.json`, and set them with APPLY=yes.
+"""`make protect`: hold GitHub's rules for main and for the tags of releases against `.github/ruleset*.json`.
 
-Without these rules the gate is only advice. What GitHub has is read and written with `gh api`; nothing is changed
-unless it is asked for.
+Without the rules of main the gate is only advice; without those of tags a version could be moved to another commit.
+What GitHub has is read and written with `gh api`; nothing is changed unless APPLY=yes asks for it.
 """
 
 from __future__ import annotations
@@ -16,32 +16,40 @@ from typing import Any
 
 from mlops.stage import UserError, errors_in_words
 
-RULESET = Path(".github/ruleset.json")
+FILES = (Path(".github/ruleset.json"), Path(".github/ruleset-tags.json"))
 CODEOWNERS = Path(".github/CODEOWNERS")
 PLACEHOLDER = "@your-org/"
 RULESETS = "repos/{owner}/{repo}/rulesets"
 
 
 def main(apply: bool = os.environ.get("APPLY") == "yes") -> None:
-    wanted = json.loads(RULESET.read_text(encoding="utf-8"))
+    wanted = {path: json.loads(path.read_text(encoding="utf-8")) for path in FILES}
     problems = owners()
     print("\n".join(f"warning: {problem}" for problem in problems) or "CODEOWNERS names owners of your own")
     if not shutil.which("gh"):
-        print(f"{RULESET} would be set as a ruleset of this repository:\n{_pretty(wanted)}")
+        for path, ruleset in wanted.items():
+            print(f"{path} would be set as a ruleset of this repository:\n{_pretty(ruleset)}")
         raise UserError("gh is not installed, so GitHub was neither asked nor changed", "https://cli.github.com")
-    present = find(wanted["name"])
-    difference = changes(present or {}, wanted)
-    print(difference or f"the ruleset {wanted['name']!r} is as {RULESET} has it")
-    if not difference:
+    changed = [path for path, ruleset in wanted.items() if differs(path, ruleset)]
+    if not changed:
         return
     if not apply:
         print("nothing was changed; to set it: make protect APPLY=yes")
         return
     if problems:
         raise UserError(f"nothing was changed: {problems[0]}", f"edit {CODEOWNERS}")
-    method, path = ("PUT", f"{RULESETS}/{present['id']}") if present else ("POST", RULESETS)
-    _gh(path, "--method", method, "--input", str(RULESET))
+    for path in changed:
+        present = find(wanted[path]["name"])
+        method, target = ("PUT", f"{RULESETS}/{present['id']}") if present else ("POST", RULESETS)
+        _gh(target, "--method", method, "--input", str(path))
     print(f"set; see it with: gh ruleset view --web, or: gh api {RULESETS}")
+
+
+def differs(path: Path, wanted: dict[str, Any]) -> bool:
+    """Whether GitHub has other rules than a file; it is shown how."""
+    difference = changes(find(wanted["name"]) or {}, wanted, path)
+    print(difference or f"the ruleset {wanted['name']!r} is as {path} has it")
+    return bool(difference)
 
 
 def owners() -> list[str]:
@@ -62,11 +70,11 @@ def find(name: str) -> dict[str, Any] | None:
     return None
 
 
-def changes(present: dict[str, Any], wanted: dict[str, Any]) -> str:
+def changes(present: dict[str, Any], wanted: dict[str, Any], path: Path) -> str:
     """A diff of two rulesets; what GitHub adds of its own (ids, dates, parameters not set) is left out."""
     before = _pretty(_of_interest(present, wanted)) if present else ""
     lines = difflib.unified_diff(
-        before.splitlines(), _pretty(wanted).splitlines(), "on GitHub", str(RULESET), lineterm="", n=2
+        before.splitlines(), _pretty(wanted).splitlines(), "on GitHub", str(path), lineterm="", n=2
     )
     return "\n".join(lines)
 
