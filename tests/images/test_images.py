@@ -58,7 +58,7 @@ def rehearsal(machine: None, done: Project) -> str:
 def image(rehearsal: str) -> Iterator[str]:
     """The image of the first release."""
     yield tools.inspect("podman", "model:1.0.0").id
-    tools.remove("podman", "model:1.0.0")
+    tools.tool("podman", "rmi", "--force", "model:1.0.0")
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_another_model_in_the_image_is_refused_with_the_expected_hash(image: str
     with pytest.raises(UserError, match="is not the released file") as error, smoke.running("podman", altered):
         pass
     assert f"expected {expected.split()[0]}" in str(error.value)
-    tools.remove("podman", altered)
+    tools.tool("podman", "rmi", "--force", altered)
 
 
 def test_the_same_commit_makes_the_same_layers_at_another_place_with_another_builder(
@@ -190,7 +190,7 @@ def test_the_same_commit_makes_the_same_layers_at_another_place_with_another_bui
     assert later.layers[:-1] == dependencies  # not pulled again
     assert later.layers[-1] != bento  # it names the commit
     for each in (again, later):
-        tools.remove("podman", each.id)
+        tools.tool("podman", "rmi", "--force", each.id)
 
 
 @pytest.mark.parametrize("builder", ["podman", "buildah"])
@@ -251,7 +251,7 @@ def test_an_image_for_arm64_is_built_here_and_predicts_the_same_there(inside: Pr
     here = model({name: np.array([value]) for name, value in known.example.items()})
     assert (machine, predicted) == ("aarch64", here.predicted[0])
     assert probabilities == pytest.approx(here.probabilities[0].tolist(), abs=1e-12)
-    tools.remove("podman", found.id)
+    tools.tool("podman", "rmi", "--force", found.id)
 
 
 def test_a_model_that_does_not_convert_is_served_by_scikit_learn(
@@ -270,4 +270,4 @@ def test_a_model_that_does_not_convert_is_served_by_scikit_learn(
     packages = {path.name for path in (tmp_path / "held").iterdir()}
     assert {"sklearn", "pandas", "skops"} <= packages
     assert "onnxruntime" not in packages
-    tools.remove("podman", found)
+    tools.tool("podman", "rmi", "--force", found)

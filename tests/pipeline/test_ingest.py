@@ -220,6 +220,12 @@ STOPPED = [
         "params.yaml: data.positive: '1' is no class of 'y'\n  try: positive: 1",
     ),
     (
+        "a word for a boolean class",
+        "x,y\n" + "1,true\n1,false\n" * 20,
+        {"positive": "True"},
+        "params.yaml: data.positive: 'True' is no class of 'y'\n  try: positive: true",
+    ),
+    (
         "three classes",
         rows().replace("7.5,b", "7.5,c"),
         {"positive": "c"},

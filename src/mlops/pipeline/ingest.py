@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 from typing import Any
 
@@ -176,11 +177,13 @@ def check_target(values: pa.ChunkedArray, settings: Settings, origin: sources.Or
         return
     known = {str(value): value for value in sorted(classes.to_pylist())}
     if positive not in known.values():
-        same = known.get(str(positive))  # the text '1' for the number 1, or the other way round
+        # the text '1' for the number 1, 'true' for true, or the other way round
+        same = [each for text, each in known.items() if text.lower() == str(positive).lower()]
+        mistyped = [each for each in same if type(each) is not type(positive)]
         raise UserError(
             f"params.yaml: data.positive: {positive!r} is no class of {name!r}"
-            f"{settings_module.closest(str(positive), list(known)) if same is None else ''}",
-            "" if same is None else f"positive: {same!r}",
+            f"{'' if mistyped else settings_module.closest(str(positive), list(known))}",
+            f"positive: {json.dumps(mistyped[0])}" if mistyped else "",
         )
     if len(classes) != 2:
         raise UserError(f"params.yaml: data.positive needs two classes; {name!r} has {len(classes)}", "remove it")

@@ -160,11 +160,6 @@ def copy_out(builder: Builder, image: str, path: str, folder: Path) -> None:
         tool(builder, "rm", "--force", container)
 
 
-def remove(builder: Builder, image: str) -> None:
-    """Remove an image from this machine."""
-    tool(builder, "rmi", "--force", image)
-
-
 def repository(reference: str) -> str:
     """``registry:5000/name`` of ``registry:5000/name:tag`` or ``registry:5000/name@sha256:…``."""
     name = reference.partition("@")[0]
