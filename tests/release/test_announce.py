@@ -82,7 +82,7 @@ def test_the_notes_hold_numbers_differences_changes_digest_and_how_to_check_it()
     assert "| <code>rows</code> | <code>500</code> | <code>569</code> |" in text
     assert REFERENCE in text
     assert f"gh attestation verify oci://{REFERENCE} --repo ada/a-project" in text
-    assert "--source-ref refs/tags/v1.1.0" in text
+    assert f"--source-ref refs/tags/v1.1.0 --source-digest {COMMIT}" in text
     assert MD5 in text
     assert f"What it is for, see [the canvas](https://github.com/ada/a-project/blob/{COMMIT}/docs/canvas.md)." in text
     assert "compare/v1.0.0...v1.1.0" in text
@@ -134,6 +134,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def github(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
     with serve(GitHub(certificate[0]), certificate[1]) as server:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
+        server.tags = {"v1.1.0": COMMIT, "v1.1.0-rc.1": COMMIT}
         yield server
         assert server.complaints == []
 
@@ -151,7 +152,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clone:
 
 
 def run(github: GitHub, tag: str = "v1.1.0", **others: str) -> None:
-    announce.main(environment(github, tag, REFERENCE=REFERENCE, **others))
+    announce.main(environment(github, tag, **{"REFERENCE": REFERENCE, "ATTESTATION": "7", **others}))
 
 
 def test_a_release_is_made_once_and_updated_when_run_again(
@@ -196,6 +197,23 @@ def test_what_does_not_fit_together_is_not_announced(
     with pytest.raises(UserError, match=told):
         run(github)
     assert github.changes == []
+
+
+@pytest.mark.parametrize(("tags", "told"), [({}, "answers 422"), ({"v1.1.0": "f" * 40}, "was moved from 1111111111")])
+def test_a_tag_that_is_gone_or_was_moved_is_not_announced(
+    github: GitHub, clone: Clone, tags: dict[str, str], told: str
+) -> None:
+    github.tags = tags
+    with pytest.raises(UserError, match=told):
+        run(github)
+    assert github.changes == []
+
+
+def test_where_github_does_not_attest_the_notes_promise_nothing(github: GitHub, clone: Clone) -> None:
+    run(github, ATTESTATION="")
+    (release,) = github.releases
+    assert REFERENCE in release["body"]
+    assert "attestation" not in release["body"]
 
 
 def test_only_a_digest_is_announced(github: GitHub, clone: Clone) -> None:

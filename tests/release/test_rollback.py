@@ -50,6 +50,14 @@ class Desk:
             command, cwd=self.clone.folder, env=environment, capture_output=True, text=True, check=False
         )
 
+    def merge(self, name: str) -> None:
+        """Roll back, and merge what that opens."""
+        done = self.rollback("yes")
+        assert done.returncode == 0, done.stderr
+        self.clone.git("fetch", "--quiet")
+        self.clone.git("merge", "--quiet", "--squash", f"origin/rollback/{name}")
+        self.clone.commit(f"Roll back {name} (#9)", {})
+
     def running(self, commit: str) -> set[str | None]:
         return {
             deploy.deployed(path, self.clone.on_origin("show", f"{commit}:{path}") + "\n") for path in deploy.PLACES
@@ -120,15 +128,28 @@ def test_a_release_candidate_in_staging_stays_there(desk: Desk) -> None:
     assert IMAGES["3"] == deploy.deployed(deploy.STAGING, desk.clone.on_origin("show", f"{branch}:{deploy.STAGING}"))
 
 
-def test_a_rollback_can_be_taken_back(desk: Desk) -> None:
+def test_a_second_rollback_goes_further_back_and_not_to_what_was_taken_back(desk: Desk) -> None:
     desk.deploy("1")
     desk.deploy("2")
+    desk.deploy("3")
+    desk.merge("v1.3.0-to-v1.2.0")
+    desk.merge("v1.2.0-to-v1.1.0")
+    assert desk.running("main") == {IMAGES["1"]}
+    assert "there is no earlier release to go back to" in desk.rollback().stderr
+    desk.deploy("4")
+    assert desk.rollback().stdout.startswith("Roll back v1.4.0 to v1.1.0: ")
+
+
+def test_a_deployment_that_was_merged_with_a_merge_commit_goes_back(desk: Desk) -> None:
+    desk.deploy("1")
+    clone = desk.clone
+    clone.git("checkout", "--quiet", "-b", "deploy")
+    desk.deploy("2")
+    clone.git("checkout", "--quiet", "main")
+    clone.git("merge", "--quiet", "--no-ff", "--message", "Merge pull request #2", "deploy")
+    clone.git("push", "--quiet", "origin", "main")
     assert desk.rollback("yes").returncode == 0
-    desk.clone.git("fetch", "--quiet")
-    desk.clone.git("merge", "--quiet", "--squash", "origin/rollback/v1.2.0-to-v1.1.0")
-    desk.clone.commit("Roll back v1.2.0 to v1.1.0 (#9)", {})
-    done = desk.rollback()
-    assert done.stdout.startswith("Roll back v1.1.0 to v1.2.0: "), done.stdout + done.stderr
+    assert desk.running("rollback/v1.2.0-to-v1.1.0") == {IMAGES["1"]}
 
 
 def test_what_went_along_with_the_deployment_is_named(desk: Desk) -> None:

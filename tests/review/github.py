@@ -19,7 +19,7 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -146,6 +146,8 @@ class GitHub:
         self.workflow_runs: list[dict[str, Any]] = []
         self.trees: dict[str, str] = {}
         """Commit → hash of what it holds."""
+        self.tags: dict[str, str] = {}
+        """Tag → commit."""
         self.releases: list[dict[str, Any]] = []
         self.failures: dict[str, Callable[[], Answer]] = {}
         """Operation → what is answered in its place."""
@@ -287,6 +289,12 @@ class GitHub:
         if path["commit_sha"] not in self.trees:
             return 404, {"message": "Not Found"}, {}
         return 200, {"sha": path["commit_sha"], "tree": {"sha": self.trees[path["commit_sha"]]}}, {}
+
+    def repos_get_commit(self, path: dict[str, str], *_: Any) -> Answer:
+        tag = unquote(path["ref"]).removeprefix("tags/")
+        if tag not in self.tags:
+            return 422, {"message": f"No commit found for SHA: {path['ref']}"}, {}
+        return 200, {"sha": self.tags[tag]}, {}
 
     def repos_list_releases(self, *_: Any) -> Answer:
         return 200, self.releases, {}

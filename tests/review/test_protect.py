@@ -22,12 +22,14 @@ case "$*" in
     *--method*) cp "$last" "$GH_FOLDER/sent-$(basename "$last")"; echo '{}' ;;
     *rulesets/7*) cat "$GH_FOLDER/one" ;;
     *rulesets/3*) cat "$GH_FOLDER/three" ;;
+    *rulesets/5*) cat "$GH_FOLDER/five" ;;
     *) cat "$GH_FOLDER/all" ;;
 esac
 """
-MAIN, TAGS = "ruleset.json", "ruleset-tags.json"
+MAIN, TAGS, RELEASERS = "ruleset.json", "ruleset-tags.json", "ruleset-releasers.json"
 WANTED = json.loads((ROOT / ".github" / MAIN).read_text(encoding="utf-8"))
 RELEASES = json.loads((ROOT / ".github" / TAGS).read_text(encoding="utf-8"))
+WHO = json.loads((ROOT / ".github" / RELEASERS).read_text(encoding="utf-8"))
 
 
 class Desk:
@@ -36,17 +38,17 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / ".github").mkdir()
-        for name in (MAIN, TAGS, "CODEOWNERS"):
+        for name in (MAIN, TAGS, RELEASERS, "CODEOWNERS"):
             (folder / ".github" / name).write_bytes((ROOT / ".github" / name).read_bytes())
         (folder / "bin").mkdir()
         (folder / "bin/gh").write_text(GH, encoding="utf-8")
         (folder / "bin/gh").chmod(0o755)
         self.has(None)
 
-    def has(self, main: dict[str, Any] | None, tags: dict[str, Any] | None = RELEASES) -> None:
+    def has(self, main: dict[str, Any] | None, tags: tuple[dict[str, Any], ...] = (RELEASES, WHO)) -> None:
         """What GitHub knows."""
         listed = []
-        for number, file, ruleset in ((7, "one", main), (3, "three", tags)):
+        for (number, file), ruleset in zip(((7, "one"), (3, "three"), (5, "five")), (main, *tags), strict=False):
             if ruleset:
                 listed.append({"id": number, "name": ruleset["name"]})
                 added = {"id": number, "created_at": "2026-01-01", "_links": {}, "current_user_can_bypass": "never"}
@@ -100,18 +102,22 @@ def test_it_sets_the_rules_when_asked(desk: Desk) -> None:
 
 def test_it_keeps_the_tags_of_releases_from_being_moved(desk: Desk) -> None:
     desk.owned()
-    desk.has(WANTED, None)
+    desk.has(WANTED, ())
     assert desk.protect("yes").returncode == 0
-    assert desk.sent == {TAGS: RELEASES}
+    assert desk.sent == {TAGS: RELEASES, RELEASERS: WHO}
     assert (RELEASES["target"], RELEASES["conditions"]["ref_name"]["include"]) == ("tag", ["refs/tags/v*"])
     assert {rule["type"] for rule in RELEASES["rules"]} == {"deletion", "update"}
+    # apart, since who may pass by a rule may pass by all of its set: nobody moves a tag
+    assert RELEASES["bypass_actors"] == []
+    assert [rule["type"] for rule in WHO["rules"]] == ["creation"]
+    assert WHO["conditions"] == RELEASES["conditions"]
 
 
 def test_both_are_set_in_a_new_repository(desk: Desk) -> None:
     desk.owned()
-    desk.has(None, None)
+    desk.has(None, ())
     assert desk.protect("yes").returncode == 0
-    assert desk.sent == {MAIN: WANTED, TAGS: RELEASES}
+    assert desk.sent == {MAIN: WANTED, TAGS: RELEASES, RELEASERS: WHO}
 
 
 def test_a_rule_that_somebody_loosened_is_shown_and_set_again(desk: Desk) -> None:

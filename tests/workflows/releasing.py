@@ -50,6 +50,7 @@ class Releasing:
 
     def tag(self, name: str, *flags: str, **environment: str) -> Run:
         """Push a tag of what is checked out."""
+        self.hub.tags[name] = self.work.git("rev-parse", "HEAD")
         return self.github.tagged(name, *self.flags(**environment), *flags)
 
     def merge(self, message: str, conclusion: str | None = "success") -> None:

@@ -14,7 +14,7 @@ from mlops import provenance
 from mlops.release import deploy
 from mlops.release.evidence import CARD, REPORT
 from mlops.release.notes import Facts, notes
-from mlops.release.tag import FOLDER, parse, read
+from mlops.release.tag import AGAIN, FOLDER, parse, read
 from mlops.review import report as reports
 from mlops.review.github import Api
 from mlops.stage import UserError, errors_in_words
@@ -55,6 +55,7 @@ def facts(environment: Mapping[str, str]) -> Facts:
         repository=name,
         page=f"{environment.get('GITHUB_SERVER_URL', 'https://github.com')}/{name}",
         card=card.read_text(encoding="utf-8") if card.is_file() else None,
+        attested=bool(environment.get("ATTESTATION")),
     )
 
 
@@ -69,6 +70,9 @@ def main(environment: Mapping[str, str] = os.environ) -> None:
     tag = told.tag.tag
     api = Api(environment.get("GITHUB_API_URL", "https://api.github.com"), environment["GITHUB_TOKEN"], needed=NEEDED)
     repository = f"/repos/{environment['GITHUB_REPOSITORY']}"
+    # for a tag that is gone GitHub would make a new one, of main
+    if (found := str(api.get(f"{repository}/commits/tags%2F{tag}")["sha"])) != told.tag.commit:
+        raise UserError(f"{tag} was moved from {told.tag.commit[:10]}, which was verified, to {found[:10]}", AGAIN)
     address = publish(api, repository, tag, notes(told))
     print(f"{tag} is released: {address}")
     pull = deploy.propose(api, repository, tag, told.reference, address, environment)

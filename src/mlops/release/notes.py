@@ -31,6 +31,8 @@ class Facts(NamedTuple):
     page: str
     """Address of the repository."""
     card: str | None = None
+    attested: bool = True
+    """Whether GitHub has signed where the image comes from."""
 
 
 def notes(facts: Facts) -> str:
@@ -62,15 +64,19 @@ def heading(facts: Facts) -> str:
 
 def image(facts: Facts) -> str:
     """The image by its digest, and how to check where it comes from."""
-    workflow = f"{facts.repository}/.github/workflows/release.yaml"
+    heading = f"### Image\n\n```text\n{facts.reference}\n```\n\n"
+    run = f"docker run --rm --read-only --tmpfs /tmp --publish 3000:3000 {facts.reference}"
+    if not facts.attested:
+        return f"{heading}Run it:\n\n```sh\n{run}\n```"
+    # the workflow that signs is that of the commit: so it must be the one that was verified
     commands = [
         f"gh attestation verify oci://{facts.reference} --repo {facts.repository} \\",
-        f"  --signer-workflow {workflow} --source-ref refs/tags/{facts.tag.tag}",
-        f"docker run --rm --read-only --tmpfs /tmp --publish 3000:3000 {facts.reference}",
+        f"  --signer-workflow {facts.repository}/.github/workflows/release.yaml \\",
+        f"  --source-ref refs/tags/{facts.tag.tag} --source-digest {facts.tag.commit}",
+        run,
     ]
     return (
-        f"### Image\n\n```text\n{facts.reference}\n```\n\n"
-        "Check where it was built, and run it:\n\n```sh\n" + "\n".join(commands) + "\n```\n\n"
+        f"{heading}Check where it was built, and run it:\n\n```sh\n" + "\n".join(commands) + "\n```\n\n"
         "A second attestation holds the list of its packages (`--predicate-type https://cyclonedx.org/bom`)."
     )
 

@@ -19,6 +19,7 @@ from mlops import contract, provenance
 from mlops.provenance import RELEASE, Release, folder_md5, md5
 from mlops.release import builder as tools
 from mlops.release import image, sbom
+from mlops.release.check import REPORT
 from mlops.release.deploy import REFERENCE
 from mlops.release.identity import identify
 from mlops.release.oci import Repository
@@ -31,9 +32,12 @@ def push(environment: Mapping[str, str]) -> str:
     release = released(environment["GITHUB_REF_NAME"])
     builder = tools.find()
     local = f"{environment.get('IMAGE') or 'model'}:{image.tag(release.version)}"
-    labels = tools.inspect(builder, local).config.get("Labels") or {}
-    if labels.get(image.MODEL_LABEL) != release.model_md5:
+    built = tools.inspect(builder, local)
+    if (built.config.get("Labels") or {}).get(image.MODEL_LABEL) != release.model_md5:
         raise UserError(f"the image {local} is not of the model {release.model_md5}", "make image")
+    if built.layers != checked():
+        hint = "start all jobs of the run again: its base image has changed in between"
+        raise UserError(f"the image {local} is not the one that `make release-check` has started and asked", hint)
     name = repository(environment)
     with signed_in(name, environment):
         digest = tools.push(builder, local, f"{name}:commit-{release.commit}")
@@ -42,6 +46,14 @@ def push(environment: Mapping[str, str]) -> str:
             raise UserError(f"{reference!r} is no name@sha256:… of an image")
         check(builder, reference, release)
     return reference
+
+
+def checked() -> list[str]:
+    """The layers of the image that passed the rehearsal."""
+    if not REPORT.is_file():
+        raise UserError(f"{REPORT} is missing, so nobody has started this image", "make release-check")
+    layers: list[str] = json.loads(REPORT.read_text(encoding="utf-8"))["image"]["layers"]
+    return layers
 
 
 def released(tag: str) -> Release:

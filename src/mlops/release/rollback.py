@@ -30,23 +30,29 @@ def images(commit: str) -> dict[Path, str]:
 
 
 def last_deployment(tip: str) -> str:
-    """The last commit on main that changed which image runs.
+    """The commit on main that brought what runs now; what was rolled back since does not count.
+
+    So a second rollback goes one release further back, and not to the one that was taken back.
 
     Raises
     ------
     UserError
         Where there is none, or where nothing ran before it.
     """
-    commits = git("log", "--first-parent", "--format=%H", tip, "--", *map(str, PRODUCTION)).splitlines()
+    commits = git("log", "--first-parent", "--reverse", "--format=%H", tip, "--", *map(str, PRODUCTION)).splitlines()
+    # the releases that ran, each on top of the one before it, with the commit that brought it
+    stack: list[tuple[str, dict[Path, str]]] = [("", {})]
     for commit in commits:
         now = images(commit)
-        parents = git("rev-parse", f"{commit}^@").splitlines()
-        before = images(parents[0]) if parents else {}
-        if now != before:
-            if not before:
-                raise UserError(f"{commit[:10]} is the first deployment: there is no earlier release to go back to")
-            return commit
-    raise UserError(f"no commit on {MAIN} deploys an image: there is nothing to roll back", "git tag v1.0.0")
+        if len(stack) > 1 and now == stack[-2][1]:
+            stack.pop()
+        elif now != stack[-1][1]:
+            stack.append((commit, now))
+    if len(stack) == 1:
+        raise UserError(f"no commit on {MAIN} deploys an image: there is nothing to roll back", "git tag v1.0.0")
+    if not stack[-2][1]:
+        raise UserError(f"{stack[-1][0][:10]} is the first deployment: there is no earlier release to go back to")
+    return stack[-1][0]
 
 
 def version(commit: str, reference: str) -> str:
@@ -66,7 +72,8 @@ def revert(commit: str, tip: str, title: str) -> str:
         tree = Path(folder) / "tree"
         git("worktree", "add", "--quiet", "--detach", str(tree), tip)
         try:
-            git("-C", str(tree), "revert", "--no-commit", "--strategy-option=ours", commit)
+            mainline = ("--mainline", "1") if " " in git("log", "-1", "--format=%P", commit) else ()
+            git("-C", str(tree), "revert", "--no-commit", "--strategy-option=ours", *mainline, commit)
             git("-C", str(tree), "commit", "--quiet", "--message", f"{title}\n\nThis reverts commit {commit}.")
             made = git("-C", str(tree), "rev-parse", "HEAD")
         finally:

@@ -1,6 +1,7 @@
 """`make protect`: hold GitHub's rules for main and for the tags of releases against `.github/ruleset*.json`.
 
-Without the rules of main the gate is only advice; without those of tags a version could be moved to another commit.
+Without the rules of main the gate is only advice. Without those of tags a version could be moved to another commit, and
+who may push could tag a commit with a workflow of their own, which GitHub would run with the rights of a release.
 What GitHub has is read and written with `gh api`; nothing is changed unless APPLY=yes asks for it.
 """
 
@@ -16,14 +17,14 @@ from typing import Any
 
 from mlops.stage import UserError, errors_in_words
 
-FILES = (Path(".github/ruleset.json"), Path(".github/ruleset-tags.json"))
+FOLDER = Path(".github")
 CODEOWNERS = Path(".github/CODEOWNERS")
 PLACEHOLDER = "@your-org/"
 RULESETS = "repos/{owner}/{repo}/rulesets"
 
 
 def main(apply: bool = os.environ.get("APPLY") == "yes") -> None:
-    wanted = {path: json.loads(path.read_text(encoding="utf-8")) for path in FILES}
+    wanted = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("ruleset*.json"))}
     problems = owners()
     print("\n".join(f"warning: {problem}" for problem in problems) or "CODEOWNERS names owners of your own")
     if not shutil.which("gh"):
