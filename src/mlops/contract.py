@@ -67,6 +67,8 @@ class Contract(Part):
     runtime: Runtime
     trusted: list[str] = []
     """Types that the skops file may hold, where scikit-learn runs."""
+    missing_values: list[str] = []
+    """Texts in a CSV that mean 'missing', beside the usual ones."""
     fields: list[Field]
 
     @property

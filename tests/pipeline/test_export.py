@@ -209,6 +209,31 @@ def test_what_does_not_convert_is_served_by_scikit_learn_and_a_sentence_says_why
     assert (contract.runtime, found["why"], difference) == ("scikit-learn", why, 0)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("estimator", ["sklearn.svm.SVC", "sklearn.svm.NuSVC"])
+def test_labels_that_do_not_follow_from_probabilities_are_served_by_scikit_learn(estimator: str) -> None:
+    _, found, contract, _ = exported(estimator, {"probability": True}, TARGETS["three"])
+    why = "it does not convert: its labels are not those of the highest probability"
+    assert (contract.runtime, found["why"]) == ("scikit-learn", why)
+    # with a threshold they follow
+    _, found, contract, _ = exported(estimator, {"probability": True}, TARGETS["text"], positive="nein", threshold=0.4)
+    assert (contract.runtime, found["why"]) == ("onnx", None)
+
+
+def test_what_is_served_is_asked_for_rows_between_the_test_rows_too() -> None:
+    test = pa.table({"x": list(range(50)), "y": [str(number) for number in range(50)]})
+    columns = [
+        Column(name=name, kind=kind, type="", unit=None, missing=0, distinct=50)
+        for name, kind in (("x", "numeric"), ("y", "categorical"))
+    ]
+    asked = export.probes(test, columns).to_pylist()
+    assert asked[:50] == test.to_pylist()
+    mixed = asked[50:-2]
+    assert sum(row not in asked[:50] for row in mixed) > 40
+    assert {row["x"] for row in mixed} == set(range(50))
+    assert asked == export.probes(test, columns).to_pylist()
+
+
 def test_a_column_of_text_is_served_by_scikit_learn() -> None:
     columns = {**COLUMNS, "said": ("text", pa.array([f"gut {n % 7} naïve" for n in range(N)]))}
     logistic = "sklearn.linear_model.LogisticRegression"

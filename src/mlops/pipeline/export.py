@@ -32,6 +32,8 @@ MOST_VALUES = 50
 TOLERANCE = 1e-5
 # What double precision costs lies far below, what single precision costs lies above, on any machine
 DOUBLE = 1e-9
+# Rows whose values come from different test rows, so that a form is also asked for what lies between them
+MOST_MIXED = 1_000
 # Columns, and rows in the form that a model takes, that are in memory at once
 COLUMNS_READ, ROWS_ASKED = 20, 10_000
 
@@ -56,6 +58,7 @@ def main() -> str:
         threshold=settings.model.threshold,
         probabilities=expected.probabilities is not None,
         runtime="onnx",
+        missing_values=settings.data.missing_values,
         fields=fields,
     )
 
@@ -135,16 +138,18 @@ def describe(column: Column, values: list[str] | None, train: pa.ChunkedArray) -
 
 
 def probes(test: pa.Table, columns: list[Column]) -> pa.Table:
-    """The test rows, and beside them one without any value and one with words that nobody has seen."""
-    empty, strange = {}, {}
+    """The test rows, mixtures of them, one without any value, and one with words that nobody has seen."""
+    rng = np.random.default_rng(0)
+    mixed, empty, strange = {}, {}, {}
     for column in columns:
         values = test[column.name]
+        mixed[column.name] = values.take(pa.array(rng.permutation(test.num_rows)[:MOST_MIXED]))
         known = values.drop_null()
         first = known[0].as_py() if len(known) else None
         word = "a word that nobody has seen" if column.kind in ("categorical", "text") else first
         empty[column.name] = pa.array([None if column.missing else first], values.type)
         strange[column.name] = pa.array([word], values.type)
-    return pa.concat_tables([test, pa.table(empty, schema=test.schema), pa.table(strange, schema=test.schema)])
+    return pa.concat_tables([test, *(pa.table(rows, schema=test.schema) for rows in (mixed, empty, strange))])
 
 
 def compiled(

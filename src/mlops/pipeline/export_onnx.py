@@ -14,6 +14,7 @@ import onnx.compose
 from onnx import TensorProto, helper
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+from sklearn.svm import SVC, NuSVC
 
 from mlops.contract import Contract, Field
 from mlops.pipeline import export_trees
@@ -47,6 +48,9 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, lis
     if contract.classes is not None and not contract.probabilities:
         raise UnconvertibleError("a classifier without probabilities")
     pipeline = getattr(model, "estimator_", model)
+    estimator = pipeline["estimator"]
+    if isinstance(estimator, (SVC, NuSVC)) and contract.threshold is None:
+        raise UnconvertibleError("its labels are not those of the highest probability")
     graph = Graph()
     fields = {field.name: field for field in contract.fields}
     numeric = [field.name for field in contract.fields if field.kind in ("numeric", "boolean")]
@@ -77,7 +81,6 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, lis
         inputs.append(helper.make_tensor_value_info("numbers", TensorProto.DOUBLE, shape))
     if categorical:
         inputs.append(helper.make_tensor_value_info("codes", TensorProto.INT64, [None, len(categorical)]))
-    estimator = pipeline["estimator"]
     output = export_trees.added(graph, matrix, estimator) if double else None
     if output is not None:
         whole = graph.model(inputs, output, TensorProto.DOUBLE, len(contract.classes or [contract.target]))
