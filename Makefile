@@ -8,9 +8,6 @@ NAME ?= iris
 BASE ?= origin/main
 PORT ?= 3000
 
-# BentoML would report its use
-BENTO := BENTOML_DO_NOT_TRACK=true
-
 .PHONY: all
 all: pipeline ## set up, run the whole pipeline, and show what came out
 	@python -m mlops.summary
@@ -84,11 +81,8 @@ review: .venv/.checked ## judge this change as a pull request would be: make rev
 .PHONY: serve
 serve: .venv/.ready ## put the model behind an API on this machine: make serve PORT=3000
 	@python -m mlops.release.identity
-	@# BentoML keeps its counters at home: two services on one machine must not share it
-	@mkdir -p "build/serve-$(PORT)"
 	@# in the place of the shell, which would keep a signal to itself
-	@exec env $(BENTO) BENTOML_HOME="$(CURDIR)/build/serve-$(PORT)" \
-		bentoml serve mlops.serving.service:Service --port "$(PORT)"
+	@exec python -m mlops.serving.serve "$(PORT)"
 
 .PHONY: image
 image: .venv/.ready ## build the image of the model, with docker, podman or buildah: make image PLATFORM=linux/arm64
