@@ -257,7 +257,7 @@ def test_what_decides_about_merging_has_an_owner() -> None:
     lines = (ROOT / ".github" / "CODEOWNERS").read_text(encoding="utf-8").splitlines()
     owned = {line.split()[0] for line in lines if line and not line.startswith("#")}
     deciding = ("params.yaml", "dvc.yaml", ".github/", "src/", "src/mlops/review/", "src/mlops/release/", "deploy/")
-    deciding += ("tests/", "Makefile", "uv.lock")
+    deciding += ("tests/", "Makefile", "uv.lock", "uv.txt")
     assert {f"/{path}" for path in deciding} <= owned
     assert all((ROOT / path.strip("/")).exists() for path in owned)
 
