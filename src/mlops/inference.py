@@ -93,7 +93,7 @@ def onnx_model(content: bytes, contract: Contract) -> Model:
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises classes of its own for each kind of damage
-        raise UserError(f"{contract.file} is no whole ONNX model: {error}", "dvc checkout") from None
+        raise UserError(f"{contract.file} is no whole ONNX model: {error}", "dvc checkout --force") from None
     shapes = {each.name: each.shape[1] for each in session.get_inputs()}
     numeric = [field.name for field in contract.fields if field.kind in ("numeric", "boolean")]
     dates = [field.name for field in contract.fields if field.kind == "date"]
@@ -161,7 +161,7 @@ def sklearn_model(content: bytes, contract: Contract) -> Model:
     try:
         model = skops.io.loads(content, trusted=contract.trusted)
     except Exception as error:  # a damaged file may break anywhere
-        raise UserError(f"{contract.file} is no whole model file: {error}", "dvc checkout") from None
+        raise UserError(f"{contract.file} is no whole model file: {error}", "dvc checkout --force") from None
     names = [field.name for field in contract.fields]
 
     def predict(columns: Columns) -> Answer:

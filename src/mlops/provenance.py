@@ -70,17 +70,19 @@ def check(release: Release, folder: Path) -> None:
         path = folder / name
         if not path.is_file():
             raise UserError(
-                f"{path} is missing; expected the file with MD5 {expected}", "dvc checkout, or pull the image"
+                f"{path} is missing; expected the file with MD5 {expected}", "dvc checkout --force, or pull the image"
             )
         found = md5(path.read_bytes())
         if found != expected:
             raise UserError(
                 f"{path} is not the released file: its MD5 is {found}, expected {expected}",
-                "dvc checkout, or pull the image again",
+                "dvc checkout --force, or pull the image again",
             )
     extra = sorted(path.name for path in folder.iterdir() if path.name not in release.files)
     if extra:
-        raise UserError(f"{folder} holds what was not released: {', '.join(extra)}", "dvc checkout, or pull the image")
+        raise UserError(
+            f"{folder} holds what was not released: {', '.join(extra)}", "dvc checkout --force, or pull the image"
+        )
 
 
 def md5(content: bytes) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from mlops.stage import UserError, errors_in_words
 
@@ -42,8 +43,22 @@ def main() -> None:
 
 
 def read_lock(path: Path) -> dict[str, Any]:
-    """The stages of a `dvc.lock`."""
-    stages: dict[str, Any] = YAML(typ="safe").load(path)["stages"]
+    """The stages of a `dvc.lock`.
+
+    Raises
+    ------
+    UserError
+        Where it is empty, half a file, or two that Git could not merge.
+    """
+    try:
+        document = YAML(typ="safe").load(path)
+    except YAMLError:
+        document = None
+    stages = document.get("stages") if isinstance(document, dict) else None
+    if not isinstance(stages, dict):
+        raise UserError(
+            f"{path} is no file of DVC's; was it merged with a conflict?", f"git checkout HEAD {path} && make"
+        )
     return stages
 
 

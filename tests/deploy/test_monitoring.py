@@ -29,12 +29,12 @@ def test_prometheus_takes_its_configuration_and_finds_the_rules() -> None:
 
 
 def test_alertmanager_takes_its_configuration() -> None:
-    assert "SUCCESS" in run("amtool", "check-config", MONITORING / "alertmanager.yaml")
+    assert "SUCCESS" in run("amtool", "check-config", MONITORING / "alertmanager/alertmanager.yaml")
 
 
 @pytest.mark.parametrize(("severity", "waits"), [("page", "1h"), ("ticket", "12h")])
 def test_every_alert_reaches_the_team(severity: str, waits: str) -> None:
-    config = MONITORING / "alertmanager.yaml"
+    config = MONITORING / "alertmanager/alertmanager.yaml"
     said = run(
         "amtool",
         "config",

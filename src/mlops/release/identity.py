@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from mlops import contract, lineage, tables
+from mlops import contract, lineage, provenance, tables
 from mlops.provenance import RELEASE, Release, folder_md5, md5
 from mlops.stage import UserError, errors_in_words, write_json
 from mlops.verify import read_lock
@@ -42,6 +42,9 @@ def identify() -> Release:
                 f"{path} is not what dvc.lock names: its MD5 is {found}, expected {expected[str(path)]}", "make"
             )
     folder = contract.FOLDER
+    inside = next((path for path in sorted(folder.glob("*")) if path.is_dir()), None)
+    if inside:
+        raise UserError(f"{inside} is a folder; beside the model there is none", f"rm -r {inside}")
     files = {path.name: md5(path.read_bytes()) for path in sorted(folder.iterdir())} if folder.is_dir() else {}
     found, named = folder_md5(files), expected.get(str(folder))
     if found != named:
@@ -86,9 +89,18 @@ def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
 
+def _known(release: Release) -> bool:
+    """Whether that is written already, so that what runs side by side does not write one file."""
+    try:
+        return provenance.read(RELEASE) == release
+    except UserError:  # it is missing or broken
+        return False
+
+
 def main() -> None:
     release = identify()
-    write_json(release.model_dump(), RELEASE)
+    if not _known(release):
+        write_json(release.model_dump(), RELEASE)
     print(f"release {release.version} of commit {release.commit[:10]}, model {release.model_md5[:10]} → {RELEASE}")
 
 

@@ -5,6 +5,7 @@ Each kind of field has a reader, which marks what it could not read. What is fou
 
 from __future__ import annotations
 
+import datetime
 import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +17,9 @@ import pyarrow.compute as pc
 from mlops.contract import MOST_NUMBER, Contract, Field
 from mlops.inference import Array, Encoded
 from mlops.kinds import NO, NUMBER, YES, is_text
+from mlops.stage import UserError
 
+DATE = r"^\d{4}-\d\d-\d\d([T ].*)?$"
 MOST_NAMED = 10
 MISSING = "is missing; this column was never empty, so the model cannot do without it"
 
@@ -76,6 +79,11 @@ def checked(batch: pa.RecordBatch, contract: Contract, blanks: Sequence[str] = (
     ----------
     blanks : sequence of str
         Texts that mean 'missing', in a file without another sign for it.
+
+    Raises
+    ------
+    UserError
+        Names a column that is no text, though it says so.
     """
     fits = np.ones(batch.num_rows, dtype=bool)
     columns: dict[str, Any] = {}
@@ -85,13 +93,15 @@ def checked(batch: pa.RecordBatch, contract: Contract, blanks: Sequence[str] = (
         values = batch.column(batch.schema.get_field_index(field.name))
         if pa.types.is_dictionary(values.type) or pa.types.is_null(values.type):
             values = values.cast(pa.string())
+        if is_text(values.type):
+            _check_letters(values, field.name)
         columns[field.name], missing, wrong = READERS[field.kind](values, field, words)
         absent: Any = np.flatnonzero(missing) if not field.nullable and missing.any() else []
         misfits: Any = np.flatnonzero(wrong) if wrong.any() else []
         for row in absent:
             problems.setdefault(int(row), []).append((field.name, MISSING))
         for row in misfits:
-            problems.setdefault(int(row), []).append((field.name, _told(values[int(row)].as_py(), field)))
+            problems.setdefault(int(row), []).append((field.name, _told(values[int(row)], field)))
     if problems:
         fits[list(problems)] = False
         columns = {name: _kept(values, fits) for name, values in columns.items()}
@@ -102,7 +112,16 @@ def _kept(values: Any, fits: Array) -> Any:
     return Encoded(values.places[fits], values.names) if isinstance(values, Encoded) else values[fits]
 
 
-def _told(value: Any, field: Field) -> str:
+def _check_letters(values: pa.Array, name: str) -> None:
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        raise UserError(f"column {name!r} holds text that is not UTF-8", "write it anew, with its encoding") from None
+
+
+def _told(found: pa.Scalar, field: Field) -> str:
+    # a date may be one that Python has no number for
+    value = found.cast(pa.string()).as_py() if field.kind == "date" else found.as_py()
     if field.kind == "numeric":
         large = isinstance(value, int | float) or _is_number(value)
         return f"{_short(value)} is not finite, or too large" if large else f"{_short(value)} is no number"
@@ -127,22 +146,34 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def _without(values: pa.Array, blanks: pa.Array) -> pa.Array:
-    """Texts without space around them, and null for what means 'missing'."""
-    text = pc.utf8_trim_whitespace(values.cast(pa.string()))
+def _given(values: pa.Array, blanks: pa.Array) -> pa.Array:
+    """Texts, and null for what means 'missing' exactly as it is written: so `formats` reads a table for training."""
+    text = values.cast(pa.string())
     return pc.if_else(pc.is_in(text, value_set=blanks), None, text) if len(blanks) else text
+
+
+def _read(found: Array, text: pa.Array, unread: Array, blanks: pa.Array) -> Read:
+    """A column of texts; what could not be read is missing where it is a blank with space around it."""
+    blank = unread & mask(pc.is_in(text, value_set=blanks))
+    return Read(found, mask(text.is_null()) | blank, unread & ~blank)
+
+
+def mask(values: pa.Array) -> Array:
+    """Booleans of Arrow for numpy."""
+    return np.asarray(values.to_numpy(zero_copy_only=False))
 
 
 def numbers(values: pa.Array, field: Field, blanks: pa.Array) -> Read:
     """Numbers, or texts of numbers: finite ones, and no larger than single precision holds."""
     unread = np.zeros(len(values), dtype=bool)
     if is_text(values.type):
+        values = _given(values, blanks)
         try:
             values = values.cast(pa.float64())
         except pa.ArrowInvalid:
-            text = _without(values, blanks)
+            text = pc.utf8_trim_whitespace(values)
             is_number = pc.fill_null(pc.match_substring_regex(text, NUMBER), True)
-            unread = ~is_number.to_numpy(zero_copy_only=False)
+            unread = _read(unread, text, ~mask(is_number), blanks).wrong
             values = pc.if_else(is_number, text, None).cast(pa.float64())
     found = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     outside = ~(np.abs(found) <= MOST_NUMBER)  # of NaN, too
@@ -158,28 +189,34 @@ def booleans(values: pa.Array, field: Field, blanks: pa.Array) -> Read:
         found = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
         missing = np.isnan(found)
         return Read(found, missing, np.zeros_like(missing))
-    words = pc.utf8_lower(_without(values, blanks))
-    place = pc.index_in(words, value_set=pa.array([*NO, *YES])).to_numpy(zero_copy_only=False)
-    missing = words.is_null().to_numpy(zero_copy_only=False)
+    text = pc.utf8_trim_whitespace(_given(values, blanks))
+    place = pc.index_in(pc.utf8_lower(text), value_set=pa.array([*NO, *YES])).to_numpy(zero_copy_only=False)
     unknown = np.isnan(place)
-    found = np.where(unknown, np.nan, place >= len(NO))
-    return Read(found, missing, unknown & ~missing)
+    return _read(np.where(unknown, np.nan, place >= len(NO)), text, unknown & mask(text.is_valid()), blanks)
 
 
 def dates(values: pa.Array, field: Field, blanks: pa.Array) -> Read:
-    """Moments in UTC; as text in the form of ISO 8601."""
+    """Moments in UTC, of the years 1 to 9999; as text in the form of ISO 8601."""
     if is_text(values.type):
         import pandas as pd
 
-        text = _without(values, blanks)
-        missing = text.is_null().to_numpy(zero_copy_only=False)
-        read = pd.to_datetime(text.to_pandas(), format="ISO8601", utc=True, errors="coerce")
+        text = pc.utf8_trim_whitespace(_given(values, blanks))
+        # pandas would take '2025-12' and 'now', too; one moment finer than a microsecond would narrow all others' range
+        whole = pc.if_else(pc.match_substring_regex(text, DATE), text, None)
+        whole = pc.replace_substring_regex(whole, r"(\.\d{6})\d+", r"\1")
+        read = pd.to_datetime(whole.to_pandas(), format="ISO8601", utc=True, errors="coerce")
         found = read.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
-        return Read(found, missing, np.isnat(found) & ~missing)
-    # what is finer than a microsecond is cut off
+        return _read(found, text, ~_in_range(found) & mask(text.is_valid()), blanks)
+    # what is finer than a microsecond is cut off; what is too far off for microseconds is in range of seconds
     found = values.cast(pa.timestamp("us"), safe=False).to_numpy(zero_copy_only=False)
-    missing = np.isnat(found)
-    return Read(found, missing, np.zeros_like(missing))
+    far = values.cast(pa.timestamp("s"), safe=False).to_numpy(zero_copy_only=False)
+    return Read(found, mask(values.is_null()), ~_in_range(far) & mask(values.is_valid()))
+
+
+def _in_range(moments: Array) -> Array:
+    """Whether it is a moment that Python has, and the service, too."""
+    low, high = (np.datetime64(each, "s") for each in (datetime.datetime.min, datetime.datetime.max))
+    return np.asarray((moments >= low) & (moments.astype("datetime64[s]") <= high))
 
 
 def texts(values: pa.Array, field: Field, blanks: pa.Array) -> Read:
@@ -188,7 +225,8 @@ def texts(values: pa.Array, field: Field, blanks: pa.Array) -> Read:
     names = encoded.dictionary.to_pylist()
     places = encoded.indices.fill_null(-1).to_numpy()
     # with the one before the first, which is the last, for missing values
-    blank = np.array([*(name in blanks.to_pylist() for name in names), True])
+    words = set(blanks.to_pylist())
+    blank = np.array([*(name in words for name in names), True])
     allowed = set(field.values or names)
     strange = np.array([*(name not in allowed for name in names), False]) & ~blank
     missing = blank[places]

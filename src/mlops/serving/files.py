@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import difflib
 import io
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from mlops.contract import Contract
 from mlops.formats import CSV, MISSING, PARQUET, check_names
 from mlops.stage import UserError
 
@@ -43,7 +45,7 @@ class Source(NamedTuple):
     blanks: list[str]
 
 
-def opened(path: Path, fields: list[str]) -> Source:
+def opened(path: Path, contract: Contract) -> Source:
     """Open a file, told apart by its name's ending.
 
     Raises
@@ -60,7 +62,7 @@ def opened(path: Path, fields: list[str]) -> Source:
     if re.search(PARQUET, path.name):
         return opened_parquet(path)
     if re.search(CSV, path.name):
-        return opened_csv(path, fields)
+        return opened_csv(path, contract)
     raise UserError(f"{path}: cannot tell the format from the name", "a name that ends in .parquet, .csv or .csv.gz")
 
 
@@ -71,6 +73,7 @@ def opened_parquet(path: Path) -> Source:
         file = pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path} is no whole Parquet file: {error}", "copy it again") from None
+    check_names(file.schema_arrow.names, str(path))
 
     def batches(tell: Tell) -> Iterator[pa.RecordBatch]:
         done = 0
@@ -85,21 +88,21 @@ def opened_parquet(path: Path) -> Source:
     return Source(file.schema_arrow, batches, [])
 
 
-def opened_csv(path: Path, fields: list[str]) -> Source:
+def opened_csv(path: Path, contract: Contract) -> Source:
     """A CSV in UTF-8, of which no more than a block is in memory; each cell stays as it was written."""
     try:
         with pa.input_stream(path) as stream:
-            start = stream.read(BLOCK).decode("utf-8-sig", errors="ignore" if path.stat().st_size > BLOCK else "strict")
+            raw = stream.read(BLOCK)
+        _check_not_utf16(raw, path)
+        # a letter may lie across the end of the block
+        start = raw.decode("utf-8-sig", errors="ignore" if len(raw) == BLOCK else "strict")
     except UnicodeDecodeError:
         raise _not_utf8(path) from None
     except OSError as error:
         raise UserError(f"{path} is damaged: {error}", "copy it again") from None
     if not start.strip():
         raise UserError(f"{path} is empty", "check how it was written")
-    heads = {mark: next(csv.reader(io.StringIO(start), delimiter=mark)) for mark in ",;\t|"}
-    # the one that finds the most fields, or else the most columns
-    mark = max(heads, key=lambda each: (len(set(fields) & set(heads[each])), len(heads[each])))
-    check_names(heads[mark], str(path))
+    mark, names = header(start, {field.name for field in contract.fields}, path)
 
     def batches(tell: Tell) -> Iterator[pa.RecordBatch]:
         size = path.stat().st_size
@@ -121,7 +124,47 @@ def opened_csv(path: Path, fields: list[str]) -> Source:
             except OSError as error:
                 raise UserError(f"{path} is damaged after row {done:,}: {error}", "copy it again") from None
 
-    return Source(pa.schema([(name, pa.string()) for name in heads[mark]]), batches, MISSING)
+    blanks = [*MISSING, *contract.missing_values]
+    return Source(pa.schema([(name, pa.string()) for name in names]), batches, blanks)
+
+
+def header(start: str, fields: set[str], path: Path) -> tuple[str, list[str]]:
+    """The delimiter of a CSV and the names of its columns: the one that finds the most fields, or else columns."""
+
+    def read(mark: str, strict: bool) -> list[str]:
+        lines = csv.reader(io.StringIO(start, newline=""), delimiter=mark, strict=strict)
+        return next(line for line in lines if line)  # Arrow skips empty lines, too
+
+    try:
+        heads = {mark: read(mark, strict=False) for mark in ",;\t|"}
+        mark = max(heads, key=lambda each: (len(fields & set(heads[each])), len(heads[each])))
+        names = read(mark, strict=True)
+    except csv.Error as error:
+        raise UserError(f"{path}: its header cannot be read: {error}", "check that each quote is closed") from None
+    check_names(names, str(path))
+    return mark, names
+
+
+def check_place(wanted: Path) -> None:
+    """Check that there may be a file of this name.
+
+    Raises
+    ------
+    UserError
+        Where it is a folder, or would lie in a file.
+    """
+    if wanted.is_dir():
+        raise UserError(f"{wanted} is a folder", f"a file in it, such as {wanted / 'scored.parquet'}")
+    above = next(folder for folder in wanted.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise UserError(f"{wanted} cannot be written: {above} is a file, not a folder")
+
+
+def _check_not_utf16(raw: bytes, path: Path) -> None:
+    marked = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if marked or raw[1:2] == b"\0":
+        code = "utf-16" if marked else "utf-16le"
+        raise UserError(f"{path} is encoded in UTF-16, not UTF-8", f"iconv --from-code {code} --to-code utf-8 {path}")
 
 
 def _not_utf8(path: Path) -> UserError:

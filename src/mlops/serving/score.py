@@ -34,7 +34,7 @@ from mlops.formats import PARQUET
 from mlops.inference import Answer, Array
 from mlops.provenance import Release
 from mlops.serving.batches import Checked, accepts, checked
-from mlops.serving.files import Tell, opened
+from mlops.serving.files import Tell, check_place, opened
 from mlops.stage import UserError, atomic, errors_in_words
 
 # Rows of the result that are written at once, as one row group
@@ -75,7 +75,8 @@ def score(given: Path, wanted: Path) -> Tally:
     contract, model = inference.load()
     if given.resolve() == wanted.resolve():
         raise UserError(f"{wanted} would replace what it is made from", "another name for the result")
-    source = opened(given, [field.name for field in contract.fields])
+    check_place(wanted)
+    source = opened(given, contract)
     kept = matched(source.schema, contract, given)
     schema = result_schema(source.schema, kept, contract, release)
     tally = Tally()
@@ -230,12 +231,28 @@ def writing(partial: Path, wanted: Path, schema: pa.Schema) -> Iterator[Callable
         with (
             pa.OSFile(str(partial), "wb") as file,
             pa.CompressedOutputStream(file, "gzip") if wanted.suffix == ".gz" else file as stream,
+            _in_csv(wanted),
             pyarrow.csv.CSVWriter(stream, schema.remove_metadata()) as writer,
         ):
-            yield writer.write_batch
+
+            def write_rows(batch: pa.RecordBatch) -> None:
+                with _in_csv(wanted):
+                    writer.write_batch(batch)
+
+            yield write_rows
     else:
         hint = "a name that ends in .parquet, .csv or .csv.gz"
         raise UserError(f"{wanted}: cannot tell the format from the name", hint)
+
+
+@contextmanager
+def _in_csv(wanted: Path) -> Iterator[None]:
+    """Turn Arrow's refusal of a list, or of bytes that are no text, into words."""
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        hint = "a name that ends in .parquet, or drop that column"
+        raise UserError(f"{wanted}: a CSV cannot hold what is carried through: {error}", hint) from None
 
 
 @contextmanager
@@ -247,14 +264,22 @@ def shown() -> Iterator[Tell]:
         yield lambda share: progress.update(task, completed=share)
 
 
+def named(argument: str) -> Path:
+    """A path; make passes an empty text for a file that was not given."""
+    if not argument:
+        raise argparse.ArgumentTypeError("is not given")
+    return Path(argument)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         "make score",
+        usage="make score IN=rows.parquet OUT=scored.parquet",
         description="Predict each row of a file. " + str(__doc__).split("\n\n", 1)[1].replace("`", ""),
         epilog="A CSV is in UTF-8, its delimiter is found by itself, its dates are as in ISO 8601.",
     )
-    parser.add_argument("given", metavar="IN", type=Path, help="a .parquet, .csv or .csv.gz with the model's columns")
-    parser.add_argument("wanted", metavar="OUT", type=Path, help="the result, as .parquet, .csv or .csv.gz")
+    parser.add_argument("given", metavar="IN", type=named, help="a .parquet, .csv or .csv.gz with the model's columns")
+    parser.add_argument("wanted", metavar="OUT", type=named, help="the result, as .parquet, .csv or .csv.gz")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing half-written is left
     start = time.perf_counter()
