@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Project, copied
 
+from mlops import inference
 from mlops.contract import Contract
 from mlops.inference import Answer
-from mlops.serving import batches
+from mlops.serving import batches, files
 from mlops.serving import score as scoring
 from mlops.stage import UserError
 
@@ -139,6 +140,15 @@ def write_strange(table: pa.Table, folder: Path) -> dict[str, tuple[str, str]]:
     lines = (folder / "rows.csv").read_text().splitlines()
     (folder / "long.csv").write_text("\n".join([*lines[:3], f"{lines[3]},1", *lines[4:]]))
     (folder / "latin.csv").write_bytes("\n".join(lines).replace("000", "é").encode("latin-1"))
+    (folder / "marked.csv").write_text("\n".join(lines), encoding="utf-16")
+    (folder / "unmarked.csv").write_text("\n".join(lines), encoding="utf-16le")
+    (folder / "open.csv").write_text("\n".join([f'id,"{FIELD},x', "1,2,3"]))
+    (folder / "huge.csv").write_text(f'id,"{FIELD},' + "x" * csv.field_size_limit())
+    pq.write_table(pa.table([table[FIELD]] * 2, names=[FIELD] * 2), folder / "twice.parquet")
+    bad = pa.array([b"\xff"] * table.num_rows)
+    bad = pa.Array.from_buffers(pa.string(), len(bad), bad.buffers())
+    place = table.schema.get_field_index(FIELD)
+    pq.write_table(table.set_column(place, FIELD, bad), folder / "bytes.parquet")
     (folder / "empty.csv").write_text("")
     (folder / "rows.txt").write_text("x")
     return {
@@ -153,6 +163,12 @@ def write_strange(table: pa.Table, folder: Path) -> dict[str, tuple[str, str]]:
         "again.parquet": ("has a column 'prediction', as the result will", "rename or drop it"),
         "long.csv": ("row 3 has 33 cell(s), but the header has 32", "mend that row"),
         "latin.csv": ("is not encoded in UTF-8", "iconv"),
+        "marked.csv": ("is encoded in UTF-16, not UTF-8", "iconv --from-code utf-16 "),
+        "unmarked.csv": ("is encoded in UTF-16, not UTF-8", "iconv --from-code utf-16le "),
+        "open.csv": ("its header cannot be read: unexpected end of data", "each quote is closed"),
+        "huge.csv": ("its header cannot be read: field larger than", "each quote is closed"),
+        "twice.parquet": (f"the column name {FIELD!r} appears 2 times", "rename one"),
+        "bytes.parquet": (f"column {FIELD!r} holds text that is not UTF-8", ""),
         "empty.csv": ("is empty", ""),
         "rows.txt": ("cannot tell the format from the name", ".parquet, .csv or .csv.gz"),
         ".": ("is a folder", ""),
@@ -176,6 +192,25 @@ def test_a_file_that_is_not_right_is_told_in_a_sentence_and_leaves_nothing(
         scoring.score(fine, fine)
     with pytest.raises(UserError, match="cannot tell the format"):
         scoring.score(fine, tmp_path / "out/scored.xls")
+    with pytest.raises(UserError, match=r"is a folder\n  try: a file in it, such as"):
+        scoring.score(fine, tmp_path)
+    with pytest.raises(UserError, match=r"rows\.csv is a file, not a folder"):
+        scoring.score(fine, fine / "a/scored.csv")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"), [([[1]] * 3, "Unsupported Type:list"), ([b"", b"a", b"\xff"], "Invalid UTF8")]
+)
+def test_a_column_that_no_csv_can_hold_is_told_in_a_sentence(
+    ready: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: list[Any], told: str
+) -> None:
+    monkeypatch.chdir(ready.folder)
+    pq.write_table(rows_of(ready, 3).append_column("more", pa.array(values)), tmp_path / "rows.parquet")
+    with pytest.raises(UserError, match=f"{told}.*\n  try: a name that ends in .parquet"):
+        scoring.score(tmp_path / "rows.parquet", tmp_path / "scored.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+    scoring.score(tmp_path / "rows.parquet", tmp_path / "scored.parquet")
+    assert pq.read_table(tmp_path / "scored.parquet")["more"].to_pylist() == values
 
 
 def test_a_model_that_was_not_released_scores_nothing(ready: Project, tmp_path: Path) -> None:
@@ -261,6 +296,18 @@ def test_make_score_identifies_the_release_and_without_files_tells_how(ready: Pr
     assert "usage: make score" in ready.run(*make).stdout
 
 
+@pytest.mark.parametrize(("given", "wanted", "missing"), [("a.csv", "", "OUT"), ("", "a.csv", "IN")])
+def test_a_file_that_is_not_named_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str, wanted: str, missing: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["score", given, wanted])
+    with pytest.raises(SystemExit):
+        scoring.main()
+    said = capsys.readouterr().err
+    assert said.startswith("usage: make score IN=rows.parquet OUT=scored.parquet\n")
+    assert f"argument {missing}: is not given" in said
+
+
 FIELDS = [
     {"name": "number", "kind": "numeric", "nullable": True},
     {"name": "truth", "kind": "boolean", "nullable": True},
@@ -296,10 +343,51 @@ def read(field: str, values: pa.Array, blanks: tuple[str, ...] = ()) -> tuple[An
         ("truth", [1, 0, 2], [1, 0], {2: "2 is neither true nor false"}),
         ("town", ["A", "?", "B", "Ä"], ["A", None, "Ä"], {2: "'B' is none of 'A', 'Ä'"}),
         ("said", ["a", None], ["a"], {1: batches.MISSING}),
+        # what means 'missing' is so as it is written, as in training; space around it only where nothing else fits
+        ("number", ["1", "-999", " -999", "-999.0", "?"], [1, None, -999, -999, None], {}),
+        ("number", ["1", "-999", " -999", " ? ", "x"], [1, None, -999, None], {4: "'x' is no number"}),
+        ("truth", ["y", "-999", " ? "], [1, None, None], {}),
     ],
 )
 def test_a_column_is_read_by_its_kind(field: str, values: list[Any], found: list[Any], wrong: dict[int, str]) -> None:
-    assert read(field, pa.array(values), ("?",)) == (found, wrong)
+    assert read(field, pa.array(values), ("?", "-999")) == (found, wrong)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_what_meant_missing_in_training_does_so_in_the_same_form(tmp_path: Path, ending: str) -> None:
+    contract = CONTRACT.model_copy(update={"fields": CONTRACT.fields[:1], "missing_values": ["-999"]})
+    table, path = pa.table({"number": [1, -999]}), tmp_path / f"rows.{ending}"
+    (pq.write_table if ending == "parquet" else pyarrow.csv.write_csv)(table, path)
+    source = files.opened(path, contract)
+    (batch,) = source.batches(lambda share: None)
+    found = batches.checked(batch, contract, source.blanks).columns["number"]
+    np.testing.assert_array_equal(found, [1, np.nan if ending == "csv" else -999])  # as ingest reads them
+
+
+NAMES = "number,town"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("old.csv", f"{NAMES}\r1,A\r2,Ä\r".encode()),
+        ("blank.csv", f"\n\r\n{NAMES}\n1,A\n2,Ä\n".encode()),
+        # a letter of two bytes lies across the end of the first block that is looked at
+        ("cut.csv.gz", gzip.compress(f"{NAMES}\n".ljust(files.BLOCK - 1, "\n").encode() + "Ä,A\n2,Ä\n".encode())),
+    ],
+)
+def test_a_csv_of_another_make_is_read(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    source = files.opened(tmp_path / name, CONTRACT)
+    assert source.schema.names == ["number", "town"]
+    rows = pa.Table.from_batches(source.batches(lambda share: None)).to_pydict()
+    assert rows == {"number": ["Ä" if "cut" in name else "1", "2"], "town": ["A", "Ä"]}
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "scikit-learn"])
+def test_the_hint_for_a_damaged_model_is_one_that_works(runtime: str) -> None:
+    with pytest.raises(UserError, match="dvc checkout --force"):  # without it DVC keeps what was edited
+        inference.loaded(b"damaged", CONTRACT.model_copy(update={"runtime": runtime}))
 
 
 @pytest.mark.parametrize(
@@ -318,6 +406,24 @@ def test_a_date_is_a_moment_in_utc(values: pa.Array) -> None:
     assert list(wrong) == [2]
     typed = pa.array([0, None], pa.timestamp("ns", "Europe/Zurich"))
     assert [str(each) for each in read("moment", typed)[0]] == ["1970-01-01 00:00:00", "None"]
+
+
+@pytest.mark.parametrize(
+    ("values", "wrong"),
+    [
+        (pa.array(["2025-12", "20251231", "-1-5", "now", "2025-1-5", "2025/12/31", "2025-12-31"]), range(6)),
+        (pa.array(["9999-12-31T23:59:59-10:00", "0001-01-01T00:00:00+10:00", "0001-01-01", "9999-12-31"]), range(2)),
+        (pa.array(["2025-12-31T10:00:00.123456789", "1500-01-01", "9999-12-31T23:59:59.999999999Z"]), []),
+        (pa.array([2**31 - 1, -(2**31), 2932897, 2932896, -719162], pa.date32()), range(3)),
+        (pa.array([2**62, -(2**55), 1], pa.timestamp("s")), range(2)),
+        (pa.array([2**62, -(2**56), 1], pa.timestamp("us", "UTC")), range(2)),
+    ],
+)
+def test_what_the_service_takes_for_no_date_is_none_in_a_file(values: pa.Array, wrong: Sequence[int]) -> None:
+    found, problems = read("moment", values)
+    assert list(problems) == list(wrong)
+    assert all("is no date such as 2025-12-31" in problem for problem in problems.values())
+    assert None not in found
 
 
 def test_categories_may_come_as_a_dictionary() -> None:

@@ -1,0 +1,52 @@
+"""What is released is identified, or a sentence says why it cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Project, copied
+
+from mlops.provenance import RELEASE
+from mlops.release import identity
+from mlops.stage import UserError
+
+
+@pytest.fixture(scope="module")
+def project(released: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return copied(released, tmp_path_factory.mktemp("identified"))
+
+
+@pytest.fixture(autouse=True)
+def inside(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.folder)
+
+
+def test_a_release_that_is_written_already_is_not_written_again() -> None:
+    for before in ("", "{}"):
+        RELEASE.write_text(before)
+        identity.main()
+        written = RELEASE.stat()
+        identity.main()  # others may be reading it, or about to do the same
+        assert (RELEASE.stat().st_ino, RELEASE.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+
+
+def test_a_folder_beside_the_model_is_named() -> None:
+    folder = Path("models/service/.ipynb_checkpoints")
+    folder.mkdir()
+    with pytest.raises(UserError, match=rf"{folder} is a folder.*\n  try: rm -r {folder}"):
+        identity.identify()
+    folder.rmdir()
+    identity.identify()
+
+
+@pytest.mark.parametrize("change", ["", "{half}", "[]", "schema: '2.0'\n", "<<<<<<< HEAD\n{all}=======\n>>>>>>> b\n"])
+def test_a_broken_lock_is_told_in_a_sentence(change: str) -> None:
+    lock = Path("dvc.lock")
+    whole = lock.read_text()
+    lock.write_text(change.replace("{all}", whole).replace("{half}", f"{whole[:-80]}\n- :"))
+    try:
+        with pytest.raises(UserError, match=r"dvc\.lock is no file of DVC's"):
+            identity.identify()
+    finally:
+        lock.write_text(whole)
