@@ -206,7 +206,7 @@ def test_a_column_that_no_csv_can_hold_is_told_in_a_sentence(
 ) -> None:
     monkeypatch.chdir(ready.folder)
     pq.write_table(rows_of(ready, 3).append_column("more", pa.array(values)), tmp_path / "rows.parquet")
-    with pytest.raises(UserError, match=f"{told}.*\n  try: a name that ends in .parquet"):
+    with pytest.raises(UserError, match=f"cannot hold 'more': {told}.*\n  try: a name that ends in .parquet"):
         scoring.score(tmp_path / "rows.parquet", tmp_path / "scored.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
     scoring.score(tmp_path / "rows.parquet", tmp_path / "scored.parquet")
@@ -375,6 +375,7 @@ NAMES = "number,town"
         # a letter of two bytes lies across the end of the first block that is looked at
         ("cut.csv.gz", gzip.compress(f"{NAMES}\n".ljust(files.BLOCK - 1, "\n").encode() + "Ä,A\n2,Ä\n".encode())),
     ],
+    ids=["old", "blank", "cut"],
 )
 def test_a_csv_of_another_make_is_read(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)

@@ -231,12 +231,12 @@ def writing(partial: Path, wanted: Path, schema: pa.Schema) -> Iterator[Callable
         with (
             pa.OSFile(str(partial), "wb") as file,
             pa.CompressedOutputStream(file, "gzip") if wanted.suffix == ".gz" else file as stream,
-            _in_csv(wanted),
+            _in_csv(wanted, schema),
             pyarrow.csv.CSVWriter(stream, schema.remove_metadata()) as writer,
         ):
 
             def write_rows(batch: pa.RecordBatch) -> None:
-                with _in_csv(wanted):
+                with _in_csv(wanted, schema):
                     writer.write_batch(batch)
 
             yield write_rows
@@ -246,13 +246,15 @@ def writing(partial: Path, wanted: Path, schema: pa.Schema) -> Iterator[Callable
 
 
 @contextmanager
-def _in_csv(wanted: Path) -> Iterator[None]:
+def _in_csv(wanted: Path, schema: pa.Schema) -> Iterator[None]:
     """Turn Arrow's refusal of a list, or of bytes that are no text, into words."""
     try:
         yield
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         hint = "a name that ends in .parquet, or drop that column"
-        raise UserError(f"{wanted}: a CSV cannot hold what is carried through: {error}", hint) from None
+        odd = [field.name for field in schema if pa.types.is_nested(field.type) or "binary" in str(field.type)]
+        what = ", ".join(map(repr, odd)) or "a column"
+        raise UserError(f"{wanted}: a CSV cannot hold {what}: {error}", hint) from None
 
 
 @contextmanager
