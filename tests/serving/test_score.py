@@ -251,10 +251,20 @@ def test_memory_does_not_grow_with_the_file(ready: Project, tmp_path: Path) -> N
     assert peaks[1] < peaks[0] + 60, peaks
 
 
+@pytest.fixture(scope="module")
+def long(ready: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that takes so long that nobody comes too late to interrupt it."""
+    path = tmp_path_factory.mktemp("long") / "rows.parquet"
+    part = pq.read_table(large(ready, path, 100_000))
+    with pq.ParquetWriter(path, part.schema) as writer:
+        for _ in range(60):
+            writer.write_table(part)
+    return path
+
+
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_nothing(ready: Project, tmp_path: Path, sign: signal.Signals) -> None:
-    given = large(ready, tmp_path / "rows.parquet", 1_000_000)
-    command = [sys.executable, "-m", "mlops.serving.score", str(given), str(tmp_path / "out/scored.csv")]
+def test_an_interrupted_run_leaves_nothing(ready: Project, long: Path, tmp_path: Path, sign: signal.Signals) -> None:
+    command = [sys.executable, "-m", "mlops.serving.score", str(long), str(tmp_path / "out/scored.csv")]
     process = subprocess.Popen(command, cwd=ready.folder, env=ready.environment, stderr=subprocess.PIPE, text=True)
     partial = tmp_path / "out/.scored.csv.partial"
     try:
