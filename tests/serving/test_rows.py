@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import timeit
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,30 @@ from mlops.serving import rows
 
 NUMBERS = [Field(name=f"measured {number}", kind="numeric", nullable=False, low=0.0, high=1.0) for number in range(30)]
 NAMED = [Field(name='a "name"', kind="text", nullable=True), Field(name="day", kind="date", nullable=True)]
+
+
+# reads a body, and tells how many problems it has named and how many KB of memory that took at most
+MEASURE = """
+import sys
+from pathlib import Path
+from mlops.contract import Contract
+from mlops.serving import rows
+
+def most():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+read = rows.Reader(Contract.model_validate_json(sys.argv[1]))
+body = sys.stdin.buffer.read()
+before = most()
+try:
+    read(body)
+except rows.RefusedError as refused:
+    print(len(refused.detail), most() - before)
+"""
+UNKNOWN = ", ".join(f'"unknown {number:05}": 1' for number in range(100_000))
+WRONG = json.dumps({field.name: "0.5" for field in NUMBERS})
+LIST = ", ".join(["[]"] * 300_000)
 
 
 def contract(*fields: Field) -> Contract:
@@ -44,6 +71,75 @@ def test_a_range_beyond_the_usual_widens_what_is_taken() -> None:
     assert read(b'{"rows": [{"stars": 1e150}]}') == [{"stars": 1e150}]
     with pytest.raises(rows.RefusedError):
         read(b'{"rows": [{"stars": 1e201}]}')
+
+
+def refusal(sent: Any, *fields: Field) -> rows.RefusedError:
+    with pytest.raises(rows.RefusedError) as refused:
+        rows.Reader(contract(*fields))(sent if isinstance(sent, bytes) else json.dumps(sent).encode())
+    return refused.value
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the most that a process ever held is read from /proc")
+@pytest.mark.parametrize(
+    "sent",
+    [
+        f'{{"rows": [{", ".join(["{}"] * 10_000)}]}}',
+        f'{{"rows": [{{{UNKNOWN}}}]}}',
+        f'{{"rows": [], {UNKNOWN}}}',
+        f'{{"rows": [{", ".join([WRONG] * 10_000)}]}}',
+        f'{{"rows": [{LIST}]}}',
+    ],
+    ids=["missing", "unknown", "unknown beside rows", "wrong", "no rows"],
+)
+def test_mistakes_without_number_take_little_memory(sent: str) -> None:
+    described = contract(*NUMBERS).model_dump_json()
+    command = [sys.executable, "-c", MEASURE, described]
+    measured = subprocess.run(command, input=sent.encode(), capture_output=True, check=True, timeout=120)
+    named, grown = map(int, measured.stdout.split())
+    assert named == rows.MOST_PROBLEMS
+    assert grown < 40_000 + 10 * len(sent) / 1_000
+
+
+def test_each_row_that_is_wrong_is_named_with_its_fields_in_their_order() -> None:
+    good = dict.fromkeys((field.name for field in NUMBERS[:3]), 0.5)
+    wrong = [
+        {**good, "measured 1": "x", "measured 7": 1},
+        good,
+        {"measured 1": None, "measured 2": 1e39},
+        7,
+        {**good, "measured 0": True},
+    ]
+    found = [(each["row"], each["field"], each["problem"]) for each in refusal({"rows": wrong}, *NUMBERS[:3]).detail]
+    assert found == [
+        (0, "measured 1", "input should be a valid number"),
+        (0, "measured 7", "is no field of this model; did you mean 'measured 2'?"),
+        (2, "measured 0", "is missing"),
+        (2, "measured 1", "is null; this column was never empty, so the model cannot do without it"),
+        (2, "measured 2", "is beyond 3e+38"),
+        (3, None, "input should be an object"),
+        (4, "measured 0", "input should be a valid number"),
+    ]
+
+
+def test_of_many_mistakes_the_first_are_named_and_of_few_all_are_counted() -> None:
+    many, few = (refusal({"rows": [{}] * count}, *NUMBERS[:4]) for count in (6, 5))
+    assert many.error == "more than 20 values do not fit; the first 20 are named"
+    assert [each["row"] for each in many.detail] == [row for row in range(5) for _ in range(4)]
+    assert few.error == "20 values do not fit"
+    assert few.detail == many.detail
+
+
+@pytest.mark.parametrize("sent", [{"row": [{}]}, {"rows": [], "row": 1}, {"rows": {"a": 1}, "row": [{}]}])
+def test_what_is_beside_the_rows_is_named_whatever_they_are(sent: Any) -> None:
+    rows_wrong, beside = refusal(sent, *NUMBERS).detail
+    assert (rows_wrong["row"], rows_wrong["field"]) == (None, "rows")
+    assert beside == {"row": None, "field": "row", "problem": "is no field of this model"}
+
+
+@pytest.mark.parametrize(("depth", "status"), [(150, 422), (100_000, 400)])
+def test_a_field_of_any_depth_is_refused(depth: int, status: int) -> None:
+    sent = body(1, *NUMBERS).replace(b"}]", b', "deep": %s%s}]' % (b"[" * depth, b"]" * depth))
+    assert refusal(sent, *NUMBERS).status == status
 
 
 @pytest.mark.parametrize("text", ['"', '""', "\\", '\\"', "\\u0022", "a:b", '{"a": "b"}', "年", "\x7f"])

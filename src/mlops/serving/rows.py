@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -25,6 +26,8 @@ MOST_PROBLEMS = 20
 MOST_NAME = 200
 
 Rows = list[dict[str, Any]]
+Problem = dict[str, Any]
+Fields = tuple[tuple[str, Any], ...]  # of an object, as they were sent
 
 
 class RefusedError(Exception):
@@ -38,23 +41,36 @@ class RefusedError(Exception):
         Row, field and problem of each value, where it is about values.
     """
 
-    def __init__(self, status: int, error: str, detail: Sequence[dict[str, Any]] = ()) -> None:
+    def __init__(self, status: int, error: str, detail: Sequence[Problem] = ()) -> None:
         super().__init__(error)
         self.status, self.error, self.detail = status, error, list(detail)
 
 
-def request_type(contract: Contract) -> TypeAdapter[Any]:
-    """The body of a request as pydantic checks it: ``{"rows": [{field: value, …}, …]}``."""
-    row = shape("Row", {field.name: value_type(field) for field in contract.fields})
-    rows = Annotated[list[row], Field(min_length=1, max_length=MOST_ROWS, description="One or many.")]  # type: ignore[valid-type]
-    return TypeAdapter(shape("Request", {"rows": rows}))
+def request_type(contract: Contract, lenient: bool = False) -> TypeAdapter[Any]:
+    """The body of a request: ``{"rows": [{field: value, …}, …]}``.
+
+    Parameters
+    ----------
+    lenient : bool
+        Whether to look at values only, up to the first row that is wrong. For each field that is missing or unknown
+        pydantic makes an error of its own, with a copy of the row: a small body could fill the memory with them.
+    """
+    row = row_type(contract, lenient)
+    described = Field(min_length=1, max_length=MOST_ROWS, description="One or many.")
+    rows = Annotated[list[row], described, pydantic.FailFast(lenient)]  # type: ignore[valid-type]
+    return TypeAdapter(shape("Request", {"rows": rows}, lenient))
 
 
-def shape(name: str, fields: dict[str, Any]) -> Any:
-    """A JSON object with these fields and no others; their names may be any text, so it is no class."""
+def row_type(contract: Contract, lenient: bool = False) -> Any:
+    """One row of a request."""
+    return shape("Row", {field.name: value_type(field) for field in contract.fields}, lenient)
+
+
+def shape(name: str, fields: dict[str, Any], lenient: bool = False) -> Any:
+    """A JSON object with these fields, and no others unless lenient; their names may be any text, so it is no class."""
     make: Any = TypedDict  # a type checker knows only literal fields
-    found = make(name, fields)
-    found.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+    found = make(name, fields, total=not lenient)
+    found.__pydantic_config__ = ConfigDict(extra="ignore" if lenient else "forbid", strict=True)
     return found
 
 
@@ -103,7 +119,8 @@ class Reader:
     """
 
     def __init__(self, contract: Contract) -> None:
-        self.adapter = request_type(contract)
+        self.adapter = request_type(contract, lenient=True)
+        self.row = TypeAdapter(row_type(contract))
         self.names = [field.name for field in contract.fields]
         self.texts = [field.name for field in contract.fields if field.kind in ("categorical", "text")]
         self.dates = [field.name for field in contract.fields if field.kind == "date"]
@@ -118,13 +135,17 @@ class Reader:
             400 where it is no JSON; 422 where a value does not fit or a field comes twice, naming row and field.
         """
         try:
-            rows: Rows = self.adapter.validate_json(body)["rows"]
+            rows: Rows = self.adapter.validate_json(body).get("rows", [])
         except ValidationError as error:
-            raise self.refused(error) from None
-        # In JSON a field may come twice, and the last one wins: a mistake that nobody would see. To compare the number
-        # of quotes with what was understood costs nothing, and is exact unless a quote was escaped by its number.
-        if body.count(b'"') != self.expected_quotes(rows) or b"\\u0022" in body:
-            _refuse_twice(body)
+            raise self.refused(body, error) from None
+        # In JSON a field may come twice, and the last one wins: a mistake that nobody would see, as is a field that the
+        # model does not know. To compare the number of quotes with what was understood costs next to nothing, and is
+        # exact unless a quote was escaped by its number.
+        whole = {len(row) for row in rows} == {len(self.names)}
+        if not whole or body.count(b'"') != self.expected_quotes(rows) or b"\\u0022" in body:
+            found = misfits(self.problems(body))
+            if found.detail:
+                raise found
         return rows
 
     def expected_quotes(self, rows: Rows) -> int:
@@ -136,54 +157,90 @@ class Reader:
             count += sum(2 for row in rows if row[name] is not None)
         return count
 
-    def refused(self, error: ValidationError) -> RefusedError:
-        """What pydantic has found, in words."""
-        problems = error.errors(include_url=False, include_context=True)
-        if problems[0]["type"] == "json_invalid":
-            return RefusedError(400, f"the body is not JSON: {problems[0]['ctx']['error']}")
-        return misfits([_told(each, self.names) for each in problems[:MOST_PROBLEMS]], len(problems))
+    def refused(self, body: bytes, error: ValidationError) -> RefusedError:
+        """What does not fit, in words, where pydantic has found something."""
+        found = error.errors(include_url=False)
+        if found[0]["type"] == "json_invalid":
+            return RefusedError(400, f"the body is not JSON: {found[0]['ctx']['error']}")
+        outside = [_told(None, each) for each in found if len(each["loc"]) < 2]
+        if found[0]["type"] == "too_long":  # not to be parsed once more
+            return misfits(outside)
+        return misfits(itertools.chain(outside, self.problems(body)))
+
+    def problems(self, body: bytes) -> Iterator[Problem]:
+        """What does not fit, row by row; only as many are looked for as are asked for."""
+        # an object becomes a tuple of its fields, to be told from a list
+        request = json.loads(body, object_pairs_hook=tuple, parse_int=float)
+        if not isinstance(request, tuple):
+            return
+        sent = _known(request, ["rows"])
+        if not sent:
+            yield _problem(None, "rows", "is missing")
+        for number, row in enumerate(sent["rows"] if isinstance(sent.get("rows"), list) else ()):
+            yield from self.problems_of(number, row)
+        yield from _strange(None, request, ["rows"])
+
+    def problems_of(self, number: int, row: Any) -> Iterator[Problem]:
+        """What does not fit in one row."""
+        if not isinstance(row, tuple):
+            yield _problem(number, None, "input should be an object")
+            return
+        known = _known(row, self.names)
+        try:
+            self.row.validate_python(known)
+        except ValidationError as error:
+            yield from (_told(number, each) for each in error.errors(include_url=False))
+        if len(row) > len(known):
+            yield from _strange(number, row, self.names)
 
 
-def misfits(detail: Sequence[dict[str, Any]], count: int) -> RefusedError:
+def misfits(problems: Iterable[Problem]) -> RefusedError:
     """Values that do not fit, of which the first are named."""
-    values = f"{count} value{'s do' if count != 1 else ' does'} not fit"
-    more = f"; the first {MOST_PROBLEMS} are named" if count > MOST_PROBLEMS else ""
-    return RefusedError(422, values + more, detail[:MOST_PROBLEMS])
+    detail = list(itertools.islice(problems, MOST_PROBLEMS + 1))
+    if len(detail) > MOST_PROBLEMS:
+        said = f"more than {MOST_PROBLEMS} values do not fit; the first {MOST_PROBLEMS} are named"
+    else:
+        said = f"{len(detail)} value{'s do' if len(detail) != 1 else ' does'} not fit"
+    return RefusedError(422, said, detail[:MOST_PROBLEMS])
 
 
-def _told(problem: Any, known: list[str]) -> dict[str, Any]:
+def _told(row: int | None, found: Any) -> Problem:
     """Row, field, and what to do, of one problem that pydantic has found."""
-    place = [*problem["loc"], None, None, None]
-    inside = place[0] == "rows"
-    row = place[1] if inside and isinstance(place[1], int) else None
-    field = place[2] if row is not None and isinstance(place[2], str) else None
-    kind, said = problem["type"], problem["msg"]
+    kind, said = found["type"], found["msg"]
     if kind == "missing":
-        said = "is missing" if field or inside else 'is missing: send {"rows": [{…}, …]}'
-    elif kind == "extra_forbidden":
-        near = difflib.get_close_matches(field[:MOST_NAME], known, 1) if field else []
-        said = f"is no field of this model{f'; did you mean {near[0]!r}?' if near else ''}"
+        said = "is missing"
     elif kind in ("greater_than_equal", "less_than_equal"):
-        said = f"is beyond {problem['ctx'].get('ge', problem['ctx'].get('le')):g}"
-    elif problem.get("input") is None and field:
+        said = f"is beyond {found['ctx'].get('ge', found['ctx'].get('le')):g}"
+    elif found["input"] is None and row is not None:
         said = "is null; this column was never empty, so the model cannot do without it"
     else:
         said = said[0].lower() + said[1:]
-    return _problem(row, field if row is not None else place[0], said)
+    return _problem(row, next(iter(found["loc"]), None), said)
 
 
-def _problem(row: int | None, field: Any, said: str) -> dict[str, Any]:
+def _problem(row: int | None, field: Any, said: str) -> Problem:
     return {"row": row, "field": field[:MOST_NAME] if isinstance(field, str) else field, "problem": said[:500]}
 
 
-def _refuse_twice(body: bytes) -> None:
-    """Find the fields that come twice, if there are any."""
-    pairs = json.loads(body, object_pairs_hook=list, parse_int=str, parse_float=str, parse_constant=str)
-    places = [(None, pairs), *enumerate(dict(pairs)["rows"])]
-    counts = [(row, Counter(name for name, _ in fields)) for row, fields in places]
-    detail = [_problem(row, name, "comes twice") for row, each in counts for name in each if each[name] > 1]
-    if detail:
-        raise misfits(detail, len(detail))
+def _known(sent: Fields, names: Iterable[str]) -> dict[str, Any]:
+    """The fields that have one of these names."""
+    wanted = frozenset(names)
+    return {name: value for name, value in sent if name in wanted}
+
+
+def _strange(row: int | None, sent: Fields, names: list[str]) -> Iterator[Problem]:
+    """The fields that come twice, or have none of these names."""
+    known = frozenset(names)
+    for name, count in Counter(name for name, _ in sent if name in known).items():
+        if count > 1:
+            yield _problem(row, name, "comes twice")
+    told = set(known)
+    for name, _ in sent:
+        if name not in told:
+            told.add(name)
+            near = difflib.get_close_matches(name[:MOST_NAME], names, 1) if row is not None else []
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            yield _problem(row, name, f"is no field of this model{hint}")
 
 
 def columns(rows: Rows, contract: Contract) -> dict[str, Array]:
@@ -212,7 +269,7 @@ def answers(answer: Answer, contract: Contract) -> list[dict[str, Any]]:
     if numbers is not None and not np.isfinite(numbers).all():
         rows = np.flatnonzero(~np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1))
         said = "its values are so large that the model has no answer"
-        raise misfits([_problem(int(row), None, said) for row in rows[:MOST_PROBLEMS]], len(rows))
+        raise misfits(_problem(int(row), None, said) for row in rows)
     predicted = answer.predicted.tolist()
     if answer.probabilities is None or contract.classes is None:
         return [{"prediction": each} for each in predicted]
