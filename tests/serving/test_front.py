@@ -12,10 +12,23 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from serving.served import PATIENCE, Served, eventually
 
-from mlops.serving.front import BODY_SECONDS, MOST_BYTES
+from mlops.serving.front import BODY_SECONDS, MOST_BYTES, TOKEN, token
 
 TOO_LARGE = 50_000_000
 KINDS = ["text/plain", "application/x-www-form-urlencoded", "application/vnd.bentoml+pickle", "multipart/form-data", ""]
+
+
+@pytest.mark.parametrize("given", ["s3cret", "s3cret\n", " s3cret\r\n", "s3cret "])
+def test_a_token_is_taken_without_the_end_of_its_line(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv(TOKEN, given)
+    assert token() == b"s3cret"
+
+
+def test_an_empty_token_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TOKEN, "")
+    assert token() == b""
+    monkeypatch.delenv(TOKEN)
+    assert token() == b""
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])

@@ -21,10 +21,15 @@ def project(released: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
     return copied(released, tmp_path_factory.mktemp("start"))
 
 
-def start(project: Project, home: Path) -> subprocess.CompletedProcess[str]:
+def start(project: Project, home: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Start the service where it cannot start."""
     started = subprocess.run(
-        command(0), cwd=project.folder, env=environment(project, home), capture_output=True, text=True, timeout=PATIENCE
+        command(0),
+        cwd=project.folder,
+        env=environment(project, home, **more),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert started.returncode != 0
     assert "Traceback" not in started.stderr + started.stdout
@@ -61,6 +66,11 @@ def test_a_damaged_file_is_named_with_the_hash_that_was_expected(
         path.write_bytes(whole)
     assert name in said
     assert md5(whole) in said
+
+
+def test_a_token_of_nothing_but_whitespace_stops_the_service(project: Project, tmp_path: Path) -> None:
+    said = start(project, tmp_path, SERVICE_TOKEN=" \n").stderr
+    assert said.startswith("error: SERVICE_TOKEN is set, but holds nothing but whitespace\n")
 
 
 def test_a_file_that_was_not_released_stops_the_service(project: Project, tmp_path: Path) -> None:

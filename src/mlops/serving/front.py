@@ -15,6 +15,8 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from mlops.stage import UserError
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -73,15 +75,17 @@ class Front:
     pages : dict of str to bytes
         JSON documents to answer a GET with, by path.
     title : str
+    token : bytes
+        What `/predict` and `/metadata` ask for; nothing where it is empty.
     """
 
-    def __init__(self, app: App, pages: dict[str, bytes], title: str) -> None:
+    def __init__(self, app: App, pages: dict[str, bytes], title: str, token: bytes) -> None:
         self.app = app
         self.pages = {path: (b"application/json", content) for path, content in pages.items()}
         self.pages["/"] = (b"text/html; charset=utf-8", PAGE.format(title=title).encode())
         self.pages["/page.js"] = (b"text/javascript; charset=utf-8", SCRIPT.encode())
         self.pages["/page.css"] = (b"text/css; charset=utf-8", STYLE.encode())
-        self.token = os.environ.get(TOKEN, "").encode()
+        self.token = token
         self.waiting = 0  # requests that are not answered yet
         self.held = 0  # bytes of large bodies, of those that are arriving as well
 
@@ -167,6 +171,20 @@ class RefusedError(Exception):
 
 class GoneError(Exception):
     """The client has hung up."""
+
+
+def token() -> bytes:
+    """The token that is set, without the end of line that `echo` or a file gives it; empty where none is.
+
+    Raises
+    ------
+    UserError
+        Where it is set to nothing but whitespace: somebody wanted a guard.
+    """
+    given = os.fsencode(os.environ.get(TOKEN, ""))
+    if given and not given.strip():
+        raise UserError(f"{TOKEN} is set, but holds nothing but whitespace", f"a token, or no {TOKEN} for an open API")
+    return given.strip()
 
 
 def requested(given: bytes) -> str:

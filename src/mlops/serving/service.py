@@ -18,7 +18,7 @@ from starlette.responses import Response
 from mlops import contract as contracts
 from mlops import inference, provenance
 from mlops.serving import rows
-from mlops.serving.front import REQUEST_ID, TOKEN, Front
+from mlops.serving.front import REQUEST_ID, Front, token
 from mlops.serving.lean import Lean, settle
 from mlops.serving.openapi import description
 from mlops.stage import UserError
@@ -28,6 +28,7 @@ WORKERS = "SERVICE_WORKERS"
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
 
 try:
+    SECRET = token()
     RELEASE = provenance.read()
     provenance.check(RELEASE, contracts.FOLDER)
     CONTRACT = contracts.read()
@@ -102,7 +103,8 @@ Service.add_asgi_middleware(  # type: ignore[attr-defined]
     Front,
     pages={
         "/metadata": rows.to_json(RELEASE.model_dump()),
-        "/docs.json": rows.to_json(description(CONTRACT, RELEASE, guarded=bool(os.environ.get(TOKEN)))),
+        "/docs.json": rows.to_json(description(CONTRACT, RELEASE, guarded=bool(SECRET))),
     },
     title=html.escape(f"{CONTRACT.target} {RELEASE.version}"),
+    token=SECRET,
 )
