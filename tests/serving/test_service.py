@@ -169,8 +169,8 @@ def test_metrics_count_rows_refusals_and_requests(service: Served) -> None:
 
 
 def test_with_a_token_only_who_knows_it_gets_predictions(service: Served, tmp_path: Any) -> None:
-    # as a file gives it
-    with serving(service.project, tmp_path, SERVICE_TOKEN="s3cret\n") as guarded:
+    # as a file gives it, and empty, which is as good as not set
+    with serving(service.project, tmp_path, SERVICE_TOKEN="s3cret\n", SERVICE_WORKERS="") as guarded:
         for headers in (
             {},
             {"Authorization": "Bearer wrong"},

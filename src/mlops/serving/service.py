@@ -27,8 +27,23 @@ WORKERS = "SERVICE_WORKERS"
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
 
+
+def workers() -> int:
+    """How many processes shall serve.
+
+    Raises
+    ------
+    UserError
+        Where it is no such number.
+    """
+    given = os.environ.get(WORKERS) or "1"
+    if not (given.strip().isdecimal() and int(given) > 0):
+        raise UserError(f"{WORKERS} is {given!r}, but must be a whole number from 1 on", f"{WORKERS}=1")
+    return int(given)
+
+
 try:
-    SECRET = token()
+    COUNT, SECRET = workers(), token()
     RELEASE = provenance.read()
     provenance.check(RELEASE, contracts.FOLDER)
     CONTRACT = contracts.read()
@@ -49,7 +64,7 @@ class Body(bentoml.IODescriptor):  # type: ignore[misc]
 
 @bentoml.service(
     name="model",
-    workers=int(os.environ.get(WORKERS, "1")),
+    workers=COUNT,
     logging={"access": {"enabled": False}},
     service_class=Lean,
 )
