@@ -19,12 +19,12 @@ help: ## list the targets
 .PHONY: setup
 setup: .venv/.ready ## install everything from uv.lock into .venv
 
-.uv/bin/uv: uv.txt
+.uv/bin/uv:
 	@echo "installing uv with pip into .uv"
 	@# the first Python that has pip: that of a virtual environment, which make verify starts from, may have none
 	@for python in $$(which -a python3); do "$$python" -m pip --version >/dev/null 2>&1 && break; done; \
-		"$$python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --upgrade --target .uv --require-hashes --requirement uv.txt
-	@touch $@
+		"$$python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+			--target .uv --require-hashes --requirement uv.txt
 
 # compiled once here, or every stage would compile its imports again where Python may not write bytecode
 .venv/.ready: pyproject.toml uv.lock .python-version $(if $(findstring .uv/bin/uv,$(UV)),.uv/bin/uv)

@@ -93,6 +93,28 @@ def test_a_release_is_rehearsed_and_its_figures_are_told(rehearsal: str, done: P
     assert 0 < facts["cold_start_s"] < smoke.PATIENCE
 
 
+def test_an_image_that_nobody_has_started_and_asked_is_not_pushed(image: str, done: Project) -> None:
+    report = done.folder / "build/release/check.json"
+    facts = json.loads(report.read_text(encoding="utf-8"))
+    names = {"GITHUB_REF_NAME": "v1.0.0", "GITHUB_REF_TYPE": "tag", "GITHUB_REPOSITORY": "ada/model"}
+    names |= {"GITHUB_ACTOR": "ada", "GITHUB_TOKEN": "none", "REGISTRY": "127.0.0.1:9"}
+    command = (sys.executable, "-m", "mlops.release.publish", "push")
+    try:
+        facts["image"]["layers"][0] = "sha256:another base"
+        report.write_text(json.dumps(facts), encoding="utf-8")
+        said = done.run(*command, check=False, **names).stdout
+        assert "model:1.0.0 is not the one that `make release-check` has started and asked" in said, said
+        report.unlink()
+        assert (
+            "check.json is missing, so nobody has started this image" in done.run(*command, check=False, **names).stdout
+        )
+    finally:
+        facts["image"]["layers"] = tools.inspect("podman", image).layers
+        report.write_text(json.dumps(facts), encoding="utf-8")
+    # with the right one it goes on, to a registry that is not there
+    assert "127.0.0.1:9" in done.run(*command, check=False, **names).stdout
+
+
 def test_the_image_says_what_it_is(image: str, done: Project) -> None:
     found = tools.inspect("podman", image)
     labels = found.config["Labels"]
