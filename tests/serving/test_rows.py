@@ -100,6 +100,15 @@ def test_mistakes_without_number_take_little_memory(sent: str) -> None:
     assert grown < 40_000 + 10 * len(sent) / 1_000
 
 
+@pytest.mark.parametrize("part", ["{}", "[]"])
+def test_a_body_of_little_but_brackets_is_refused_before_it_is_read(part: str) -> None:
+    few, many = (f'{{"rows": [{",".join([part] * number)}]}}'.encode() for number in (900_000, 1_100_000))
+    for sent, status in ((few, 422), (many, 413)):
+        with pytest.raises(rows.RefusedError) as refused:
+            rows.Reader(contract(*NUMBERS))(sent)
+        assert refused.value.status == status
+
+
 def test_each_row_that_is_wrong_is_named_with_its_fields_in_their_order() -> None:
     good = dict.fromkeys((field.name for field in NUMBERS[:3]), 0.5)
     wrong = [

@@ -22,6 +22,7 @@ from mlops.inference import Answer, Array
 
 MOST_ROWS = 10_000
 MOST_LETTERS = 10_000
+MOST_BRACKETS = 1_000_000  # an object of two bytes takes 140 in memory
 MOST_PROBLEMS = 20
 MOST_NAME = 200
 
@@ -132,8 +133,11 @@ class Reader:
         Raises
         ------
         RefusedError
-            400 where it is no JSON; 422 where a value does not fit or a field comes twice, naming row and field.
+            400 where it is no JSON; 422 where a value does not fit or a field comes twice, naming row and field; 413
+            where it would take much memory to find that it does not.
         """
+        if len(body) > MOST_BRACKETS and body.count(b"{") + body.count(b"[") > MOST_BRACKETS:
+            raise RefusedError(413, f"the body has more than {MOST_BRACKETS:,} brackets")
         try:
             rows: Rows = self.adapter.validate_json(body).get("rows", [])
         except ValidationError as error:
