@@ -71,10 +71,10 @@ class GitHub:
         self.work.git("remote", "add", "origin", str(self.origin))
         self.runs = 0
 
-    def merged(self) -> Run:
+    def merged(self, workflow: str = "ci.yaml", *flags: str) -> Run:
         """What runs after a push to main."""
         commit = self.work.git("rev-parse", "main")
-        return self.act("ci.yaml", "push", {"ref": "refs/heads/main", "after": commit, "deleted": False})
+        return self.act(workflow, "push", {"ref": "refs/heads/main", "after": commit, "deleted": False}, *flags)
 
     def pull_request(self, change: Callable[[Project], None], reproduce: bool = True, *flags: str) -> Run:
         """Open a pull request with a change, and run what runs for it; main is as it was afterwards."""

@@ -120,6 +120,15 @@ def test_the_first_model_is_judged_by_what_needs_no_other(tmp_path: Path) -> Non
     assert all(metric["difference"]["value"] is None for metric in report["metrics"])
 
 
+def test_a_merge_becomes_the_challenger_where_there_is_an_mlflow_server(github: GitHub, tmp_path: Path) -> None:
+    without = github.merged("register.yaml")
+    assert set(without.jobs.values()) <= {"skipped"}, without.log
+    server = f"MLFLOW_TRACKING_URI=sqlite:///{tmp_path / 'mlflow.db'}"
+    run = github.merged("register.yaml", "--var", server, "--env", "GITHUB_REPOSITORY=acme/model")
+    assert run.jobs == {"challenger": "success"}, run.log
+    assert "is version 1 of model in MLflow, and its challenger" in run.log
+
+
 def test_relock_commits_what_the_code_of_a_branch_makes(github: GitHub) -> None:
     github.pull_request(parameters(C=0.5), False, "--job", "test")
     branch = f"change-{github.runs}"
