@@ -14,7 +14,7 @@ all: pipeline ## set up, run the whole pipeline, and show what came out
 
 .PHONY: help
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: .venv/.ready ## install everything from uv.lock into .venv
@@ -27,7 +27,7 @@ setup: .venv/.ready ## install everything from uv.lock into .venv
 			--target .uv --require-hashes --requirement uv.txt
 
 # compiled once here, or every stage would compile its imports again where Python may not write bytecode
-.venv/.ready: pyproject.toml uv.lock .python-version $(if $(findstring .uv/bin/uv,$(UV)),.uv/bin/uv)
+.venv/.ready: pyproject.toml uv.lock .python-version $(filter .uv/bin/uv,$(UV))
 	@echo "installing from uv.lock into .venv (about a minute, once)"
 	@$(UV) sync --locked --quiet --compile-bytecode
 	@touch $@
@@ -68,6 +68,7 @@ data-docs: .venv/.ready ## show the validation as HTML, in reports/data_docs
 
 .PHONY: remote
 remote: .venv/.ready ## keep data and models in a bucket: make remote URL=s3://bucket/path
+	@[ -n "$(URL)" ] || { echo "error: no bucket is named"; echo "  try: make remote URL=s3://bucket/path"; exit 1; }
 	@dvc remote add --local --force --default storage "$(URL)"
 	@dvc remote modify --local storage verify true
 

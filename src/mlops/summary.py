@@ -47,12 +47,15 @@ def heading(evaluation: dict[str, Any]) -> list[str]:
 
 def metric_table(evaluation: dict[str, Any]) -> list[str]:
     """The metrics with their intervals, beside the training rows and a model that looks at no feature."""
-    confidence = f"{evaluation['interval']['confidence']:.0%} interval"
-    lines = [f"  {'metric':<20}{'test':>10}   {confidence:<22}{'training':>10}{'dummy':>10}"]
+    rows = [("metric", "test", f"{evaluation['interval']['confidence']:.0%} interval", "training", "dummy")]
     for name, each in evaluation["metrics"].items():
         interval = f"{_number(each['low'])} … {_number(each['high'])}"
-        numbers = f"{_number(each['train']):>10}{_number(each['dummy']):>10}"
-        lines.append(f"  {name:<20}{_number(each['value']):>10}   {interval:<22}{numbers}")
+        rows.append((name, _number(each["value"]), interval, _number(each["train"]), _number(each["dummy"])))
+    one, two, three, four, five = (max(map(len, cells)) for cells in zip(*rows, strict=True))
+    lines = [
+        f"  {name:<{one}}  {value:>{two}}   {interval:<{three}}  {train:>{four}}  {dummy:>{five}}"
+        for name, value, interval, train, dummy in rows
+    ]
     first = next(iter(evaluation["metrics"]))
     sign = 1 if evaluation["metrics"][first]["greater_is_better"] else -1
     slices = [each for each in evaluation["slices"] if each["metrics"][first]["value"] is not None]

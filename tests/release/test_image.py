@@ -13,7 +13,7 @@ import grimp
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import ROOT, Project
+from conftest import ROOT, Project, copied
 from ruamel.yaml import YAML
 
 from mlops.contract import Contract, Field
@@ -203,23 +203,31 @@ def test_only_a_commit_with_nothing_beside_it_is_released(project: Project, monk
 
 
 def test_a_lock_that_the_commit_does_not_make_is_not_released(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    done: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    project = copied(done, tmp_path)
     project.edit_params(lambda params: params["model"]["params"].update(C=0.5))
     monkeypatch.chdir(project.folder)
     with pytest.raises(UserError, match=r"dvc\.lock is not that of this commit: .*train.* would run"):
         check.lock()
 
 
-def test_a_release_is_compared_with_the_one_before_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tag_that_is_no_version_is_told_before_anything_is_built(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(project.folder)
-    assert check.previous() is None
-    for tag in ("v1.2.0", "v1.10.0", "v2.0.0-rc.1", "vacation"):
-        project.git("tag", tag)
-    assert check.previous() is None  # all of them are this commit
-    project.commit("next")
-    project.git("tag", "v2.0.0")
-    assert check.previous() == "v1.10.0"
+    project.git("tag", "vacation")
+    project.git("tag", "v1.0.0")
+    check.clean()
+    project.git("tag", "v1")
+    with pytest.raises(UserError, match="the tag 'v1' is no version"):
+        check.clean()
+
+
+def test_where_nothing_has_run_it_says_so(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.folder)
+    with pytest.raises(UserError, match=r"(?s)table\.parquet is missing: the pipeline has not run here\n  try: make$"):
+        check.lock()
 
 
 def test_rows_are_sent_as_a_client_would_send_them() -> None:

@@ -265,7 +265,15 @@ def long(ready: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(ready: Project, long: Path, tmp_path: Path, sign: signal.Signals) -> None:
     command = [sys.executable, "-m", "mlops.serving.score", str(long), str(tmp_path / "out/scored.csv")]
-    process = subprocess.Popen(command, cwd=ready.folder, env=ready.environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ready.folder,
+        env=ready.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # where the tests run in the background, it would inherit that Ctrl-C is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     partial = tmp_path / "out/.scored.csv.partial"
     try:
         end = time.monotonic() + PATIENCE

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from mlops.release import builder as tools
 from mlops.release import identity, image, smoke
+from mlops.release.tag import parse
 from mlops.review.git import git
 from mlops.stage import UserError, errors_in_words, write_json
 
@@ -69,11 +70,13 @@ def answered(found: dict[str, Any]) -> str:
 
 
 def clean() -> str:
-    """Whether the commit is all that is here."""
-    changed = git("status", "--porcelain").splitlines()
+    """Whether the commit is all that is here, and its tag a version."""
+    changed = [line.split(maxsplit=1)[1] for line in git("status", "--porcelain").splitlines()]
     if changed:
-        names = ", ".join(line[3:] for line in changed[:5]) + (", …" if len(changed) > 5 else "")
+        names = ", ".join(changed[:5]) + (", …" if len(changed) > 5 else "")
         raise UserError(f"here is more than the commit holds: {names}", "git commit, or git stash --include-untracked")
+    for tag in git("tag", "--list", "v[0-9]*", "--points-at", "HEAD").splitlines():
+        parse(tag)
     return f"commit {git('rev-parse', 'HEAD')[:10]}, and nothing else"
 
 
@@ -85,6 +88,10 @@ def lock() -> str:
     if done.returncode:
         raise UserError(f"dvc status failed: {(done.stderr.strip() or 'nothing').splitlines()[-1]}")
     stale = json.loads(done.stdout)
+    details = [each for found in stale.values() for each in found if isinstance(each, dict)]
+    missing = [path for each in details for paths in each.values() for path, how in paths.items() if how == "deleted"]
+    if missing:
+        raise UserError(f"{missing[0]} is missing: the pipeline has not run here", "make")
     if stale:
         raise UserError(f"dvc.lock is not that of this commit: {', '.join(stale)} would run", "make, and commit")
     release = identity.identify()

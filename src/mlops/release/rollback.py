@@ -49,7 +49,7 @@ def last_deployment(tip: str) -> str:
         elif now != stack[-1][1]:
             stack.append((commit, now))
     if len(stack) == 1:
-        raise UserError(f"no commit on {MAIN} deploys an image: there is nothing to roll back", "git tag v1.0.0")
+        raise UserError(f"no commit on {MAIN} deploys an image: there is nothing to roll back")
     if not stack[-2][1]:
         raise UserError(f"{stack[-1][0][:10]} is the first deployment: there is no earlier release to go back to")
     return stack[-1][0]

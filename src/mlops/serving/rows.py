@@ -213,6 +213,8 @@ def _told(row: int | None, found: Any) -> Problem:
     kind, said = found["type"], found["msg"]
     if kind == "missing":
         said = "is missing"
+    elif kind == "too_short":
+        said = "is empty; there is no row to predict"
     elif kind in ("greater_than_equal", "less_than_equal"):
         said = f"is beyond {found['ctx'].get('ge', found['ctx'].get('le')):g}"
     elif found["input"] is None and row is not None:

@@ -273,6 +273,11 @@ def named(argument: str) -> Path:
     return Path(argument)
 
 
+def counted(rows: int) -> str:
+    """``1 row`` or ``2 rows``."""
+    return f"{rows:,} row{'' if rows == 1 else 's'}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         "make score",
@@ -288,9 +293,9 @@ def main() -> None:
     with errors_in_words():
         tally = score(arguments.given, arguments.wanted)
         seconds = time.perf_counter() - start
-        print(f"scored {tally.rows - tally.unscored:,} rows → {arguments.wanted} ({seconds:.1f} s)")
+        print(f"scored {counted(tally.rows - tally.unscored)} → {arguments.wanted} ({seconds:.1f} s)")
         if tally.unscored:
-            print(f"{tally.unscored:,} rows could not be scored, see column {PROBLEM!r}:{tally}")
+            print(f"{counted(tally.unscored)} could not be scored, see column {PROBLEM!r}:{tally}")
 
 
 if __name__ == "__main__":
