@@ -149,6 +149,8 @@ def write_strange(table: pa.Table, folder: Path) -> dict[str, tuple[str, str]]:
     bad = pa.Array.from_buffers(pa.string(), len(bad), bad.buffers())
     place = table.schema.get_field_index(FIELD)
     pq.write_table(table.set_column(place, FIELD, bad), folder / "bytes.parquet")
+    coded = pa.DictionaryArray.from_arrays(pa.array([0] * table.num_rows), bad.slice(0, 1))
+    pq.write_table(table.set_column(place, FIELD, coded), folder / "coded.parquet")
     (folder / "empty.csv").write_text("")
     (folder / "rows.txt").write_text("x")
     return {
@@ -169,6 +171,7 @@ def write_strange(table: pa.Table, folder: Path) -> dict[str, tuple[str, str]]:
         "huge.csv": ("its header cannot be read: field larger than", "each quote is closed"),
         "twice.parquet": (f"the column name {FIELD!r} appears 2 times", "rename one"),
         "bytes.parquet": (f"column {FIELD!r} holds text that is not UTF-8", ""),
+        "coded.parquet": ("is damaged after row 0: Invalid UTF8", ""),
         "empty.csv": ("is empty", ""),
         "rows.txt": ("cannot tell the format from the name", ".parquet, .csv or .csv.gz"),
         ".": ("is a folder", ""),

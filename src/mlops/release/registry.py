@@ -116,17 +116,18 @@ def main(arguments: list[str], environment: Mapping[str, str] = os.environ) -> N
     image = environment["REFERENCE"] if released else None
     if image and not REFERENCE.fullmatch(image):
         raise UserError(f"REFERENCE is no name@sha256:…: {image!r}")
-    release, alias = identify(), CHALLENGER
+    release = identify()
+    alias: str | None = CHALLENGER
     if released:
         tag = environment["GITHUB_REF_NAME"]
         release = release.model_copy(update={"version": tag.removeprefix("v")})
-        alias = "" if parse(tag).is_candidate else CHAMPION
+        alias = None if parse(tag).is_candidate else CHAMPION
     import mlflow.exceptions
 
     name = environment.get("GITHUB_REPOSITORY", "").rpartition("/")[2] or "model"
     credentials = urlsplit(environment[VARIABLE]).netloc.rpartition("@")[0]
     try:
-        version = register(release, name, alias or None, image)
+        version = register(release, name, alias, image)
     except (mlflow.exceptions.MlflowException, OSError) as error:
         problem: Any = (str(error).splitlines() or [type(error).__name__])[0]
         problem = problem.replace(f"{credentials}@", "") if credentials else problem

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 from mlops.contract import MOST_NUMBER, Contract, Field
 from mlops.inference import Array, Encoded
 from mlops.kinds import NO, NUMBER, YES, is_text
-from mlops.stage import UserError
 
 DATE = r"^\d{4}-\d\d-\d\d([T ].*)?$"
 MOST_NAMED = 10
@@ -79,11 +78,6 @@ def checked(batch: pa.RecordBatch, contract: Contract, blanks: Sequence[str] = (
     ----------
     blanks : sequence of str
         Texts that mean 'missing', in a file without another sign for it.
-
-    Raises
-    ------
-    UserError
-        Names a column that is no text, though it says so.
     """
     fits = np.ones(batch.num_rows, dtype=bool)
     columns: dict[str, Any] = {}
@@ -93,8 +87,6 @@ def checked(batch: pa.RecordBatch, contract: Contract, blanks: Sequence[str] = (
         values = batch.column(batch.schema.get_field_index(field.name))
         if pa.types.is_dictionary(values.type) or pa.types.is_null(values.type):
             values = values.cast(pa.string())
-        if is_text(values.type):
-            _check_letters(values, field.name)
         columns[field.name], missing, wrong = READERS[field.kind](values, field, words)
         absent: Any = np.flatnonzero(missing) if not field.nullable and missing.any() else []
         misfits: Any = np.flatnonzero(wrong) if wrong.any() else []
@@ -110,13 +102,6 @@ def checked(batch: pa.RecordBatch, contract: Contract, blanks: Sequence[str] = (
 
 def _kept(values: Any, fits: Array) -> Any:
     return Encoded(values.places[fits], values.names) if isinstance(values, Encoded) else values[fits]
-
-
-def _check_letters(values: pa.Array, name: str) -> None:
-    try:
-        values.validate(full=True)
-    except pa.ArrowInvalid:
-        raise UserError(f"column {name!r} holds text that is not UTF-8", "write it anew, with its encoding") from None
 
 
 def _told(found: pa.Scalar, field: Field) -> str:

@@ -60,13 +60,13 @@ def opened(path: Path, contract: Contract) -> Source:
     if path.is_dir():
         raise UserError(f"{path} is a folder", "one file of it")
     if re.search(PARQUET, path.name):
-        return opened_parquet(path)
+        return opened_parquet(path, contract)
     if re.search(CSV, path.name):
         return opened_csv(path, contract)
     raise UserError(f"{path}: cannot tell the format from the name", "a name that ends in .parquet, .csv or .csv.gz")
 
 
-def opened_parquet(path: Path) -> Source:
+def opened_parquet(path: Path, contract: Contract) -> Source:
     """A Parquet file, of whose row groups no more than a batch is decoded at a time."""
     try:
         # what is read ahead by Arrow itself is a whole row group
@@ -81,6 +81,7 @@ def opened_parquet(path: Path) -> Source:
             for batch in file.iter_batches(ROWS):
                 done += batch.num_rows
                 tell(done / file.metadata.num_rows)
+                _check_letters(batch, contract)
                 yield batch
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"{path} is damaged after row {done:,}: {error}", "copy it again") from None
@@ -158,6 +159,16 @@ def check_place(wanted: Path) -> None:
     above = next(folder for folder in wanted.absolute().parents if folder.exists())
     if not above.is_dir():
         raise UserError(f"{wanted} cannot be written: {above} is a file, not a folder")
+
+
+def _check_letters(batch: pa.RecordBatch, contract: Contract) -> None:
+    """In Parquet text may be any bytes; of a CSV Arrow has checked them."""
+    for field in contract.fields:
+        try:
+            batch.column(field.name).validate(full=True)
+        except pa.ArrowInvalid:
+            hint = "write it anew, with its encoding"
+            raise UserError(f"column {field.name!r} holds text that is not UTF-8", hint) from None
 
 
 def _check_not_utf16(raw: bytes, path: Path) -> None:

@@ -231,15 +231,16 @@ def writing(partial: Path, wanted: Path, schema: pa.Schema) -> Iterator[Callable
         with (
             pa.OSFile(str(partial), "wb") as file,
             pa.CompressedOutputStream(file, "gzip") if wanted.suffix == ".gz" else file as stream,
-            _in_csv(wanted, schema),
-            pyarrow.csv.CSVWriter(stream, schema.remove_metadata()) as writer,
         ):
+            with _in_csv(wanted, schema):
+                writer = pyarrow.csv.CSVWriter(stream, schema.remove_metadata())
 
             def write_rows(batch: pa.RecordBatch) -> None:
                 with _in_csv(wanted, schema):
                     writer.write_batch(batch)
 
-            yield write_rows
+            with writer:
+                yield write_rows
     else:
         hint = "a name that ends in .parquet, .csv or .csv.gz"
         raise UserError(f"{wanted}: cannot tell the format from the name", hint)
