@@ -13,13 +13,12 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
-from mlops.settings import closest
+from mlops.settings import LOWER_IS_BETTER, closest
 from mlops.stage import UserError
 from mlops.tables import Column, features
 
 Array = np.ndarray[Any, Any]
 
-LOWER_IS_BETTER = {"log_loss", "brier_score", "mse", "rmse", "mae"}
 # Cells of the matrix of counts (resamples × rows) that are held at once: about what a processor's cache holds.
 CHUNK = 100_000
 # Rows that are predicted at once, so that the memory of the preprocessing does not grow with the table.

@@ -1,28 +1,28 @@
-"""The section `gate` of `params.yaml`: what a change must fulfil to be merged, one row per rule.
+"""The gate, `gate.yaml`: what a change must fulfil to be merged, one row per rule.
 
-The base branch's gate decides on a pull request, so that a change cannot loosen its own.
+It has a file of its own because GitHub knows the owners of files, not of keys: parameters can be changed without a code
+owner, the gate cannot. The base branch's gate decides on a pull request, so that a change cannot loosen its own.
 """
 
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
+from pydantic import Field, FiniteFloat, field_validator
 
-Share = Annotated[float, Field(gt=0, lt=1)]
+from mlops.settings import Section, Share, read, write_schema
+
+GATE = Path("gate.yaml")
+SCHEMA = Path("gate.schema.json")
+
 Margin = Annotated[float, Field(ge=0, allow_inf_nan=False, description="The loss that does not matter.")]
 MinRows = Annotated[int, Field(ge=2, description="Smaller slices are not judged.")]
 Metric = Annotated[str, Field(min_length=1, description="A metric of the task, as `dvc metrics show` names it.")]
 Limit = Annotated[FiniteFloat, Field(description="In units of the metric.")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="The limit.")]
 Unclear = Annotated[Literal["block", "warn"], Field(description="What to do where the test rows are too few to tell.")]
-
-
-class Section(BaseModel):
-    """A part of `params.yaml`; a key that it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Floor(Section):
@@ -205,3 +205,18 @@ class Gate(Section):
 def subject(rule: Rule) -> str:
     """What a rule looks at: a metric, a column, or nothing in particular."""
     return ", ".join(getattr(rule, name) for name in ("column", "metric") if hasattr(rule, name))
+
+
+def load(path: str | Path = GATE) -> Gate:
+    """Read and check `gate.yaml`.
+
+    Raises
+    ------
+    UserError
+        Where the file is missing, is not YAML, or breaks a rule; every broken rule is listed.
+    """
+    return read(path, Gate)
+
+
+if __name__ == "__main__":
+    write_schema(Gate, SCHEMA)

@@ -10,12 +10,14 @@ import difflib
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Discriminator,
     Field,
     FiniteFloat,
@@ -28,11 +30,15 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
-from mlops.policy import Gate, Section, Share
 from mlops.stage import UserError, atomic
 
 PARAMS = Path("params.yaml")
 SCHEMA = Path("params.schema.json")
+
+LOWER_IS_BETTER = frozenset({"log_loss", "brier_score", "mse", "rmse", "mae"})
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Checked = TypeVar("Checked", bound=BaseModel)
 
 Kind = Literal["numeric", "categorical", "boolean", "date", "text"]
 Task = Literal["classification", "regression"]
@@ -55,6 +61,12 @@ def import_path(path: str) -> str:
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", path):
         raise ValueError(f"must be an import path such as sklearn.linear_model.LogisticRegression, got {path!r}")
     return path
+
+
+class Section(BaseModel):
+    """A part of `params.yaml` or `gate.yaml`; unknown keys are rejected."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Query(Section):
@@ -213,7 +225,7 @@ class Evaluate(Section):
 
 
 class Settings(Section):
-    """All of `params.yaml`; every section but the gate must be there, because DVC watches each."""
+    """All of `params.yaml`; every section must be there, because DVC watches each."""
 
     data: Data
     validate_: Validate = Field(alias="validate")
@@ -221,8 +233,6 @@ class Settings(Section):
     model: Model
     tuning: Tuning | None
     evaluate: Evaluate
-    gate: Gate | None = None
-    """What a pull request must fulfil."""
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
@@ -247,6 +257,17 @@ def load(path: str | Path = PARAMS) -> Settings:
     UserError
         Where the file is missing, is not YAML, or breaks a rule; every broken rule is listed.
     """
+    return read(path, Settings)
+
+
+def read(path: str | Path, kind: type[Checked]) -> Checked:
+    """Read a YAML file and check it against a model.
+
+    Raises
+    ------
+    UserError
+        Where the file is missing, is not YAML, or breaks a rule; every broken rule is listed with its line.
+    """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -257,14 +278,14 @@ def load(path: str | Path = PARAMS) -> Settings:
     except (YAMLError, ValueError) as error:  # such as the 31st of February
         raise UserError(f"{path} is not valid YAML: {error}") from None
     try:
-        return Settings.model_validate(document if document is not None else {})
+        return kind.model_validate(document if document is not None else {})
     except ValidationError as error:
         with_lines = YAML(typ="rt").load(text)
-        problems = {_describe(path, problem, with_lines): None for problem in error.errors()}
+        problems = {_describe(path, kind, problem, with_lines): None for problem in error.errors()}
         raise UserError("\n".join(problems)) from None
 
 
-def _describe(path: Path, problem: Any, document: Any) -> str:
+def _describe(path: Path, kind: type[BaseModel], problem: Any, document: Any) -> str:
     """One line such as ``params.yaml: split.test_size must be < 1, got 7 (line 23)``."""
     # pydantic names the branches of a union in the location; params.yaml knows only keys and indices
     location = []
@@ -283,8 +304,10 @@ def _describe(path: Path, problem: Any, document: Any) -> str:
     where = f" (line {line})" if line else ""
     allowed = str(problem.get("ctx", {}).get("error", "")) or problem["msg"]
     got = "" if isinstance(node, dict) or problem["type"] == "value_error" else f", got {_shown(node)}"
+    if problem["type"] == "extra_forbidden" and problem["loc"] == ("gate",):
+        return f"{path}: unknown key gate{where}; the gate has a file of its own, gate.yaml"
     if problem["type"] == "extra_forbidden":
-        known = _keys_beside(problem["loc"])
+        known = _keys_beside(kind, problem["loc"])
         return f"{path}: unknown key {key}{where}{closest(location[-1], known)}"
     if problem["type"] == "missing":
         return f"{path}: {key} is missing"
@@ -302,9 +325,9 @@ def _shown(value: Any) -> str:
     return json.dumps(value, default=str, ensure_ascii=False)[:200]
 
 
-def _keys_beside(location: tuple[str | int, ...]) -> list[str]:
-    """Keys that `params.yaml` may have where pydantic's `location` ends."""
-    schema = json_schema()
+def _keys_beside(kind: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    """Keys that the file may have where pydantic's `location` ends."""
+    schema = kind.model_json_schema()
     node = schema
     for part in location[:-1]:
         mapping = node.get("discriminator", {}).get("mapping", {})
@@ -369,16 +392,12 @@ def check_columns(settings: Settings, columns: list[str], *, prepared: bool = Fa
         raise UserError("\n".join(problems))
 
 
-def json_schema() -> dict[str, Any]:
-    """JSON Schema of `params.yaml`, for completion in editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Settings.model_json_schema()}
-
-
-def write_schema() -> None:
-    """Write `params.schema.json` (``python -m mlops.settings``)."""
-    with atomic(SCHEMA) as partial:
-        partial.write_text(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def write_schema(kind: type[BaseModel], path: Path) -> None:
+    """Write the JSON Schema of a file, for completion in editors."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **kind.model_json_schema()}
+    with atomic(path) as partial:
+        partial.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    write_schema()
+    write_schema(Settings, SCHEMA)
