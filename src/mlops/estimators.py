@@ -13,8 +13,8 @@ import pkgutil
 from typing import Any
 
 from mlops.columns import date_parts, filled
-from mlops.settings import PARAMS, Settings, closest, load
-from mlops.stage import UserError, errors_in_words
+from mlops.settings import PARAMS, Settings, closest
+from mlops.stage import UserError
 from mlops.tables import Column
 
 # Rare categories share one column of the one-hot encoding, so that its width does not follow the number of names.
@@ -153,8 +153,3 @@ def make_model(settings: Settings, columns: list[Column], tuned: dict[str, Any] 
     if settings.model.threshold is None:
         return model
     return FixedThresholdClassifier(model, threshold=settings.model.threshold, pos_label=settings.data.positive)
-
-
-if __name__ == "__main__":
-    with errors_in_words():
-        check_estimator(load())
