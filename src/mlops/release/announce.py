@@ -12,9 +12,8 @@ from pathlib import Path
 
 from mlops import provenance
 from mlops.release import deploy
-from mlops.release.evidence import CARD, REPORT
 from mlops.release.notes import Facts, notes
-from mlops.release.tag import AGAIN, FOLDER, parse, read
+from mlops.release.tag import AGAIN, CARD, FOLDER, REPORT, parse, read
 from mlops.review import report as reports
 from mlops.review.github import Api
 from mlops.stage import UserError, errors_in_words
@@ -40,7 +39,6 @@ def publish(api: Api, repository: str, tag: str, text: str) -> str:
 def facts(environment: Mapping[str, str]) -> Facts:
     """What there is to tell, from the files of the job before."""
     found = read()
-    card = FOLDER / CARD.name
     release = provenance.read(FOLDER / provenance.RELEASE.name)
     if release.commit != found.commit:
         raise UserError(f"{FOLDER} holds the release of another commit: {release.commit}")
@@ -50,11 +48,11 @@ def facts(environment: Mapping[str, str]) -> Facts:
     return Facts(
         tag=found,
         release=release,
-        report=reports.read(FOLDER / REPORT.name),
+        report=reports.read(REPORT),
         reference=environment["REFERENCE"],
         repository=name,
         page=f"{environment.get('GITHUB_SERVER_URL', 'https://github.com')}/{name}",
-        card=card.read_text(encoding="utf-8") if card.is_file() else None,
+        card=CARD.read_text(encoding="utf-8") if CARD.is_file() else None,
         attested=bool(environment.get("ATTESTATION")),
     )
 

@@ -13,23 +13,23 @@ from pathlib import Path
 
 from mlops.provenance import RELEASE
 from mlops.release.identity import identify
-from mlops.release.tag import FOLDER, read
+from mlops.release.tag import CARD, FOLDER, REPORT, read
 from mlops.review import report as reports
 from mlops.review.report import Report
 from mlops.stage import UserError, errors_in_words, write_json
 
-CARD = Path("models/CARD.md")
-REPORT = Path("build/review/report.json")
+MODEL_CARD = Path("models/CARD.md")
+REVIEW = Path("build/review/report.json")
 
 
 def compare(base: str) -> Report:
     """How the model fares against that of another commit, on the same test rows."""
-    REPORT.unlink(missing_ok=True)
+    REVIEW.unlink(missing_ok=True)
     # whether it may be merged was decided when it was: here the exit status says nothing new
     subprocess.run([sys.executable, "-m", "mlops.review", "--base", base], check=False)
-    if not REPORT.is_file():
+    if not REVIEW.is_file():
         raise UserError(f"the comparison with {base} wrote no report", "read what it says above")
-    return reports.read(REPORT)
+    return reports.read(REVIEW)
 
 
 def main() -> None:
@@ -46,9 +46,9 @@ def main() -> None:
         raise UserError(f"{release.commit} is not the commit of {tag.tag}, {tag.commit}", "start the run again")
     write_json(release.model_dump(), RELEASE)
     write_json(release.model_dump(), FOLDER / RELEASE.name)
-    shutil.copyfile(REPORT, FOLDER / REPORT.name)
-    if CARD.is_file():
-        shutil.copyfile(CARD, FOLDER / CARD.name)
+    shutil.copyfile(REVIEW, REPORT)
+    if MODEL_CARD.is_file():
+        shutil.copyfile(MODEL_CARD, CARD)
     print(f"{tag.tag} of commit {release.commit[:10]}: model {release.model_md5[:10]} as in dvc.lock → {FOLDER}")
 
 

@@ -22,6 +22,7 @@ from mlops.review.report import Sha
 from mlops.stage import UserError, errors_in_words, write_json
 
 FOLDER = Path("build/release")
+REPORT, CARD = FOLDER / "report.json", FOLDER / "CARD.md"
 VERSION = re.compile(r"v(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})(?:-rc\.([1-9][0-9]{0,8}))?")
 MAIN = "main"
 CHECK = "gate"

@@ -1,6 +1,6 @@
 """`make review`: run the change, compare it with main, judge it, and write the report, the comment and a preview.
 
-In GitHub Actions it also annotates the lines of `params.yaml` that broke a rule, and fills the job's summary.
+In GitHub Actions it also annotates the lines of `gate.yaml` that broke a rule, and fills the job's summary.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from mlops import pointers, policy
 from mlops import settings as settings_module
+from mlops.policy import GATE
 from mlops.review import baseline as main_branch
-from mlops.review import changes, evidence, gate, git
+from mlops.review import changes, evidence, gate, git, relock
 from mlops.review.baseline import LOCK
+from mlops.review.files import CODEOWNERS, is_untouched, owned
 from mlops.review.preview import page
 from mlops.review.render import comment
 from mlops.review.report import Report, shortened
@@ -36,49 +39,50 @@ def main() -> int:
     base = git.resolve(parser.parse_args().base)
     head = os.environ.get("REVIEW_HEAD") or git.resolve("HEAD")
     files = git.changed_files(git.fork_point(base))
-    if changes.is_documentation(files):
+    if is_untouched(files):
         report = Report(head=head, base=base, dirty=git.dirty(), touched=False, verdict="pass", blocks=False)
-        report = report.model_copy(update={"changes": changes.changes(base, files)})
     else:
-        report = review(head, base, files)
+        report = review(head, base)
+    text = git.show(base, CODEOWNERS)
+    needed = owned(files, None if text is None else text.decode(errors="replace"))
+    report = report.model_copy(update={"changes": changes.changes(base, files), "owned": needed})
     publish(report)
     return 1 if report.blocks else 0
 
 
-def review(head: str, base: str, files: list[str]) -> Report:
+def review(head: str, base: str) -> Report:
     """Run the pipeline and judge what comes out.
 
     Parameters
     ----------
     head, base : str
         Commits: this change's, and main's.
-    files : list of str
-        What differs since this change left main.
     """
-    edits_policy = False
     # until all is seen to hold, it fails
     report = Report(head=head, base=base, dirty=git.dirty(), touched=True, verdict="fail", blocks=True)
     try:
         settings = settings_module.load()
+        pointers.check()
         theirs = main_branch.gate(base)
-        edits_policy = theirs is not None and theirs != settings.gate
-        policy = theirs or settings.gate
-        if policy is None:
-            raise UserError("there is no gate, neither on main nor here: params.yaml has no section gate")
+        ours = policy.load() if GATE.exists() else None
+        decides = theirs or ours
+        if decides is None:
+            raise UserError(f"there is no gate: neither main nor this change has a {GATE}")
         moved = reproduce(base)
+        if moved:
+            relock.pack()
         baseline = main_branch.find(base, settings)
-        findings = evidence.gather(settings, baseline, moved, report.dirty, policy.resamples)
+        findings = evidence.gather(settings, baseline, moved, report.dirty, decides.resamples)
         today = datetime.datetime.now(datetime.UTC).date()
-        judged = gate.judge(policy, findings.evidence, rule_lines(), today)
-        report = tell(report, settings, baseline, policy, findings, judged)
-        if edits_policy and settings.gate is not None:
-            proposed = gate.judge(settings.gate, findings.evidence, rule_lines(), today)
+        judged = gate.judge(decides, findings.evidence, rule_lines(), today)
+        report = tell(report, settings, baseline, decides, findings, judged)
+        if ours is not None and ours != decides:
+            proposed = gate.judge(ours, findings.evidence, rule_lines(), today)
             report = report.model_copy(update={"proposed": proposed})
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         report = report.model_copy(update={"problem": shortened(str(error).splitlines()[0])})
-    update = {"changes": changes.changes(base, files), "sensitive": changes.sensitive(files, edits_policy)}
-    return report.model_copy(update=update)
+    return report
 
 
 def reproduce(base: str) -> list[str]:
@@ -94,7 +98,7 @@ def reproduce(base: str) -> list[str]:
     else:
         LOCK.write_bytes(trusted)
     try:
-        done = subprocess.run([sys.executable, "-m", "dvc", "repro"], stdout=sys.stderr, check=False)
+        done = subprocess.run([sys.executable, "-P", "-m", "dvc", "repro"], stdout=sys.stderr, check=False)
         made = LOCK.read_bytes() if LOCK.exists() else b""
     except BaseException:
         LOCK.write_bytes(claimed)
@@ -109,9 +113,8 @@ def reproduce(base: str) -> list[str]:
 
 
 def rule_lines() -> dict[tuple[str, str], int]:
-    """Rule and subject → line of `params.yaml`."""
-    document = YAML(typ="rt").load(PARAMS.read_text(encoding="utf-8"))
-    declared = document.get("gate") or {}
+    """Rule and subject → line of `gate.yaml`."""
+    declared = YAML(typ="rt").load(GATE.read_text(encoding="utf-8")) if GATE.exists() else {}
     found = {}
     for number, rule in enumerate(declared.get("rules") or []):
         about = ", ".join(str(rule[key]) for key in ("column", "metric") if key in rule)
@@ -148,12 +151,12 @@ def run_url() -> str | None:
 
 
 def workflow_commands(report: Report) -> list[str]:
-    """Workflow commands that mark the lines of `params.yaml` whose rule did not hold."""
+    """Workflow commands that mark the lines of `gate.yaml` whose rule did not hold."""
     lines = []
     for result in report.policy.results if report.policy else []:
         if result.verdict != "pass" and result.waiver is None:
             level = "error" if result.blocks else "warning"
-            place = f"file={PARAMS},line={result.line}" if result.line else f"file={PARAMS}"
+            place = f"file={GATE},line={result.line}" if result.line else f"file={GATE}"
             lines.append(f"::{level} {place},title={result.rule}::{_command_text(result.why)}")
     if report.problem:
         lines.append(f"::error file={PARAMS}::{_command_text(report.problem)}")

@@ -11,6 +11,7 @@ import stat
 import zipfile
 import zlib
 
+from mlops.review.github import Api
 from mlops.review.report import MOST_BYTES
 from mlops.stage import UserError
 
@@ -62,3 +63,22 @@ def _only_entry(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
         if found:
             raise UserError(f"the artifact is refused: {problem}")
     return entry
+
+
+def fetch_artifact(api: Api, repository: str, run: int, name: str, most: int) -> bytes | None:
+    """The zip that a run has uploaded under a name; None where there is none.
+
+    Raises
+    ------
+    UserError
+        Where it has more than `most` bytes.
+    """
+    listed = api.get(f"{repository}/actions/runs/{run}/artifacts", name=name, per_page=100)["artifacts"]
+    found = [artifact for artifact in listed if artifact["name"] == name and not artifact["expired"]]
+    if not found:
+        return None
+    # one for each attempt of the run; the last one counts, as for actions/download-artifact
+    artifact = max(found, key=lambda each: int(each["id"]))
+    if artifact["size_in_bytes"] > most:
+        raise UserError(f"the artifact has {artifact['size_in_bytes']:,} bytes; at most {most:,} are read")
+    return api.download(f"{repository}/actions/artifacts/{artifact['id']}/zip", most)

@@ -17,11 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from mlops import lineage, modelfile, tables
+from mlops import lineage, modelfile, policy, tables
 from mlops import settings as settings_module
-from mlops.policy import Gate
+from mlops.policy import GATE, Gate
 from mlops.review.git import git, show
 from mlops.settings import PARAMS, Settings
 from mlops.stage import UserError
@@ -106,18 +105,16 @@ def gate(commit: str) -> Gate | None:
     UserError
         Where it has one that this change's code cannot read.
     """
-    text = show(commit, PARAMS)
-    try:
-        document = YAML(typ="safe", pure=True).load(text) if text else None
-    except YAMLError as error:
-        raise UserError(f"main's {PARAMS} is not valid YAML: {error}") from None
-    declared = document.get("gate") if isinstance(document, dict) else None
-    if declared is None:
+    text = show(commit, GATE)
+    if text is None:
         return None
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / GATE.name
+    path.write_bytes(text)
     try:
-        return Gate.model_validate(declared)
-    except ValidationError as error:
-        raise UserError(f"main's gate cannot be read by this change's code: {error.errors()[0]['msg']}") from None
+        return policy.load(path)
+    except UserError as error:
+        raise UserError(f"main's gate cannot be read by this change's code: {error}") from None
 
 
 def read_lock(content: bytes | None) -> Lock:
@@ -198,9 +195,9 @@ def _rebuild(commit: str, hashes: dict[Path, str | None]) -> dict[Path, Path]:
     found = {}
     with _worktree(commit) as folder:
         if show(commit, "uv.lock") == Path("uv.lock").read_bytes():
-            command = [sys.executable, "-m", "dvc", "repro", "train"]
+            command = [sys.executable, "-P", "-m", "dvc", "repro", "train"]
         else:
-            command = ["make", "pipeline", "FLAGS=train"]
+            command = ["make", "--file=Makefile", "pipeline", "FLAGS=train"]
         environment = {**os.environ, "PYTHONPATH": str(folder / "src")}
         done = subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr, check=False)
         if done.returncode:

@@ -1,4 +1,4 @@
-"""What a change touches: parameters, data, files, dependencies; and whether it can reach the model at all."""
+"""What a change differs in: parameters, gate, data, files, dependencies."""
 
 from __future__ import annotations
 
@@ -6,48 +6,18 @@ import json
 import re
 import tomllib
 from collections.abc import Callable
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mlops.review.baseline import LOCK, Lock, hash_of, read_lock
+from mlops.policy import GATE
+from mlops.review.baseline import LOCK, Lock, hash_of
 from mlops.review.git import git, show
 from mlops.review.report import Change, Changes, Wear, shortened
 from mlops.settings import PARAMS
 from mlops.tables import CATALOGUE, TEST
-
-# Text for people, and what says where a model runs. Whatever is not listed here may reach the model.
-DOCUMENTATION = (
-    "docs/*",
-    "deploy/*",
-    "README.md",
-    "CONTRIBUTING.md",
-    "LICENSE",
-    ".github/*.md",
-    ".github/ISSUE_TEMPLATE/*",
-)
-
-# What decides about a change, or runs with rights that it does not have
-SENSITIVE = (
-    ".ci/*",
-    ".dvc/*",
-    ".github/*",
-    ".gitlab-ci.yml",
-    "CODEOWNERS",
-    "Jenkinsfile",
-    "Makefile",
-    "data/expectations/*",
-    "docs/CODEOWNERS",
-    "src/mlops/curves.py",
-    "src/mlops/markdown.py",
-    "src/mlops/metrics.py",
-    "src/mlops/policy.py",
-    "src/mlops/review/*",
-    "src/mlops/slices.py",
-)
 
 # What the pipeline writes into Git: told by its numbers
 WRITTEN = ("reports/", "models/CARD.md")
@@ -60,36 +30,10 @@ BUDGET = 13
 HISTORY = 500
 
 
-def is_documentation(files: list[str]) -> bool:
-    """Whether all files are documentation that no stage reads, by a link either; no files at all are not."""
-    if not files or not all(map(_is_text, files)):
-        return False
-    root = Path.cwd().resolve()
-    tracked = git("ls-files", "--stage", "-z").split("\0")
-    links = [line.partition("\t")[2] for line in tracked if line.startswith("120000")]
-    stages = read_lock(_here(LOCK)).values()
-    read = [*links, *(each["path"] for stage in stages for each in stage.get("deps", []))]
-    reached = [Path(name).resolve() for name in read]
-    return not any(
-        (root / name).resolve() != root / name or any((root / name).is_relative_to(place) for place in reached)
-        for name in files
-    )
-
-
-def sensitive(files: list[str], edits_policy: bool) -> list[str]:
-    """Files that code owners must agree to."""
-    found = [name for name in files if any(fnmatch(name, pattern) for pattern in SENSITIVE) and not _is_text(name)]
-    return [*(["params.yaml: gate"] if edits_policy else []), *found][:MOST]
-
-
-def _is_text(name: str) -> bool:
-    known = any(fnmatch(name, pattern) for pattern in DOCUMENTATION)
-    return known and Path(name).name != "CODEOWNERS"
-
-
 def changes(base: str, files: list[str]) -> Changes:
     """Everything that differs from `base`."""
     params = differences(_read(_params, show(base, PARAMS)), _read(_params, _here(PARAMS)))
+    params += differences(_read(_gate, show(base, GATE)), _read(_gate, _here(GATE)))
     data = differences(_read(_of_table, show(base, CATALOGUE)), _read(_of_table, _here(CATALOGUE)))
     dependencies = differences(_read(_packages, show(base, "uv.lock")), _read(_packages, _here("uv.lock")))
     shown = [shortened(name) for name in files if not name.startswith(WRITTEN)]
@@ -130,6 +74,10 @@ def _read(reader: Callable[[bytes], dict[str, Any]], content: bytes | None) -> d
 
 def _params(content: bytes) -> dict[str, Any]:
     return _flat(YAML(typ="safe", pure=True).load(content))
+
+
+def _gate(content: bytes) -> dict[str, Any]:
+    return _flat(YAML(typ="safe", pure=True).load(content), "gate")
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -19,8 +19,8 @@ from mlops.metrics import greater_is_better
 from mlops.policy import Gate, subject
 from mlops.review.compare import Paired, holm, interval, p_value
 from mlops.review.report import Estimate, Policy, Result, Verdict, Waiver, shortened
+from mlops.review.verdict import MEGABYTE, blocks, overall
 
-MEGABYTE = 1_000_000
 SIMULATIONS = 1_000
 
 
@@ -97,7 +97,6 @@ class Finding(NamedTuple):
     high: float = math.nan
     limit: float | None = None
     unit: Literal["", "bytes", "ms"] = ""
-    blocks_unclear: bool = False
 
 
 def judge(gate: Gate, evidence: Evidence, lines: dict[tuple[str, str], int], today: datetime.date) -> Policy:
@@ -106,16 +105,14 @@ def judge(gate: Gate, evidence: Evidence, lines: dict[tuple[str, str], int], tod
     Parameters
     ----------
     lines : dict of (str, str) to int
-        Rule and subject to the line in this change's `params.yaml`.
+        Rule and subject to the line in this change's `gate.yaml`.
     """
     by_slice = sum(isinstance(rule, policy.SlicesNoWorse) for rule in gate.rules)
     whole = any(isinstance(rule, policy.NoWorse) for rule in gate.rules)
     # the whole model and each rule about its slices share the risk of a false alarm
     judged = Judge(gate, evidence, (1 - gate.confidence) / max(1, whole + by_slice))
     results = [_result(rule, judged.find(rule), gate, lines, today) for rule in gate.rules]
-    verdicts = {result.verdict for result in results if result.waiver is None}
-    verdict: Verdict = "fail" if "fail" in verdicts else "cannot tell" if "cannot tell" in verdicts else "pass"
-    return Policy(verdict=verdict, blocks=any(result.blocks for result in results), results=results)
+    return Policy(verdict=overall(results), blocks=any(result.blocks for result in results), results=results)
 
 
 def _result(
@@ -128,7 +125,6 @@ def _result(
     if waiver and waiver.until < today and finding.verdict != "pass":
         why += f" (its waiver expired on {waiver.until})"
     waived = waiver if waiver and waiver.until >= today and finding.verdict != "pass" else None
-    blocks = finding.verdict == "fail" or (finding.verdict == "cannot tell" and finding.blocks_unclear)
     return Result(
         rule=rule.rule,
         subject=shortened(about),
@@ -136,7 +132,7 @@ def _result(
         limit=finding.limit,
         unit=finding.unit,
         verdict=finding.verdict,
-        blocks=blocks and waived is None,
+        blocks=blocks(rule, finding.verdict) and waived is None,
         why=shortened(why),
         line=lines.get((rule.rule, about)),
         waiver=None if waived is None else Waiver(reason=shortened(waived.reason), until=str(waived.until)),
@@ -191,12 +187,12 @@ class Judge:
         return metric in self.evidence.pairs and math.isfinite(self.evidence.pairs[metric].candidate)
 
     def floor(self, rule: policy.Floor) -> Finding:
-        return self._bound(rule.metric, rule.at_least, above=True, unclear=rule.cannot_tell)
+        return self._bound(rule.metric, rule.at_least, above=True)
 
     def ceiling(self, rule: policy.Ceiling) -> Finding:
-        return self._bound(rule.metric, rule.at_most, above=False, unclear=rule.cannot_tell)
+        return self._bound(rule.metric, rule.at_most, above=False)
 
-    def _bound(self, metric: str, limit: float, *, above: bool, unclear: policy.Unclear) -> Finding:
+    def _bound(self, metric: str, limit: float, *, above: bool) -> Finding:
         pair = self.evidence.pairs[metric]
         values = pair.candidate_values[np.isfinite(pair.candidate_values)]
         low, high = interval(values, self.gate.confidence)
@@ -210,7 +206,7 @@ class Judge:
             f"with so few test rows it may be {low:.4g} to {high:.4g}",
             "fail": f"{metric} is {value:.4g} ({low:.4g} to {high:.4g}), where at {side} {limit:g} is asked for",
         }[verdict]
-        return Finding(verdict, why, value, low, high, limit, blocks_unclear=unclear == "block")
+        return Finding(verdict, why, value, low, high, limit)
 
     def _without_baseline(self) -> Finding | None:
         if not self.evidence.baseline_problem:
@@ -229,7 +225,7 @@ class Judge:
         self, pair: Paired, verdict: Verdict, why: str, rule: policy.NoWorse | policy.SlicesNoWorse
     ) -> Finding:
         value, (low, high) = pair.candidate - pair.baseline, pair.difference(self.gate.confidence)
-        return Finding(verdict, why, value, low, high, rule.margin, blocks_unclear=rule.cannot_tell == "block")
+        return Finding(verdict, why, value, low, high, rule.margin)
 
     def _against_main(
         self, name: str, pair: Paired, margin: float, significant: bool, alpha: float
@@ -252,7 +248,7 @@ class Judge:
             return missing._replace(limit=rule.margin)
         judged = self._slices(rule.metric, rule.min_rows)
         if not judged:
-            return self._no_slices(rule.min_rows)._replace(blocks_unclear=rule.cannot_tell == "block")
+            return self._no_slices(rule.min_rows)
         significant = holm([each.pairs[rule.metric].p_value() for each in judged], self.alpha)
         alpha = self.alpha / len(judged)
         found = [
@@ -284,7 +280,7 @@ class Judge:
     def worst_slice(self, rule: policy.WorstSlice) -> Finding:
         judged = self._slices(rule.metric, rule.min_rows)
         if not judged:
-            return self._no_slices(rule.min_rows)._replace(blocks_unclear=rule.cannot_tell == "block")
+            return self._no_slices(rule.min_rows)
         sign = 1 if greater_is_better(rule.metric) else -1
 
         pairs = [each.pairs[rule.metric] for each in judged]
@@ -303,7 +299,7 @@ class Judge:
         why += f"at {side} {rule.limit:g} is asked for"
         if verdict == "cannot tell":
             why += f"; with so few rows it may be {low:.4g} to {high:.4g}"
-        return Finding(verdict, why, pair.candidate, low, high, rule.limit, blocks_unclear=rule.cannot_tell == "block")
+        return Finding(verdict, why, pair.candidate, low, high, rule.limit)
 
     def group_gap(self, rule: policy.GroupGap) -> Finding:
         groups = [each for each in self._slices(rule.metric, rule.min_rows) if each.column == rule.column]
@@ -313,7 +309,6 @@ class Judge:
             return Finding(
                 "cannot tell",
                 f"fewer than two groups of {rule.column} have {rule.min_rows} test rows",
-                blocks_unclear=rule.cannot_tell == "block",
             )
         groups.sort(key=lambda each: each.pairs[rule.metric].candidate)
         least, most = groups[0], groups[-1]
@@ -326,7 +321,7 @@ class Judge:
         low, high = interval(values, self.gate.confidence)
         verdict: Verdict = "pass" if gap <= rule.at_most else "fail" if significant else "cannot tell"
         why = f"{rule.metric} of {most} and of {least} differ by {gap:.4g}, at most {rule.at_most:g} is allowed"
-        return Finding(verdict, why, gap, low, high, rule.at_most, blocks_unclear=rule.cannot_tell == "block")
+        return Finding(verdict, why, gap, low, high, rule.at_most)
 
     def calibration(self, rule: policy.Calibration) -> Finding:
         bins = self.evidence.calibration

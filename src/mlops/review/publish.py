@@ -1,11 +1,13 @@
 """`make publish`: post a review as the one comment of its pull request.
 
 It runs in a `workflow_run` job, on main's code, with a token that may write comments. Which pull request is meant is
-taken from GitHub's own event; the report, which anybody may have written, only says what the comment tells.
+taken from GitHub's own event, who must approve from CODEOWNERS, and the verdict is derived anew. Where there is no
+usable report, the comment says so: an earlier one never stands beside a commit that it is not about.
 """
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 import subprocess
@@ -16,11 +18,13 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from mlops.review.artifact import MOST_ZIPPED, NAME, unpack
-from mlops.review.changes import MOST, is_documentation, sensitive
+from mlops import policy
+from mlops.review.artifact import MOST_ZIPPED, NAME, fetch_artifact, unpack
+from mlops.review.files import CODEOWNERS, is_untouched, owned
 from mlops.review.github import AGAIN, Api
-from mlops.review.render import comment
+from mlops.review.render import comment, no_review
 from mlops.review.report import Report, Sha, read, shortened
+from mlops.review.verdict import derive
 from mlops.stage import UserError, errors_in_words
 
 ARTIFACT = "report"
@@ -51,6 +55,8 @@ class Run(BaseModel):
     head_sha: Sha
     head_branch: str
     head_repository: HeadRepository
+    conclusion: str | None = None
+    """None while it has not ended."""
 
 
 class Event(BaseModel):
@@ -71,13 +77,33 @@ def main(environment: Mapping[str, str] = os.environ, timeout: float = 30) -> No
     api = Api(environment.get("GITHUB_API_URL", "https://api.github.com"), token, timeout)
     repository = f"/repos/{environment['GITHUB_REPOSITORY']}"
     page = f"{environment.get('GITHUB_SERVER_URL', 'https://github.com')}/{environment['GITHUB_REPOSITORY']}"
+    run_url = f"{page}/actions/runs/{run.id}"
 
-    report = fetch_report(api, repository, run)
-    number = find_pull_request(api, repository, run)
-    report = with_files(report, *list_files(api, repository, number))
-    markdown = comment(report, run_url=f"{page}/actions/runs/{run.id}")
-    if len(markdown.encode()) > MOST_COMMENT:
-        raise UserError(f"the comment has {len(markdown.encode()):,} bytes; at most {MOST_COMMENT:,} are posted")
+    numbers = find_pull_requests(api, repository, run)
+    if not numbers:
+        raise UserError(f"no open pull request has {run.head_sha[:10]} as its head; nothing is posted")
+    try:
+        if len(numbers) > 1:
+            which = ", ".join(f"#{number}" for number in numbers[:10])
+            raise UserError(f"the pull requests {which} have the same head; a report does not say which it is about")
+        report = fetch_report(api, repository, run)
+        report = checked(report, run, *list_files(api, repository, numbers[0]))
+        markdown = comment(report, run_url=run_url)
+        if len(markdown.encode()) > MOST_COMMENT:
+            raise UserError(f"the comment has {len(markdown.encode()):,} bytes; at most {MOST_COMMENT:,} are posted")
+    except UserError as error:
+        # an earlier comment must not stand beside a commit that it is not about
+        reason = str(error).splitlines()[0]
+        for number in numbers:
+            post(api, repository, number, run, no_review(run.head_sha, reason, run_url=run_url), page, environment)
+        raise
+    post(api, repository, numbers[0], run, markdown, page, environment)
+
+
+def post(
+    api: Api, repository: str, number: int, run: Run, markdown: str, page: str, environment: Mapping[str, str]
+) -> None:
+    """Make a text the one comment of a pull request, unless the pull request has moved on."""
     earlier = find_comment(api, repository, number)
     if not is_current(api.get(f"{repository}/pulls/{number}"), run):
         raise UserError(f"pull request #{number} has moved on or was closed; nothing is posted for {run.head_sha[:10]}")
@@ -103,15 +129,12 @@ def read_event(path: Path) -> Run:
 
 def fetch_report(api: Api, repository: str, run: Run) -> Report:
     """The report that this run uploaded, once everything about it that can be checked has been."""
-    listed = api.get(f"{repository}/actions/runs/{run.id}/artifacts", name=ARTIFACT, per_page=100)["artifacts"]
-    found = [artifact for artifact in listed if artifact["name"] == ARTIFACT and not artifact["expired"]]
-    if not found:
+    if run.conclusion == "action_required":
+        raise UserError("its run waits for a maintainer's approval")
+    zipped = fetch_artifact(api, repository, run.id, ARTIFACT, MOST_ZIPPED)
+    if zipped is None:
         raise UserError(f"run {run.id} has left no artifact named {ARTIFACT}", "look for the reason in that run's log")
-    # one for each attempt of the run; the last one counts, as for actions/download-artifact
-    artifact = max(found, key=lambda each: int(each["id"]))
-    if artifact["size_in_bytes"] > MOST_ZIPPED:
-        raise UserError(f"the artifact has {artifact['size_in_bytes']:,} bytes; at most {MOST_ZIPPED:,} are read")
-    content = unpack(api.download(f"{repository}/actions/artifacts/{artifact['id']}/zip", MOST_ZIPPED))
+    content = unpack(zipped)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / NAME
         path.write_bytes(content)
@@ -121,15 +144,11 @@ def fetch_report(api: Api, repository: str, run: Run) -> Report:
     return report
 
 
-def find_pull_request(api: Api, repository: str, run: Run) -> int:
-    """Number of the one open pull request whose head is the commit and the repository of the run."""
+def find_pull_requests(api: Api, repository: str, run: Run) -> list[int]:
+    """Numbers of the open pull requests whose head is the commit and the repository of the run."""
     head = f"{run.head_repository.owner.login}:{run.head_branch}"
     pulls = api.pages(f"{repository}/pulls", state="open", head=head)
-    found = sorted(int(pull["number"]) for pull in pulls if is_current(pull, run))
-    if len(found) != 1:
-        which = ", ".join(f"#{number}" for number in found[:10]) or "none"
-        raise UserError(f"one open pull request must have {run.head_sha[:10]} as its head; found: {which}")
-    return found[0]
+    return sorted(int(pull["number"]) for pull in pulls if is_current(pull, run))
 
 
 def is_current(pull: Any, run: Run) -> bool:
@@ -139,20 +158,34 @@ def is_current(pull: Any, run: Run) -> bool:
     return pull["state"] == "open" and head == (run.head_sha, run.head_repository.id)
 
 
-def with_files(report: Report, names: list[str], complete: bool) -> Report:
-    """The report with the files that code owners must agree to by GitHub's list, in which the change has no hand."""
-    if not report.touched and not (complete and is_documentation(names)):
+def checked(report: Report, run: Run, files: list[Any], complete: bool) -> Report:
+    """The report with what this side knows by itself: the verdict, and who must approve which files.
+
+    Parameters
+    ----------
+    files : list
+        What GitHub lists of the pull request's files, in which the change has no hand.
+    complete : bool
+        Whether these are all.
+    """
+    names = [name for file in files for name in (file["filename"], file.get("previous_filename")) if name]
+    if not report.touched and not (complete and is_untouched(names)):
         raise UserError(f"{NAME} says that the model is untouched, but the change holds more than documentation")
-    found = [*map(shortened, sensitive(names, edits_policy=False)), *report.sensitive]
-    cut = [] if complete else ["more files than GitHub lists"]
-    return report.model_copy(update={"sensitive": list(dict.fromkeys([*cut, *found]))[:MOST]})
+    kept = [file["filename"] for file in files if file.get("status") != "removed"]
+    gate = policy.load() if policy.GATE.exists() else None
+    today = datetime.datetime.now(datetime.UTC).date()
+    report = derive(report, gate, kept, run.conclusion or "unfinished", today)
+    owners = owned(names, CODEOWNERS.read_text(encoding="utf-8") if CODEOWNERS.exists() else None)
+    if not complete:
+        more = f"GitHub lists {MOST_FILES:,} files of this change and leaves out the others"
+        report = report.model_copy(update={"doubts": [more, *report.doubts][:20], "blocks": True, "verdict": "fail"})
+    return report.model_copy(update={"owned": owners})
 
 
-def list_files(api: Api, repository: str, number: int) -> tuple[list[str], bool]:
+def list_files(api: Api, repository: str, number: int) -> tuple[list[Any], bool]:
     """Files that a pull request touches, and whether these are all: GitHub lists 3,000."""
     listed = api.pages(f"{repository}/pulls/{number}/files")
-    names = [name for file in listed for name in (file["filename"], file.get("previous_filename")) if name]
-    return names, len(listed) < MOST_FILES
+    return listed, len(listed) < MOST_FILES
 
 
 def find_comment(api: Api, repository: str, number: int) -> int | None:

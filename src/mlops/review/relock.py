@@ -1,25 +1,27 @@
-"""`make relock-pack` and `make relock-push`: a rebuilt `dvc.lock` for the branch of a pull request.
+"""`make relock`: commit what the review of a pull request has rebuilt to its branch.
 
-Packing runs beside the branch's own code and can write nowhere else. Pushing runs main's code: it reads a zip that
-anybody may have made, takes small text files with expected names from it, and makes a commit without checking out a
-file. It needs nothing but Python and Git, so that nothing is installed where the token is.
+The review runs the change's code, writes nowhere, and leaves the files that the pipeline keeps in Git as an artifact.
+This runs main's code with a token that may write: it takes small text files with expected names from that artifact,
+which anybody may have made, and makes a commit without checking out a file.
 """
 
 from __future__ import annotations
 
 import base64
+import io
 import os
 import re
 import shutil
 import stat
 import subprocess
-import sys
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from mlops.review.artifact import fetch_artifact
+from mlops.review.github import Api
 from mlops.stage import UserError, errors_in_words
 
 # what a run of the pipeline keeps in Git; no name that begins with a dot, and no dvc.yaml, which could hold commands
@@ -28,9 +30,11 @@ ALLOWED = re.compile(
     re.A,
 )
 PACKED = Path("build/relock")
-DOWNLOADED = Path("build/download")
+ARTIFACT = "relock"
 MOST_FILES = 200
 MOST_BYTES = 1_000_000
+MOST_ZIPPED = 20_000_000
+NEEDED = "the job needs `permissions:` with actions and pull-requests: read, and contents: write"
 AUTHOR = {"NAME": "github-actions[bot]", "EMAIL": "41898282+github-actions[bot]@users.noreply.github.com"}
 
 
@@ -45,7 +49,7 @@ def pack(target: Path = PACKED) -> list[str]:
     return names
 
 
-def unpack(path: Path) -> dict[str, bytes]:
+def unpack(content: bytes) -> dict[str, bytes]:
     """The files of a zip that anybody may have made, by name; nothing is written.
 
     Raises
@@ -55,7 +59,7 @@ def unpack(path: Path) -> dict[str, bytes]:
         names that the pipeline gives.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             if len(entries) > MOST_FILES:
                 raise UserError(f"the rebuilt files are refused: {len(entries):,} entries, at most {MOST_FILES}")
@@ -76,30 +80,96 @@ def unpack(path: Path) -> dict[str, bytes]:
     return files
 
 
-def push(environment: Mapping[str, str] = os.environ, downloaded: Path = DOWNLOADED) -> str:
-    """Put the rebuilt files on top of the branch as one commit, and return its hash.
+def main(environment: Mapping[str, str] = os.environ) -> str:
+    """Put the rebuilt files on top of a pull request's branch as one commit, and return its hash.
 
     Files that the pipeline keeps and that are not among the rebuilt ones are removed.
     """
-    missing = [name for name in ("BRANCH", "COMMIT", "DEFAULT_BRANCH") if not environment.get(name)]
+    names = ("GITHUB_REPOSITORY", "GITHUB_TOKEN", "PULL_REQUEST")
+    missing = [name for name in names if not environment.get(name)]
     if missing:
         raise UserError(f"not set in the environment: {', '.join(missing)}", "leave this to the workflow `relock`")
-    branch, commit = environment["BRANCH"], environment["COMMIT"]
-    if branch == environment["DEFAULT_BRANCH"]:
-        raise UserError(f"{branch} is changed by pull requests only", "name the branch of your pull request")
-    zips = list(downloaded.iterdir()) if downloaded.is_dir() else []
-    if len(zips) != 1:
-        raise UserError(f"{downloaded} holds {len(zips)} files; the one artifact of the first job is expected")
-    files = unpack(zips[0])
+    number = environment["PULL_REQUEST"].strip().removeprefix("#")
+    if not re.fullmatch("[1-9][0-9]{0,9}", number, re.A):
+        raise UserError(f"{number[:50]!r} is not the number of a pull request", "enter a number such as 12")
+    address = environment.get("GITHUB_API_URL", "https://api.github.com")
+    api = Api(address, environment["GITHUB_TOKEN"], needed=NEEDED)
+    repository = f"/repos/{environment['GITHUB_REPOSITORY']}"
+    branch, head, author = find_branch(api, repository, number)
+    check_pushers(api, repository, branch, author)
+    files = unpack(rebuilt(api, repository, head))
     header = signed(environment)
     _git("fetch", "--quiet", "--depth=1", "origin", f"refs/heads/{branch}", environment=header)
     tip = _git("rev-parse", "FETCH_HEAD")
-    if tip != commit:
-        raise UserError(f"{branch} has moved from {commit[:10]} to {tip[:10]} in the meantime", "start `relock` again")
-    made = commit_files(commit, files)
+    if tip != head:
+        raise UserError(f"{branch} has moved from {head[:10]} to {tip[:10]} in the meantime", "start `relock` again")
+    made = commit_files(head, files)
     # no force: a push of somebody else between these two lines wins
     _git("push", "--quiet", "origin", f"{made}:refs/heads/{branch}", environment=header)
+    print(f"pushed {made[:10]} to {branch}")
+    print("::notice title=relock::Choose 'Approve workflows to run' on the pull request to start its checks.")
     return made
+
+
+def find_branch(api: Api, repository: str, number: str) -> tuple[str, str, str]:
+    """Branch, head and author of a pull request that may be relocked.
+
+    Raises
+    ------
+    UserError
+        Where it is closed, comes from a fork, has another base than the default branch, or is behind it.
+    """
+    pull = api.get(f"{repository}/pulls/{number}")
+    base, head = pull["base"], pull["head"]
+    if pull["state"] != "open":
+        raise UserError(f"pull request #{number} is not open")
+    if head["repo"] is None or head["repo"]["id"] != base["repo"]["id"]:
+        raise UserError(
+            f"pull request #{number} comes from a fork, which no workflow here can push to", "run make in the fork"
+        )
+    main = base["repo"]["default_branch"]
+    if base["ref"] != main or head["ref"] == main:
+        raise UserError(f"pull request #{number} does not go from a branch of its own into {main}")
+    # what was rebuilt is the merge of both: only where that is the branch itself does it belong there
+    if api.get(f"{repository}/compare/{main}...{head['sha']}")["behind_by"]:
+        raise UserError(f"the branch of pull request #{number} is behind {main}", f"merge {main} into it first")
+    return str(head["ref"]), str(head["sha"]), str(pull["user"]["login"])
+
+
+def check_pushers(api: Api, repository: str, branch: str, author: str) -> None:
+    """Refuse a branch that somebody other than the author has pushed to.
+
+    GitHub asks for an approval by somebody else than the last pusher. After this push that is a bot, so whoever had
+    pushed to the branch before could approve their own change. The author of a pull request never can.
+    """
+    pushes = api.get(f"{repository}/activity", ref=f"refs/heads/{branch}", per_page=100)
+    begins = next((i for i, push in enumerate(pushes) if push["activity_type"] == "branch_creation"), None)
+    if begins is None:
+        raise UserError(f"GitHub does not list all pushes to {branch}", "run make on the branch, and push")
+    actors = {(push["actor"] or {}).get("login", "somebody who left") for push in pushes[: begins + 1]}
+    others = sorted(actors - {author, AUTHOR["NAME"]})
+    if others:
+        raise UserError(
+            f"{', '.join(others)} pushed to {branch} as well as its author {author}; "
+            "after a push by this workflow they could approve their own change",
+            "run make on the branch, and push",
+        )
+
+
+def rebuilt(api: Api, repository: str, head: str) -> bytes:
+    """The zip that the last review of a commit has left."""
+    answer = api.get(f"{repository}/actions/workflows/ci.yaml/runs", head_sha=head, event="pull_request", per_page=100)
+    runs = [run for run in answer["workflow_runs"] if run["status"] == "completed" and run["head_sha"] == head]
+    if not runs:
+        raise UserError(f"no review of {head[:10]} has ended", "wait for the workflow `ci` of the pull request")
+    run = max(runs, key=lambda run: int(run["id"]))
+    content = fetch_artifact(api, repository, int(run["id"]), ARTIFACT, MOST_ZIPPED)
+    if content is None:
+        raise UserError(
+            f"the review of {head[:10]} has rebuilt nothing: dvc.lock is what its code makes, or the pipeline failed",
+            f"read the log of run {run['id']}",
+        )
+    return content
 
 
 def commit_files(parent: str, files: Mapping[str, bytes]) -> str:
@@ -157,16 +227,6 @@ def _git(*arguments: str, environment: Mapping[str, str] | None = None, given: b
     if done.returncode:
         raise UserError(f"git {arguments[0]} failed: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout.decode().strip()
-
-
-def main() -> None:
-    if sys.argv[1:] == ["pack"]:
-        print(f"packed {', '.join(pack())}")
-    else:
-        print(f"pushed {push()[:10]}")
-        print(
-            "::notice title=relock::GitHub starts no run for this push. Close and reopen the pull request to start it."
-        )
 
 
 if __name__ == "__main__":

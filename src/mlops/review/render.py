@@ -24,6 +24,8 @@ from mlops.review.report import (
 
 # GitHub takes 65,536 characters
 MOST_BYTES = 60_000
+# of the names of files that need an approval; beyond that they are counted
+MOST_NAMED = 12_000
 MARKS: dict[Verdict, str] = {"pass": "✅ pass", "fail": "❌ fail", "cannot tell": "⚠️ cannot tell"}
 RUNTIMES = {"onnx": "ONNX Runtime", "scikit-learn": "scikit-learn"}
 # told apart in light and in dark mode, and by the colour-blind
@@ -44,7 +46,7 @@ def comment(report: Report, *, run_url: str | None = None) -> str:
     str
         GitHub's Markdown, shorter than GitHub's limit.
     """
-    parts = [heading(report), reasons(report)]
+    parts = [heading(report), approvals(report), reasons(report)]
     if report.policy is not None:
         parts += [metric_table(report), *charts(report), rule_table(report)]
     parts += [what_changed(report), slice_tables(report), validation(report), costs(report), lineage(report, run_url)]
@@ -59,8 +61,20 @@ def comment(report: Report, *, run_url: str | None = None) -> str:
     return f"{text}{note}\n"
 
 
+def no_review(head: str, reason: str, *, run_url: str) -> str:
+    """What takes the place of an earlier comment where a commit has no usable report."""
+    return (
+        f"## ❌ No review for this commit\n\n"
+        f"{code(head[:10])} has no usable report, so it must not be merged: {escaped(reason)}\n\n"
+        f"The log of [its run]({run_url}) says more.\n"
+    )
+
+
 def heading(report: Report) -> str:
     """The verdict in a line, and what was judged in another."""
+    if report.doubts:
+        one = escaped(report.doubts[0]) if len(report.doubts) == 1 else "the report contradicts what is known"
+        return f"## ❌ Do not merge: {one}"
     if not report.touched:
         return "## ✅ Model untouched\n\nThis change holds documentation or deployment only: nothing was trained."
     if report.policy is None:
@@ -100,22 +114,37 @@ def _plural(count: int, one: str, many: str) -> str:
     return one if count == 1 else many
 
 
+def approvals(report: Report) -> str:
+    """Files that need a code owner's approval, by place, most dangerous first; no place is left out."""
+    if not report.owned:
+        return ""
+    total = sum(place.count for place in report.owned)
+    lines = [f"🔒 **{total:,} {_plural(total, 'file needs', 'files need')} a code owner's approval:**"]
+    room = MOST_NAMED
+    for place in report.owned:
+        where = "outside every known place" if place.place in ("*", "/*", "**", "/**") else f"in {code(place.place)}"
+        if [place.place.lstrip("/")] == place.files:
+            where = ""
+        names = []
+        for name in place.files:
+            shown = code(name)
+            room -= len(shown.encode())
+            if room > 0:
+                names.append(shown)
+        left = place.count - len(names)
+        listed = ", ".join(names) + (f"{' and ' if names else ''}{left:,} {'more ' if names else ''}" if left else "")
+        lines.append("- " + " ".join(filter(None, [listed.strip(), where])))
+    return "\n".join(lines)
+
+
 def reasons(report: Report) -> str:
-    """Each reason in a sentence: what failed, what cannot be told, what was waived, what needs an owner."""
-    lines = []
+    """Each reason in a sentence: what failed, what is inconclusive, what was waived."""
+    lines = [f"- ❌ {escaped(doubt)}" for doubt in report.doubts if len(report.doubts) > 1]
     if report.proposed is not None and report.policy is not None:
         lines.append(
             f"- 🔒 This change **edits the gate**. Main's gate decides: {MARKS[report.policy.verdict]}. "
-            f"By this change's own it would be {MARKS[report.proposed.verdict]}. Code owners must agree."
+            f"This change's own gate would say: {MARKS[report.proposed.verdict]}."
         )
-    elif "params.yaml: gate" in report.sensitive:
-        lines.append("- 🔒 This change **edits or removes the gate**. Code owners must agree.")
-    others = [name for name in report.sensitive if name != "params.yaml: gate"]
-    if others:
-        shown = ", ".join(code(name) for name in others[:5]) + (
-            f" and {len(others) - 5} more" if len(others) > 5 else ""
-        )
-        lines.append(f"- 🔒 It touches what decides about changes: {shown}. Code owners must agree.")
     if report.problem:
         lines.append(f"- ❌ {escaped(report.problem)}")
     order: list[Verdict] = ["fail", "cannot tell", "pass"]

@@ -94,7 +94,7 @@ class Result(Part):
     """What one rule of the gate found."""
 
     rule: Text
-    """Kind of rule, as in `params.yaml`: floor, no_worse, …"""
+    """Kind of rule, as in `gate.yaml`: floor, no_worse, …"""
     subject: Text
     """What it looked at: a metric, a column."""
     found: Estimate
@@ -106,7 +106,7 @@ class Result(Part):
     why: Text
     """One sentence, where the numbers do not say it all."""
     line: Annotated[int, Field(ge=1, le=10**6)] | None = None
-    """Line of this change's `params.yaml`."""
+    """Line of this change's `gate.yaml`."""
     waiver: Waiver | None = None
 
 
@@ -208,6 +208,17 @@ class Validation(Part):
     failed: Annotated[list[Text], Field(max_length=20)] = []
 
 
+class Owned(Part):
+    """Files that need the approval of the owners that one line of CODEOWNERS names."""
+
+    place: Text
+    """The line's pattern."""
+    owners: Annotated[list[Text], Field(max_length=10)]
+    files: Annotated[list[Text], Field(max_length=20)]
+    count: Count
+    """How many files there are; the list holds the first."""
+
+
 class Report(Part):
     """A whole review."""
 
@@ -234,8 +245,10 @@ class Report(Part):
     slices: Annotated[list[Slice], Field(max_length=60)] = []
     wear: Wear | None = None
     changes: Changes = Changes()
-    sensitive: Annotated[list[Text], Field(max_length=60)] = []
-    """Files of this change that code owners must agree to: workflows, the gate, its policy."""
+    owned: Annotated[list[Owned], Field(max_length=60)] = []
+    """Files of this change that need a code owner's approval, most dangerous first."""
+    doubts: Annotated[list[Text], Field(max_length=20)] = []
+    """Where a report contradicts itself, main's gate or the run that it came from; set on the trusted side."""
     validation: Validation | None = None
     cost: Annotated[list[Cost], Field(max_length=6)] = []
     served: Served | None = None

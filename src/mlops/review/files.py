@@ -1,0 +1,105 @@
+"""What kind of files a change touches: documentation that nothing loads, and files that need a code owner's approval.
+
+Who must approve is read from CODEOWNERS, so that the comment and GitHub say the same. Both questions are asked on the
+trusted side too, about the names that GitHub lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from codeowners import CodeOwners
+
+from mlops.review.git import git
+from mlops.review.report import Owned, shortened
+from mlops.verify import read_lock
+
+CODEOWNERS = Path(".github/CODEOWNERS")
+LOCK = Path("dvc.lock")
+
+# Text and pictures for people: by folder and by ending, because DVC, make and Git act on other files wherever they are
+PAGES = frozenset({"README.md", "CONTRIBUTING.md", "LICENSE"})
+PICTURES = frozenset({".md", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp"})
+FORMS = frozenset({".md", ".yml", ".yaml"})
+# What says where a released model runs
+DEPLOYMENT = frozenset({".md", ".yaml", ".yml", ".json", ".container", ".env"})
+
+MOST_PLACES, MOST_NAMES = 60, 20
+
+
+def is_untouched(files: list[str]) -> bool:
+    """Whether the files are documentation or deployment only, which no stage reads; false for no files at all."""
+    if not files or not all(is_documentation(name) or _is_deployment(name) for name in files):
+        return False
+    root = Path.cwd().resolve()
+    tracked = git("ls-files", "--stage", "-z").split("\0")
+    links = [line.partition("\t")[2] for line in tracked if line.startswith("120000")]
+    stages = read_lock(LOCK).values() if LOCK.is_file() else []
+    read = [*links, *(each["path"] for stage in stages for each in stage.get("deps", []))]
+    reached = [Path(name).resolve() for name in read]
+    return not any(
+        (root / name).resolve() != root / name or any((root / name).is_relative_to(place) for place in reached)
+        for name in files
+    )
+
+
+def is_documentation(name: str) -> bool:
+    """Whether a file is a page or picture for people."""
+    path = PurePosixPath(name)
+    if str(path) != name or ".." in path.parts or path.name.startswith("."):
+        return False
+    match path.parts:
+        case [page]:
+            return page in PAGES
+        case ["docs", *_]:
+            return path.suffix in PICTURES
+        case [".github", _]:
+            return path.suffix == ".md"
+        case [".github", "ISSUE_TEMPLATE", _]:
+            return path.suffix in FORMS
+    return False
+
+
+def _is_deployment(name: str) -> bool:
+    path = PurePosixPath(name)
+    if str(path) != name or ".." in path.parts or path.parts[0] != "deploy" or path.name.casefold() == "dvc.yaml":
+        return False
+    return path.suffix in DEPLOYMENT or path.name == ".env"
+
+
+def owned(files: Iterable[str], codeowners: str | None) -> list[Owned]:
+    """Files that need a code owner's approval, by the line of CODEOWNERS that names them, most dangerous first.
+
+    Parameters
+    ----------
+    files : iterable of str
+    codeowners : str or None
+        Text of the base branch's file. Its lines are expected to go from harmless to dangerous. Where it is None,
+        every file needs approval.
+
+    Returns
+    -------
+    list of Owned
+        First the files that only a catch-all line names, since nothing belongs there; then by line, the last one first.
+    """
+    owners = CodeOwners(codeowners if codeowners is not None else "* @unknown")
+    places: dict[tuple[int, str], list[str]] = {}
+    named: dict[str, list[str]] = {}
+    for name in sorted(set(files)):
+        who, line, pattern, _ = owners.matching_line(name)
+        if line is None or pattern is None or not who or is_documentation(name):
+            continue
+        # a catch-all names what no other line foresaw
+        rank = -(10**9) if pattern in ("*", "/*", "**", "/**") else -line
+        places.setdefault((rank, pattern), []).append(name)
+        named[pattern] = [owner for _, owner in who]
+    return [
+        Owned(
+            place=shortened(pattern),
+            owners=[shortened(owner) for owner in named[pattern][:10]],
+            files=[shortened(name) for name in names[:MOST_NAMES]],
+            count=len(names),
+        )
+        for (_, pattern), names in sorted(places.items())[:MOST_PLACES]
+    ]

@@ -1,0 +1,170 @@
+"""The verdict, from results and the gate: on the trusted side nothing that a report concludes is believed.
+
+A pull request's run writes the report, so it may claim anything. Its numbers cannot be checked without running its
+code; what follows from them can: that the rules are those of main's gate, that a rule which passes has a number within
+its limit, that the same metric has the same value everywhere, and that the run ended as the results say.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Iterable
+
+from mlops import dvcfiles, policy
+from mlops.policy import Gate, Rule, subject
+from mlops.review.report import Policy, Report, Result, Verdict, shortened
+from mlops.settings import LOWER_IS_BETTER
+
+MEGABYTE = 1_000_000
+# A number and its limit are rounded to six decimals
+ROUNDING = 2e-6
+MOST = 20
+
+
+def overall(results: Iterable[Result]) -> Verdict:
+    """The worst verdict of the results that are not waived."""
+    verdicts = {result.verdict for result in results if result.waiver is None}
+    return "fail" if "fail" in verdicts else "cannot tell" if "cannot tell" in verdicts else "pass"
+
+
+def blocks(rule: Rule, verdict: Verdict) -> bool:
+    """Whether a verdict that is not waived keeps the change from being merged."""
+    return verdict == "fail" or (verdict == "cannot tell" and getattr(rule, "cannot_tell", "warn") == "block")
+
+
+def limit(rule: Rule) -> float | None:
+    """What a result of this rule has as its limit; None where the rule has none."""
+    match rule:
+        case policy.ModelSize():
+            return rule.at_most * MEGABYTE
+        case policy.Leakage():
+            return 0.0
+        case policy.Validation():
+            return float(rule.warnings)
+    names = ("at_least", "at_most", "limit", "margin")
+    return next((float(getattr(rule, name)) for name in names if hasattr(rule, name)), None)
+
+
+def within(rule: Rule, value: float, bound: float) -> bool:
+    """Whether a number keeps a limit."""
+    match rule:
+        case policy.NoWorse() | policy.SlicesNoWorse():  # the number is a difference, the limit a loss
+            return (value if rule.metric in LOWER_IS_BETTER else -value) <= bound + ROUNDING
+        case policy.Floor():
+            return value >= bound - ROUNDING
+        case policy.WorstSlice():
+            return value <= bound + ROUNDING if rule.metric in LOWER_IS_BETTER else value >= bound - ROUNDING
+    return value <= bound + ROUNDING
+
+
+def derive(report: Report, gate: Gate | None, names: list[str], conclusion: str, today: datetime.date) -> Report:
+    """A report whose verdict follows from its results, from main's gate and from how its run ended.
+
+    Parameters
+    ----------
+    report : Report
+        As the run of the pull request wrote it.
+    gate : Gate or None
+        Main's; None where main has none.
+    names : list of str
+        Files that the pull request adds or changes.
+    conclusion : str
+        How GitHub says that the run ended.
+
+    Returns
+    -------
+    Report
+        `verdict` and `blocks` are derived, and `doubts` says where the report contradicts itself or what is known.
+    """
+    doubts = [f"DVC would load {name}, which has no place there" for name in dvcfiles.misplaced(names)]
+    found = report.policy
+    if not report.touched:
+        if found is not None or report.problem:
+            doubts.append("the report holds results for a change that leaves the model untouched")
+        verdict: Verdict = "pass"
+        blocking = False
+    elif found is None or report.problem:
+        verdict, blocking, found = "fail", True, None
+        if not report.problem:
+            doubts.append("the report holds no results")
+    else:
+        found, more = judged(found, gate, report, today)
+        doubts += more
+        verdict, blocking = found.verdict, found.blocks
+    if conclusion == "success" and (blocking or report.blocks):
+        doubts.append("the run ended as a success although its own results block the change")
+    elif conclusion != "success" and not blocking:
+        doubts.append(f"the run ended as {conclusion}: a job other than the review did not pass")
+    if doubts:
+        verdict, blocking = "fail", True
+    update = {
+        "policy": found,
+        "verdict": verdict,
+        "blocks": blocking,
+        "doubts": [shortened(doubt) for doubt in doubts[:MOST]],
+    }
+    return report.model_copy(update=update)
+
+
+def judged(found: Policy, gate: Gate | None, report: Report, today: datetime.date) -> tuple[Policy, list[str]]:
+    """The results with the verdicts that follow from them, and what contradicts them."""
+    doubts = []
+    rules: dict[tuple[str, str], Rule] = {}
+    if gate is not None:
+        rules = {(rule.rule, shortened(subject(rule))): rule for rule in gate.rules}
+    reported = [(result.rule, result.subject) for result in found.results]
+    if not reported:
+        doubts.append("the report holds no results")
+    if gate is not None:
+        for title, keys in (
+            ("has no result for main's rule", [key for key in rules if key not in reported]),
+            ("has a result for a rule that main's gate does not have:", [key for key in reported if key not in rules]),
+            ("has more than one result for the rule", {key for key in reported if reported.count(key) > 1}),
+        ):
+            doubts += [f"the report {title} {' '.join(filter(None, key))}" for key in sorted(keys)]
+    values = {each.metric: (each.candidate, each.difference.value) for each in report.metrics}
+    results = []
+    for result in found.results:
+        rule = rules.get((result.rule, result.subject))
+        if rule is not None and gate is not None:
+            contradictions = [*_of_numbers(result, rule, values), *_of_waiver(result, gate, today)]
+            named = " ".join(filter(None, [result.rule, result.subject]))
+            doubts += [f"{named}: {contradiction}" for contradiction in contradictions]
+            blocking = blocks(rule, result.verdict)
+        else:
+            blocking = result.blocks or result.verdict == "fail"
+        results.append(result.model_copy(update={"blocks": blocking and result.waiver is None}))
+    verdict = overall(results)
+    if verdict != found.verdict:
+        doubts.append(f"the report says {found.verdict!r}, its results say {verdict!r}")
+    return Policy(verdict=verdict, blocks=any(result.blocks for result in results), results=results), doubts
+
+
+def _of_numbers(result: Result, rule: Rule, values: dict[str, tuple[float | None, float | None]]) -> Iterable[str]:
+    value, bound = result.found.value, limit(rule)
+    if result.limit is not None and (bound is None or not math.isclose(result.limit, bound, rel_tol=1e-9)):
+        yield f"its limit is {result.limit:g}, main's gate has {'none' if bound is None else f'{bound:g}'}"
+    if result.verdict != "pass" or bound is None:
+        return
+    if value is None:
+        yield "it passes without a number"
+    elif not within(rule, value, bound):
+        yield f"it passes with {value:g}, which breaks the limit {bound:g}"
+    if isinstance(rule, policy.Floor | policy.Ceiling | policy.NoWorse) and value is not None:
+        candidate, difference = values.get(result.subject, (None, None))
+        shown = difference if isinstance(rule, policy.NoWorse) else candidate
+        if shown is None or abs(shown - value) > ROUNDING:
+            yield f"its number is {value:g}, the metric's is {'missing' if shown is None else f'{shown:g}'}"
+
+
+def _of_waiver(result: Result, gate: Gate, today: datetime.date) -> Iterable[str]:
+    if result.waiver is None:
+        return
+    for waiver in gate.waivers:
+        same = (waiver.rule, shortened(waiver.subject)) == (result.rule, result.subject)
+        if same and str(waiver.until) == result.waiver.until and shortened(waiver.reason) == result.waiver.reason:
+            if waiver.until < today:
+                yield f"its waiver expired on {waiver.until}"
+            return
+    yield "main's gate has no such waiver"
