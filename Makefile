@@ -1,12 +1,24 @@
 # Everything a person or CI does here. `make help` lists the targets.
 .DEFAULT_GOAL := all
+
+# What is in these folders runs, so none of it may come from a commit. Asked before anything of them is on PATH.
+INSTALLED := .venv .uv .trusted .github/cml/node_modules build
+TRACKED := $(shell git ls-files -- $(INSTALLED) 2>/dev/null | head -n 3)
+$(if $(TRACKED),$(error Git holds files where programs are installed: $(TRACKED); remove them: git rm -r --cached $(TRACKED)))
+
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.uv/bin:$(PATH)
+# no module of the working directory stands in for one of Python's own
+export PYTHONSAFEPATH := 1
 export GX_ANALYTICS_ENABLED := false
 
 UV := $(shell command -v uv || echo .uv/bin/uv)
 NAME ?= iris
 BASE ?= origin/main
 PORT ?= 3000
+
+# A module of src/ by a Python that takes nothing else from here: src comes after the standard library and the packages
+RUN := -I -c 'import runpy, sys; sys.path.append("src"); del sys.argv[0]; runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)'
+TRUSTED := .trusted/bin/python $(RUN)
 
 .PHONY: all
 all: pipeline ## set up, run the whole pipeline, and show what came out
@@ -24,7 +36,7 @@ setup: .venv/.ready ## install everything from uv.lock into .venv
 	@# the first Python that has pip: that of a virtual environment, which make verify starts from, may have none
 	@for python in $$(which -a python3); do "$$python" -m pip --version >/dev/null 2>&1 && break; done; \
 		"$$python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
-			--target .uv --require-hashes --requirement uv.txt
+			--target .uv --only-binary :all: --require-hashes --requirement uv.txt
 
 # compiled once here, or every stage would compile its imports again where Python may not write bytecode
 .venv/.ready: pyproject.toml uv.lock .python-version $(filter .uv/bin/uv,$(UV))
@@ -33,14 +45,21 @@ setup: .venv/.ready ## install everything from uv.lock into .venv
 	@touch $@
 
 .PHONY: check
-check: .venv/.checked ## check params.yaml without running anything
+check: .venv/.ready ## check params.yaml, gate.yaml and the DVC files without running anything
+	@python -m mlops.check
+	@touch .venv/.checked
 
-.venv/.checked: .venv/.ready params.yaml src/mlops/settings.py src/mlops/estimators.py
-	@python -m mlops.estimators
+.venv/.checked: .venv/.ready params.yaml $(wildcard gate.yaml reports/dvc.yaml data/raw/*.dvc data/raw/*/*.dvc) src/mlops/settings.py src/mlops/policy.py src/mlops/estimators.py
+	@python -m mlops.check
 	@touch $@
 
+# each time: a pipeline in another folder would run with this one
+.PHONY: dvcfiles
+dvcfiles: .venv/.checked
+	@python3 $(RUN) mlops.dvcfiles
+
 .PHONY: pipeline
-pipeline: .venv/.checked ## run the stages whose code, data or parameters changed
+pipeline: dvcfiles ## run the stages whose code, data or parameters changed
 	@# asking first whether anything is to be done takes two thirds of the time of finding out by doing
 	@$(if $(FLAGS),,dvc status --quiet && echo "Data and pipelines are up to date." ||) dvc repro $(FLAGS)
 
@@ -53,12 +72,12 @@ ui: .venv/.ready ## browse the MLflow runs on this machine
 	@MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
 .PHONY: refresh
-refresh: .venv/.checked ## read a URL or SQL source again, and run what follows from it
+refresh: dvcfiles ## read a URL or SQL source again, and run what follows from it
 	@dvc repro --force --single-item ingest
 	@dvc repro
 
 .PHONY: expectations
-expectations: .venv/.ready ## draft a suite of expectations from the table, to be edited
+expectations: dvcfiles ## draft a suite of expectations from the table, to be edited
 	@dvc repro ingest
 	@python -m mlops.expectations
 
@@ -108,8 +127,13 @@ verify: .venv/.ready ## clone this commit, run it cold, and show that dvc.lock d
 	@python -m mlops.verify
 
 .PHONY: schema
-schema: .venv/.ready ## write params.schema.json anew after a change of settings.py
+schema: .venv/.ready ## write params.schema.json and gate.schema.json after a change of settings.py or policy.py
 	@python -m mlops.settings
+	@python -m mlops.policy
+
+.PHONY: trust
+trust: .venv/.ready ## write the table of jobs in docs/trust.md after a change of a workflow
+	@python -m mlops.review.trust
 
 .PHONY: lint
 lint: .venv/.ready ## formatting, style, types and the direction of imports
@@ -137,15 +161,15 @@ test-workflows: .venv/.ready ## check .github and run ci.yaml with act (.ci/tool
 
 .PHONY: bench
 bench: .venv/.ready ## measure overhead and growth, and write benchmarks/README.md anew
-	@python -m benchmarks
+	@PYTHONSAFEPATH= python -m benchmarks
 
 .PHONY: protect
-protect: ## compare .github/ruleset*.json with GitHub; set them with APPLY=yes
-	@PYTHONPATH=src APPLY="$(APPLY)" python3 -m mlops.review.protect
+protect: ## compare the rules in .github with GitHub's settings; set them with APPLY=yes
+	@APPLY="$(APPLY)" python3 $(RUN) mlops.review.protect
 
 .PHONY: clean
 clean: ## remove everything that make made, but not data and models
-	@rm -rf .venv .uv build reports/journal reports/data_docs .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf .venv .uv .trusted build reports/journal reports/data_docs .pytest_cache .mypy_cache .ruff_cache
 
 # what the workflows call
 
@@ -157,26 +181,39 @@ unmoved: ## fail when the pipeline has moved a file that is in Git
 
 .PHONY: gate-required
 gate-required: ## the last step of CI: did every job that must succeed do so?
-	@PYTHONPATH=src python3 -m mlops.review.required
+	@python3 $(RUN) mlops.review.required
 
-.PHONY: relock-pack
-relock-pack: ## for the workflow relock: collect the files that the pipeline keeps in Git
-	@PYTHONPATH=src python3 -m mlops.review.relock pack
+# Jobs with a token or secret install into .trusted, in a step before the one that holds it: wheels only, by the hashes in
+# uv.lock, without this project and without what builds it.
+install = $(UV) sync --locked --quiet --no-build --no-install-project --only-group $(1)
 
-.PHONY: relock-push
-relock-push: ## for the workflow relock: commit them to the branch of a pull request
-	@PYTHONPATH=src python3 -m mlops.review.relock push
+.PHONY: setup-trusted
+setup-trusted: $(filter .uv/bin/uv,$(UV)) ## for the workflows relock and release: install what handles data
+	@UV_PROJECT_ENVIRONMENT=.trusted $(call install,trusted)
 
-.PHONY: publish
-publish: .venv/.ready $(if $(CML),,.github/cml/node_modules/.package-lock.json) ## for the workflow report: post the review
-	@python -m mlops.review.publish
-
-.github/cml/node_modules/.package-lock.json: .github/cml/package-lock.json
+.PHONY: setup-comment
+setup-comment: setup-trusted ## for the workflow report: install that, and CML
 	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix .github/cml
 
+.PHONY: setup-image
+setup-image: $(filter .uv/bin/uv,$(UV)) ## for the workflow release: install what builds and pushes an image
+	@UV_PROJECT_ENVIRONMENT=.trusted $(call install,image)
+
+.PHONY: setup-registry
+setup-registry: $(filter .uv/bin/uv,$(UV)) ## for the workflows register and release: install MLflow's client
+	@UV_PROJECT_ENVIRONMENT=.trusted $(call install,registry)
+
+.PHONY: relock
+relock: ## for the workflow relock: commit what the review of a pull request has rebuilt to its branch
+	@$(TRUSTED) mlops.review.relock
+
+.PHONY: publish
+publish: ## for the workflow report: post the review
+	@$(TRUSTED) mlops.review.publish
+
 .PHONY: register
-register: .venv/.ready ## for the workflow register: enter main's model into MLflow's registry
-	@python -m mlops.release.registry
+register: ## for the workflow register: enter main's model into MLflow's registry
+	@$(TRUSTED) mlops.release.registry
 
 .PHONY: release-verify
 release-verify: .venv/.ready ## for the workflow release: is the tag a version on main whose gate passed?
@@ -186,18 +223,22 @@ release-verify: .venv/.ready ## for the workflow release: is the tag a version o
 release-evidence: .venv/.ready ## for the workflow release: hash the model, compare it with the release before
 	@python -m mlops.release.evidence
 
+.PHONY: release-image
+release-image: ## for the workflow release: build the image where it is pushed from
+	@$(TRUSTED) mlops.release.image
+
 .PHONY: release-publish
-release-publish: .venv/.ready ## for the workflow release: push the image, and hash the model in it again
-	@python -m mlops.release.publish push
+release-publish: ## for the workflow release: push the image, and hash the model in it again
+	@$(TRUSTED) mlops.release.publish push
 
 .PHONY: release-tag
-release-tag: .venv/.ready ## for the workflow release: let the version name the digest, for good
-	@python -m mlops.release.publish tag
+release-tag: ## for the workflow release: let the version name the digest, for good
+	@$(TRUSTED) mlops.release.publish tag
 
 .PHONY: release-announce
-release-announce: .venv/.ready ## for the workflow release: write the notes, open the pull request that deploys
-	@python -m mlops.release.announce
+release-announce: ## for the workflow release: write the notes, propose the pull request that deploys
+	@$(TRUSTED) mlops.release.announce
 
 .PHONY: release-register
-release-register: .venv/.ready ## for the workflow release: enter the model into MLflow's registry
-	@python -m mlops.release.registry release
+release-register: ## for the workflow release: enter the model into MLflow's registry
+	@$(TRUSTED) mlops.release.registry release
