@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from mlops import lineage, modelfile, tables
 from mlops import settings as settings_module
 from mlops.settings import Settings
-from mlops.stage import run, write_json
+from mlops.stage import UserError, run, write_json
 
 # Set before MLflow is imported: it would report its use, and retry for minutes where nobody answers.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -31,6 +31,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
 os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", "mlops")
 os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")  # uv.lock is in the commit that the run names
+
+TRACKED_FILES = {"data": tables.TABLE, "train": tables.TRAIN, "test": tables.TEST, "model": modelfile.MODEL}
 
 
 def main() -> str:
@@ -102,28 +104,28 @@ def numbers(evaluation: dict[str, Any], model_md5: str) -> dict[str, float]:
 
 def hashes() -> dict[str, str]:
     """What the run is about, by the hashes that `dvc.lock` holds too."""
-    files = {"data": tables.TABLE, "train": tables.TRAIN, "test": tables.TEST, "model": modelfile.MODEL}
-    return {f"{name}.md5": lineage.md5(path) for name, path in files.items()}
+    return {f"{name}.md5": lineage.md5(path) for name, path in TRACKED_FILES.items()}
 
 
 def requirements(settings: Settings) -> list[str]:
     """What MLflow would install to load the model: pins of this environment."""
     owners = {"mlflow", "pandas", "scikit-learn", "skops"}
-    roots = {name.split(".")[0] for name in (settings.model.estimator, *settings.model.trusted)} - {"sklearn"}
+    roots = {name.split(".")[0] for name in (settings.model.estimator, *settings.model.trusted)} - {"sklearn", "mlops"}
     if roots:  # who owns a module is only known after reading about all packages there are
         packages = metadata.packages_distributions()
-        owners |= {owner for root in roots for owner in packages.get(root, [])}  # Python's own modules have none
+        for root in sorted(roots - sys.stdlib_module_names):
+            if root not in packages:
+                hint = f"uv add --group serving-scikit-learn {root}"
+                raise UserError(f"the model needs the package {root}, which is not installed here", hint)
+            owners |= set(packages[root])
     return [f"{owner}=={metadata.version(owner)}" for owner in sorted(owners)]
 
 
 def record(settings: Settings, facts: dict[str, dict[str, Any]]) -> str:
     """Write one run to MLflow and return its id; a run that fails half way is marked as failed."""
     import mlflow
-    from mlflow.models import Model, infer_signature
+    from mlflow.models import Model
 
-    columns = tables.feature_columns(settings, tables.read_catalogue())
-    few = tables.read(tables.TEST).slice(0, 5)
-    X, y = tables.features(few, columns), tables.target(few, settings)  # a prediction has the target's type
     with mlflow.start_run() as active:
         mlflow.set_tags(facts["tags"])
         mlflow.log_params(facts["params"])
@@ -134,10 +136,29 @@ def record(settings: Settings, facts: dict[str, dict[str, Any]]) -> str:
             SimpleNamespace(save_model=save_model),
             name="model",
             flavor_name="sklearn",
-            signature=infer_signature(X, y),
+            signature=signature(settings),
             settings=settings,
         )
     return str(active.info.run_id)
+
+
+def signature(settings: Settings) -> Any:
+    """Names and types of what the model takes and gives, from the catalogue: no row of the data is needed."""
+    import pyarrow as pa
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    kinds = {"numeric": DataType.double, "boolean": DataType.double, "date": DataType.datetime}
+    catalogue = tables.read_catalogue()
+    inputs = [
+        ColSpec(kinds.get(column.kind, DataType.string), column.name, required=not column.missing)
+        for column in tables.feature_columns(settings, catalogue)
+    ]
+    numbers = {str(pa.int64()): DataType.long, str(pa.bool_()): DataType.boolean, str(pa.float64()): DataType.double}
+    target = DataType.double
+    if settings.data.task == "classification":
+        target = numbers.get(catalogue[settings.data.target].type, DataType.string)
+    return ModelSignature(Schema(inputs), Schema([ColSpec(target)]))
 
 
 def save_model(path: str, mlflow_model: Any, signature: Any, settings: Settings) -> None:

@@ -18,10 +18,7 @@ from mlops.review import report as reports
 from mlops.review.github import Api
 from mlops.stage import UserError, errors_in_words
 
-NEEDED = (
-    "the job needs `permissions:` with contents and pull-requests: write, and Settings → Actions → General must allow "
-    "GitHub Actions to create pull requests"
-)
+NEEDED = "the job needs `permissions:` with contents and pull-requests: write"
 
 
 def publish(api: Api, repository: str, tag: str, text: str) -> str:
@@ -74,10 +71,12 @@ def main(environment: Mapping[str, str] = os.environ) -> None:
     address = publish(api, repository, tag, notes(told))
     print(f"{tag} is released: {address}")
     pull = deploy.propose(api, repository, tag, told.reference, address, environment)
-    print(f"merge to deploy it: {pull}" if pull else "deploy/ on main names this image already")
+    do = "open and merge" if pull and "/compare/" in pull else "merge"
+    print(f"{do} this pull request to deploy it: {pull}" if pull else "deploy/ on main names this image already")
     if summary := environment.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(f"[{tag}]({address}) is released." + (f" [Merge to deploy it]({pull}).\n" if pull else "\n"))
+            deploys = f" [{do.capitalize()} the pull request that deploys it]({pull})." if pull else ""
+            file.write(f"[{tag}]({address}) is released.{deploys}\n")
 
 
 if __name__ == "__main__":

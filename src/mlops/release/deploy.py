@@ -11,6 +11,7 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 from ruamel.yaml import YAML
 
@@ -86,10 +87,13 @@ def propose(
 ) -> str | None:
     """Open the pull request that deploys an image, or bring it up to date; a release candidate goes to staging only.
 
+    Where the repository does not let workflows open pull requests, which is one setting with letting them approve, the
+    branch is pushed and a person opens it.
+
     Returns
     -------
     str or None
-        Its address; None where main names the image already.
+        Its address, or that of a form in which everything is filled in; None where main names the image already.
     """
     places = (STAGING,) if parse(tag).is_candidate else PLACES
     branch = f"deploy/{tag}"
@@ -106,7 +110,12 @@ def propose(
     what = {"title": f"Deploy {tag}", "body": _body(tag, reference, notes, list(texts))}
     for pull in api.pages(f"{repository}/pulls", state="open", head=f"{owner}:{branch}"):
         return str(api.patch(f"{repository}/pulls/{pull['number']}", what)["html_url"])
-    return str(api.post(f"{repository}/pulls", {**what, "head": branch, "base": MAIN})["html_url"])
+    pull = api.post(f"{repository}/pulls", {**what, "head": branch, "base": MAIN}, refusal=403)
+    if pull is not None:
+        return str(pull["html_url"])
+    server = environment.get("GITHUB_SERVER_URL", "https://github.com")
+    form = f"{server}/{repository.removeprefix('/repos/')}/compare/{MAIN}...{quote(branch)}"
+    return f"{form}?{urlencode({'expand': 1, **what})}"
 
 
 def _body(tag: str, reference: str, notes: str, files: list[Path]) -> str:
@@ -114,7 +123,7 @@ def _body(tag: str, reference: str, notes: str, files: list[Path]) -> str:
     return (
         f"Deploys [{tag}]({notes}) to {where}, by its digest:\n\n```text\n{reference}\n```\n\n"
         "Merge it to deploy. `make rollback` opens the way back.\n\n"
-        "<sub>GitHub starts no run for a pull request that a workflow opened: close and reopen it.</sub>\n"
+        "<sub>Where a workflow opened this, its checks wait for *Approve workflows to run*.</sub>\n"
     )
 
 

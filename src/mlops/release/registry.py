@@ -21,9 +21,10 @@ from mlops import settings as settings_module
 from mlops.pipeline import track  # sets what MLflow must be told before it is imported
 from mlops.provenance import Release
 from mlops.release.deploy import REFERENCE
-from mlops.release.identity import identify
+from mlops.release.identity import LOCK, identify
 from mlops.release.tag import parse
 from mlops.stage import UserError, errors_in_words
+from mlops.verify import read_lock
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -103,9 +104,15 @@ def record(release: Release) -> str:
     facts = {
         "params": track.parameters(settings),
         "metrics": track.numbers(evaluation, release.model_md5),
-        "tags": {"commit": release.commit, **track.hashes()},
+        "tags": {"commit": release.commit, **hashes()},
     }
     return track.record(settings, facts)
+
+
+def hashes() -> dict[str, str]:
+    """What the training was about, as `track` records it, from `dvc.lock`: the tables are not needed here."""
+    outputs = {out["path"]: out["md5"] for stage in read_lock(LOCK).values() for out in stage.get("outs", [])}
+    return {f"{name}.md5": outputs[str(path)] for name, path in track.TRACKED_FILES.items()}
 
 
 def main(arguments: list[str], environment: Mapping[str, str] = os.environ) -> None:

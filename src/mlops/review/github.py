@@ -74,9 +74,10 @@ class Api:
         """Change something, and return what it is now."""
         return self._json(self._send("PATCH", path, json=body))
 
-    def post(self, path: str, body: dict[str, Any]) -> Any:
-        """Make something, and return it."""
-        return self._json(self._send("POST", path, expected=(201,), json=body))
+    def post(self, path: str, body: dict[str, Any], refusal: int = 0) -> Any:
+        """Make something, and return it; None where GitHub answers with the status `refusal`."""
+        response = self._send("POST", path, expected=(201, refusal), json=body)
+        return self._json(response) if response.status_code == 201 else None
 
     def pages(self, path: str, **parameters: str | int) -> list[Any]:
         """All items of a list, whatever the number of its pages."""

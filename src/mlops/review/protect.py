@@ -1,8 +1,8 @@
-"""`make protect`: hold GitHub's rules for main and for the tags of releases against `.github/ruleset*.json`.
+"""`make protect`: compare GitHub's settings with the files in `.github` that say what they must be.
 
-Without the rules of main the gate is only advice. Without those of tags a version could be moved to another commit, and
-who may push could tag a commit with a workflow of their own, which GitHub would run with the rights of a release.
-What GitHub has is read and written with `gh api`; nothing is changed unless APPLY=yes asks for it.
+Rulesets make the check `gate` required and keep versions where they are. Environments give tokens and secrets to main
+and to version tags only. Workflows get a token that can read, may not approve pull requests, and run pinned actions
+only. GitHub is read and written with `gh api`; nothing is changed unless APPLY=yes asks for it.
 """
 
 from __future__ import annotations
@@ -12,26 +12,44 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlops.stage import UserError, errors_in_words
 
 FOLDER = Path(".github")
-CODEOWNERS = Path(".github/CODEOWNERS")
+CODEOWNERS = FOLDER / "CODEOWNERS"
+ENVIRONMENTS = FOLDER / "environments.json"
+SETTINGS = FOLDER / "settings.json"
 PLACEHOLDER = "@your-org/"
-RULESETS = "repos/{owner}/{repo}/rulesets"
+REPOSITORY = "repos/{owner}/{repo}"
+RULESETS = f"{REPOSITORY}/rulesets"
+NO_ENVIRONMENTS = (
+    "a private repository has protected environments from GitHub Pro or Team on; without them keep secrets out of "
+    "GitHub, and let only people you would give them to push branches: docs/trust.md"
+)
+
+
+class Rule(NamedTuple):
+    """Something that GitHub must have."""
+
+    name: str
+    file: Path
+    wanted: Any
+    present: Any
+    """What GitHub has of it; None where it has nothing."""
+    set: Callable[[], None]
 
 
 def main(apply: bool = os.environ.get("APPLY") == "yes") -> None:
-    wanted = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("ruleset*.json"))}
     problems = owners()
     print("\n".join(f"warning: {problem}" for problem in problems) or "CODEOWNERS names owners of your own")
     if not shutil.which("gh"):
-        for path, ruleset in wanted.items():
-            print(f"{path} would be set as a ruleset of this repository:\n{_pretty(ruleset)}")
+        for path in (*sorted(FOLDER.glob("ruleset*.json")), ENVIRONMENTS, SETTINGS):
+            print(f"{path} would be set:\n{_pretty(_read(path))}")
         raise UserError("gh is not installed, so GitHub was neither asked nor changed", "https://cli.github.com")
-    changed = [path for path, ruleset in wanted.items() if differs(path, ruleset)]
+    changed = [rule for rule in [*rulesets(), *environments(), *settings()] if differs(rule)]
     if not changed:
         return
     if not apply:
@@ -39,48 +57,130 @@ def main(apply: bool = os.environ.get("APPLY") == "yes") -> None:
         return
     if problems:
         raise UserError(f"nothing was changed: {problems[0]}", f"edit {CODEOWNERS}")
-    for path in changed:
-        present = find(wanted[path]["name"])
-        method, target = ("PUT", f"{RULESETS}/{present['id']}") if present else ("POST", RULESETS)
-        _gh(target, "--method", method, "--input", str(path))
+    failed = []
+    for rule in changed:
+        try:
+            rule.set()
+        except UserError as error:
+            failed.append(f"{rule.name}: {error}")
+            if rule.file == ENVIRONMENTS:
+                failed.append(f"  {NO_ENVIRONMENTS}")
+    if failed:
+        raise UserError("GitHub did not take every setting:\n" + "\n".join(failed))
     print(f"set; see it with: gh ruleset view --web, or: gh api {RULESETS}")
 
 
-def differs(path: Path, wanted: dict[str, Any]) -> bool:
-    """Whether GitHub has other rules than a file; it is shown how."""
-    difference = changes(find(wanted["name"]) or {}, wanted, path)
-    print(difference or f"the ruleset {wanted['name']!r} is as {path} has it")
+def differs(rule: Rule) -> bool:
+    """Whether GitHub has something else than a file; shows how."""
+    before = "" if rule.present is None else _pretty(rule.present)
+    lines = difflib.unified_diff(
+        before.splitlines(), _pretty(rule.wanted).splitlines(), "on GitHub", str(rule.file), lineterm="", n=2
+    )
+    difference = "\n".join(lines)
+    print(f"{rule.name}\n{difference}" if difference else f"{rule.name} is as {rule.file} has it")
     return bool(difference)
 
 
 def owners() -> list[str]:
-    """What is wrong with the owners: GitHub leaves out lines that it does not understand, without a word."""
+    """What is wrong with the owners; GitHub ignores lines that it does not understand and says nothing."""
     lines = CODEOWNERS.read_text(encoding="utf-8").splitlines() if CODEOWNERS.exists() else []
     rules = [line for line in lines if line.strip() and not line.startswith("#")]
     if not rules:
         return [f"{CODEOWNERS} names nobody"]
-    return [f"{CODEOWNERS} still names the placeholder {PLACEHOLDER}…"] if PLACEHOLDER in "".join(rules) else []
+    if PLACEHOLDER in "".join(rules):
+        return [f"{CODEOWNERS} still names the placeholder {PLACEHOLDER}…"]
+    catch_all = any(line.split()[0] == "*" and len(line.split()) > 1 for line in rules)
+    return [] if catch_all else [f"{CODEOWNERS} has no line * with an owner: new files would have none"]
 
 
-def find(name: str) -> dict[str, Any] | None:
+def rulesets() -> list[Rule]:
+    """The rules of main and of version tags."""
+    found = []
+    for path in sorted(FOLDER.glob("ruleset*.json")):
+        wanted = _read(path)
+        present = _find(wanted["name"])
+        method, target = ("PUT", f"{RULESETS}/{present['id']}") if present else ("POST", RULESETS)
+
+        def send(method: str = method, target: str = target, wanted: Any = wanted) -> None:
+            _gh(target, method, wanted)
+
+        known = _ordered(_of_interest(present, wanted)) if present else None
+        found.append(Rule(f"the ruleset {wanted['name']!r}", path, _ordered(wanted), known, send))
+    return found
+
+
+def environments() -> list[Rule]:
+    """Environments with the branches and tags that may use them. Reviewers that somebody has set there are kept."""
+    listed = {each["name"]: each for each in _gh(f"{REPOSITORY}/environments")["environments"]}
+    found = []
+    for name, wanted in _read(ENVIRONMENTS).items():
+        target = f"{REPOSITORY}/environments/{name}"
+        present = listed.get(name)
+        custom = ((present or {}).get("deployment_branch_policy") or {}).get("custom_branch_policies", False)
+        policies = _gh(f"{target}/deployment-branch-policies")["branch_policies"] if custom else []
+
+        def send(
+            target: str = target, wanted: Any = wanted, present: Any = present, policies: list[Any] = policies
+        ) -> None:
+            _gh(target, "PUT", _environment(present))
+            for policy in policies:
+                if _policy(policy) not in wanted:
+                    _gh(f"{target}/deployment-branch-policies/{policy['id']}", "DELETE")
+            for policy in wanted:
+                if policy not in map(_policy, policies):
+                    _gh(f"{target}/deployment-branch-policies", "POST", policy)
+
+        known = None if present is None else sorted(map(_policy, policies), key=str) if custom else "any branch or tag"
+        found.append(Rule(f"the environment {name!r}", ENVIRONMENTS, sorted(wanted, key=str), known, send))
+    return found
+
+
+def settings() -> list[Rule]:
+    """What workflows of the repository may do."""
+    found = []
+    for name, wanted in _read(SETTINGS).items():
+        target = f"{REPOSITORY}/{name}"
+        present = _gh(target)
+
+        def send(target: str = target, wanted: Any = wanted, present: Any = present) -> None:
+            # which actions are allowed stays as it is
+            kept = {key: present[key] for key in ("allowed_actions",) if key in present}
+            _gh(target, "PUT", kept | wanted)
+
+        known = {key: present.get(key) for key in wanted}
+        found.append(Rule(f"the setting {name}", SETTINGS, wanted, known, send))
+    return found
+
+
+def _environment(present: Any) -> dict[str, Any]:
+    """Of an environment all that is set at once, with what somebody has set there already."""
+    body: dict[str, Any] = {
+        "deployment_branch_policy": {"protected_branches": False, "custom_branch_policies": True},
+    }
+    for rule in (present or {}).get("protection_rules", []):
+        if rule["type"] == "wait_timer":
+            body["wait_timer"] = rule["wait_timer"]
+        elif rule["type"] == "required_reviewers":
+            body["prevent_self_review"] = rule.get("prevent_self_review", False)
+            body["reviewers"] = [{"type": each["type"], "id": each["reviewer"]["id"]} for each in rule["reviewers"]]
+    return body
+
+
+def _policy(listed: dict[str, Any]) -> dict[str, Any]:
+    return {"name": listed["name"], "type": listed.get("type", "branch")}
+
+
+def _find(name: str) -> dict[str, Any] | None:
     """The ruleset with this name as GitHub has it."""
-    for listed in _gh(RULESETS, "--paginate"):
+    for listed in _gh(RULESETS):
         if listed["name"] == name and listed.get("source_type", "Repository") == "Repository":
             found: dict[str, Any] = _gh(f"{RULESETS}/{listed['id']}")
             return found
     return None
 
 
-def changes(present: dict[str, Any], wanted: dict[str, Any], path: Path) -> str:
-    """A diff of two rulesets; what GitHub adds of its own (ids, dates, parameters not set) is left out."""
-    before = _pretty(_of_interest(present, wanted)) if present else ""
-    lines = difflib.unified_diff(
-        before.splitlines(), _pretty(wanted).splitlines(), "on GitHub", str(path), lineterm="", n=2
-    )
-    return "\n".join(lines)
-
-
 def _of_interest(present: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """A ruleset without what GitHub adds of its own: ids, dates, parameters that are not set."""
     kept = {key: present[key] for key in wanted if key in present}
     parameters = {rule["type"]: rule.get("parameters", {}) for rule in wanted["rules"]}
     kept["rules"] = [
@@ -95,16 +195,26 @@ def _of_interest(present: dict[str, Any], wanted: dict[str, Any]) -> dict[str, A
     return kept
 
 
-def _pretty(ruleset: dict[str, Any]) -> str:
-    ordered = {**ruleset, "rules": sorted(ruleset["rules"], key=lambda rule: str(rule["type"]))}
-    return json.dumps(ordered, indent=2, sort_keys=True)
+def _ordered(ruleset: dict[str, Any]) -> dict[str, Any]:
+    return {**ruleset, "rules": sorted(ruleset["rules"], key=lambda rule: str(rule["type"]))}
 
 
-def _gh(*arguments: str) -> Any:
-    done = subprocess.run(["gh", "api", *arguments], capture_output=True, text=True, check=False)
+def _pretty(content: Any) -> str:
+    return json.dumps(content, indent=2, sort_keys=True)
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _gh(target: str, method: str = "GET", body: Any = None) -> Any:
+    given = ("--method", method) + (("--input", "-") if body is not None else ())
+    command = ["gh", "api", target, *(given if method != "GET" else ("--paginate",))]
+    sent = None if body is None else json.dumps(body)
+    done = subprocess.run(command, input=sent, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"gh api {arguments[0]} failed: {done.stderr.strip()}", "gh auth status")
-    return json.loads(done.stdout)
+        raise UserError(f"gh api {target} failed: {done.stderr.strip()}", "gh auth status")
+    return json.loads(done.stdout) if done.stdout.strip() else None
 
 
 if __name__ == "__main__":
