@@ -269,9 +269,8 @@ def evidence(size: int, pairs: dict[str, Paired], by_slice: list[gate.SliceEvide
 
 
 def worlds() -> list[World]:
-    """The tables, each with its gate; two classes are judged by the rules of `params.yaml`."""
-    declared = settings.load(ROOT / "params.yaml").gate
-    assert declared is not None
+    """The tables, each with its gate; two classes are judged by the rules of `gate.yaml`."""
+    declared = policy.load(ROOT / "gate.yaml")
     cancer, digits, diabetes = (load(as_frame=True) for load in (load_breast_cancer, load_digits, load_diabetes))
     return [
         World("breast cancer", cancer.data, (cancer.target == 0).to_numpy(), "mean radius", declared),

@@ -78,10 +78,17 @@ class Project:
 
     def edit_params(self, change: Callable[[Any], None]) -> None:
         """Change `params.yaml` in place, keeping comments."""
+        self._edit("params.yaml", change)
+
+    def edit_gate(self, change: Callable[[Any], None]) -> None:
+        """Change `gate.yaml` in place, keeping comments."""
+        self._edit("gate.yaml", change)
+
+    def _edit(self, name: str, change: Callable[[Any], None]) -> None:
         yaml = YAML()
-        params = yaml.load(self.folder / "params.yaml")
-        change(params)
-        yaml.dump(params, self.folder / "params.yaml")
+        document = yaml.load(self.folder / name)
+        change(document)
+        yaml.dump(document, self.folder / name)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mlops.estimators import check_estimator
-from mlops.settings import json_schema, load
+from mlops.settings import Settings, load
 
 NAMES = ("breast-cancer", "diabetes", "iris", "lightgbm", "linear", "messy", "reviews")
 UP_TO_DATE = "Data and pipelines are up to date."
@@ -78,7 +78,7 @@ def test_an_example_is_valid_and_small_and_touches_only_params_and_data(name: st
     text = (folder / "params.yaml").read_text(encoding="utf-8")
     assert text.startswith("# yaml-language-server: $schema=params.schema.json\n"), "as it must be at the root"
     assert len(text.splitlines()) < 50
-    jsonschema.validate(YAML(typ="safe").load(text), json_schema())
+    jsonschema.validate(YAML(typ="safe").load(text), Settings.model_json_schema())
     check_estimator(load(folder / "params.yaml"))
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 200_000
 

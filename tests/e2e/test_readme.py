@@ -54,8 +54,8 @@ def test_the_tables_of_the_readme_are_valid_settings() -> None:
     for each in parsed:
         if each.get("tuning"):
             Tuning.model_validate(each["tuning"])
-        if each.get("gate"):
-            Gate.model_validate(each["gate"])
+        if "rules" in each:
+            Gate.model_validate(each)
 
 
 def test_the_rules_of_the_readme_are_all_there_are_and_valid() -> None:

@@ -70,6 +70,10 @@ def with_params(edit: Callable[[Any], None]) -> Edit:
     return lambda project: project.edit_params(edit)
 
 
+def with_gate(edit: Callable[[Any], None]) -> Edit:
+    return lambda project: project.edit_gate(edit)
+
+
 def regularised(C: float) -> Edit:
     return with_params(lambda params: params["model"]["params"].update(C=C))
 
@@ -117,7 +121,7 @@ def test_a_regression_is_blocked_and_says_why(change: Change) -> None:
     assert change.comment.startswith("## ❌ Do not merge")
     assert "worse than main" in reasons(report)
     line = next(each.line for each in report.policy.results if each.subject == "log_loss" and each.verdict == "fail")
-    assert "log_loss" in change.project.read("params.yaml").splitlines()[line - 1]
+    assert "log_loss" in change.project.read("gate.yaml").splitlines()[line - 1]
 
 
 def test_a_change_that_changes_nothing_is_not_blocked(change: Change) -> None:
@@ -229,15 +233,18 @@ def test_the_first_model_is_judged_without_a_comparison(change: Change) -> None:
 
 
 def test_another_target_is_said_in_words_and_does_not_pass(change: Change) -> None:
+    rule = {"rule": "no_worse", "metric": "accuracy", "margin": 0.1}
     change.base(
-        lambda project: project.edit_params(
-            lambda params: (
-                params["data"].update(source="sklearn:wine", target="cultivar"),
-                params["data"].pop("positive"),
-                params["validate"].update(suite=None),
-                params["evaluate"].update(slices=["alcohol"]),
-                params["gate"].update(rules=[{"rule": "no_worse", "metric": "accuracy", "margin": 0.1}]),
+        lambda project: (
+            project.edit_params(
+                lambda params: (
+                    params["data"].update(source="sklearn:wine", target="cultivar"),
+                    params["data"].pop("positive"),
+                    params["validate"].update(suite=None),
+                    params["evaluate"].update(slices=["alcohol"]),
+                )
             )
+            or with_gate(lambda gate: gate.update(rules=[rule]))(project)
         )
     )
     change.commit(
@@ -254,22 +261,23 @@ def test_another_target_is_said_in_words_and_does_not_pass(change: Change) -> No
 
 
 def test_main_s_gate_decides_and_the_change_s_own_is_shown(change: Change) -> None:
-    def loosened(params: Any) -> None:
-        params["model"]["params"]["C"] = 0.001
-        params["gate"]["rules"] = [{"rule": "floor", "metric": "recall", "at_least": 0.0}]
+    def loosened(project: Project) -> None:
+        regularised(0.001)(project)
+        with_gate(lambda gate: gate.update(rules=[{"rule": "floor", "metric": "recall", "at_least": 0.0}]))(project)
 
-    change.commit(with_params(loosened))
+    change.commit(loosened)
     report = change.review()
     assert change.code == 1
     assert report.proposed is not None
     assert (report.verdict, report.proposed.verdict) == ("fail", "pass")
     assert "edits the gate" in change.comment
-    assert report.sensitive == ["params.yaml: gate"]
+    assert [(place.place, place.files) for place in report.owned] == [("/gate.yaml", ["gate.yaml"])]
+    assert "🔒 **1 file needs a code owner's approval:**" in change.comment.splitlines()[:6]
 
 
 def test_a_waiver_counts_when_main_has_it_and_until_its_day(change: Change) -> None:
     waiver = {"rule": "no_worse", "subject": "log_loss", "reason": "the new data are harder", "until": "2999-12-31"}
-    change.base(with_params(lambda params: params["gate"].update(waivers=[waiver])))
+    change.base(with_gate(lambda gate: gate.update(waivers=[waiver])))
     change.commit(regularised(0.02))
     report = change.review()
     (waived,) = [each for each in report.policy.results if each.waiver]
@@ -278,7 +286,7 @@ def test_a_waiver_counts_when_main_has_it_and_until_its_day(change: Change) -> N
     assert "the new data are harder" in change.comment
 
     own = {**waiver, "subject": "roc_auc"}
-    change.commit(with_params(lambda params: params["gate"].update(waivers=[waiver, own])))
+    change.commit(with_gate(lambda gate: gate.update(waivers=[waiver, own])))
     report = change.review()
     assert "roc_auc" not in {each.subject for each in report.policy.results if each.waiver}
 
@@ -382,7 +390,7 @@ def test_each_way_to_cheat_or_to_be_bad_turns_it_red(change: Change, rule: str, 
         "worst_slice accuracy": {"rule": "worst_slice", "metric": "accuracy", "limit": 0.99, "min_rows": 20},
     }
     if edit is None:
-        change.base(with_params(lambda params: params["gate"].update(rules=[limits[rule]])))
+        change.base(with_gate(lambda gate: gate.update(rules=[limits[rule]])))
         by_heart = {
             "estimator": "sklearn.tree.DecisionTreeClassifier",
             "params": {"max_features": 1, "random_state": 1},
@@ -416,7 +424,7 @@ def test_in_github_actions_the_lines_are_marked_and_the_summary_is_filled(change
         GITHUB_RUN_ID="7",
         REVIEW_HEAD="a" * 40,
     )
-    marked = [line for line in done.stdout.splitlines() if line.startswith("::error file=params.yaml,line=")]
+    marked = [line for line in done.stdout.splitlines() if line.startswith("::error file=gate.yaml,line=")]
     assert any("log_loss is worse" in line for line in marked)
     assert summary.read_text(encoding="utf-8") == change.comment
     assert "https://github.com/ada/models/actions/runs/7#artifacts" in change.comment

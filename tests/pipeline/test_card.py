@@ -273,7 +273,6 @@ def test_gaps_rare_classes_and_foreign_names_are_told_and_stay_text(done: Projec
             params["data"].pop("positive"),
             params["validate"].update(suite=None),
             params["evaluate"].update(slices=[header[2]], resamples=100),
-            params.pop("gate"),
         )
     )
     assert "which is about another target" in run_stages(project)

@@ -256,10 +256,10 @@ def test_a_lock_without_the_training_rows_is_told(here: Project) -> None:
 
 
 def test_the_gate_is_that_of_the_commit_and_not_of_the_files(here: Project) -> None:
-    def loosen(params: Any) -> None:
-        del params["gate"]["rules"][1:]
+    def loosen(gate: Any) -> None:
+        del gate["rules"][1:]
 
-    here.edit_params(loosen)
+    here.edit_gate(loosen)
     main = baseline.gate(git("rev-parse", "HEAD"))
     assert main is not None
     assert len(main.rules) > 10
@@ -270,19 +270,16 @@ def test_the_gate_is_that_of_the_commit_and_not_of_the_files(here: Project) -> N
 
 
 def test_a_main_without_a_gate_has_none(here: Project) -> None:
-    here.edit_params(lambda params: params.pop("gate"))
-    here.commit("no gate")
-    assert baseline.gate(git("rev-parse", "HEAD")) is None
-    Path("params.yaml").unlink()
+    Path("gate.yaml").unlink()
     here.commit("no file")
     assert baseline.gate(git("rev-parse", "HEAD")) is None
 
 
 @pytest.mark.parametrize(
-    "content", ["gate: {rules: [{rule: from the future}]}", "gate: 7", "gate: {rules: []}", "a: ["]
+    "content", ["rules: [{rule: from the future}]", "7", "rules: []", "a: ["]
 )
 def test_a_gate_of_main_that_this_code_cannot_read_is_an_error_and_not_no_gate(here: Project, content: str) -> None:
-    Path("params.yaml").write_text(content, encoding="utf-8")
+    Path("gate.yaml").write_text(content, encoding="utf-8")
     here.commit("another age")
     with pytest.raises(UserError, match="main's"):
         baseline.gate(git("rev-parse", "HEAD"))

@@ -19,6 +19,7 @@ from conftest import Project, copied
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 
 from mlops import metrics, modelfile, tables
+from mlops import policy as policies
 from mlops import settings as settings_module
 from mlops.metrics import Classes, Predictions
 from mlops.review import evidence, gate
@@ -60,9 +61,7 @@ def gathered(main: Baseline, *, moved: tuple[str, ...] = (), dirty: bool = False
 
 
 def judged(found: Findings) -> Policy:
-    settings = settings_module.load()
-    assert settings.gate is not None
-    return gate.judge(settings.gate, found.evidence, {}, datetime.date(2026, 1, 1))
+    return gate.judge(policies.load(), found.evidence, {}, datetime.date(2026, 1, 1))
 
 
 def test_a_change_of_nothing_passes_and_its_report_can_be_told(here: Project) -> None:
@@ -82,8 +81,7 @@ def test_a_change_of_nothing_passes_and_its_report_can_be_told(here: Project) ->
     assert (policy.verdict, policy.blocks) == ("pass", False), [each.why for each in policy.results]
     empty = Report(head="0" * 40, base="1" * 40, dirty=False, touched=True, verdict="fail", blocks=True)
     settings = settings_module.load()
-    assert settings.gate is not None
-    report = Report.model_validate(tell(empty, settings, main, settings.gate, found, policy).model_dump())
+    report = Report.model_validate(tell(empty, settings, main, policies.load(), found, policy).model_dump())
     assert [each.metric for each in report.metrics][:2] == ["roc_auc", "average_precision"]
     assert report.rows is not None
     assert (report.rows.train, report.rows.test) == (426, 143)
@@ -395,17 +393,18 @@ def prepare(project: Project, task: str, estimator: str, test_rows: int | None =
         params["split"] = {"method": "random", "test_size": 0.25, "seed": 0}
         params["model"] = {"estimator": estimator, "params": {}}
         params["evaluate"]["slices"] = ["word", "truth", "day", "x"]
-        rules = [
-            {"rule": "no_worse", "metric": "rmse" if task == "regression" else "accuracy", "margin": 0.5},
-            {"rule": "slices_no_worse", "metric": "rmse" if task == "regression" else "accuracy", "margin": 0.5},
-            {"rule": "drift"},
-            {"rule": "leakage"},
-            {"rule": "recorded"},
-            {"rule": "calibration", "at_most": 0.9},
-        ]
-        params["gate"] = {"rules": rules}
 
     project.edit_params(change)
+    metric = "rmse" if task == "regression" else "accuracy"
+    rules = [
+        {"rule": "no_worse", "metric": metric, "margin": 0.5},
+        {"rule": "slices_no_worse", "metric": metric, "margin": 0.5},
+        {"rule": "drift"},
+        {"rule": "leakage"},
+        {"rule": "recorded"},
+        {"rule": "calibration", "at_most": 0.9},
+    ]
+    project.edit_gate(lambda gate: gate.update(rules=rules))
     for stage in ("ingest", "validate", "split", "train", "export", "evaluate"):
         project.stage(stage)
 

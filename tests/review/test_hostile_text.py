@@ -169,4 +169,6 @@ def test_the_largest_report_makes_a_comment_that_github_takes(text: str, number:
     assert page.open == []
     assert page.others == []
     # however much it says, not what owners must see is left out
-    assert "Code owners must agree" in markdown
+    assert "a code owner's approval:**" in markdown
+    places = markdown.partition("approval:**")[2].partition("\n\n")[0].strip().splitlines()
+    assert len(places) == 60

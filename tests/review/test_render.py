@@ -18,6 +18,7 @@ from mlops.review.report import (
     Comparison,
     Cost,
     Estimate,
+    Owned,
     Policy,
     Report,
     Result,
@@ -45,6 +46,10 @@ def compared(metric: str, better: bool = True) -> Comparison:
         worse=0.87,
         detectable=0.02,
     )
+
+
+def owned(place: str, *files: str, count: int = 0) -> Owned:
+    return Owned(place=place, owners=["@acme/owners"], files=list(files), count=count or len(files))
 
 
 def ruled(rule: str, subject: str, verdict: Any, **other: Any) -> Result:
@@ -156,13 +161,12 @@ def test_each_reason_is_a_sentence_with_owners_and_failures_first() -> None:
             problem="something else",
             dirty=True,
             wear=Wear(decisions=14, budget=13),
-            sensitive=["Makefile", "params.yaml: gate"],
+            owned=[owned("/Makefile", "Makefile")],
         )
     )
     reasons = [line for line in text.splitlines() if line.startswith("- ")]
-    assert reasons[:8] == [
-        "- 🔒 This change **edits or removes the gate**. Code owners must agree.",
-        "- 🔒 It touches what decides about changes: <code>Makefile</code>. Code owners must agree.",
+    assert reasons[:7] == [
+        "- <code>Makefile</code>",
         "- ❌ something else",
         "- ❌ is bad",
         "- 📝 is late (waived until 2026-12-31: labels are being corrected)",
@@ -175,16 +179,40 @@ def test_each_reason_is_a_sentence_with_owners_and_failures_first() -> None:
 def test_a_change_of_the_gate_shows_both_verdicts() -> None:
     kept, loosened = policy(ruled("floor", "recall", "fail")), policy(ruled("floor", "recall", "pass"))
     text = comment(report(ruled("floor", "recall", "fail"), policy=kept, proposed=loosened))
-    told = "Main's gate decides: ❌ fail. By this change's own it would be ✅ pass. Code owners must agree."
+    told = "Main's gate decides: ❌ fail. This change's own gate would say: ✅ pass."
     assert told in text
     assert text.startswith("## ❌ Do not merge")
     assert "All rules as this change has them: 1 of 1 hold" in text
 
 
-def test_a_change_that_removes_the_gate_is_told_as_one_that_edits_it() -> None:
-    text = comment(report(sensitive=["params.yaml: gate"]))
-    assert "- 🔒 This change **edits or removes the gate**. Code owners must agree." in text
-    assert "touches what decides" not in text
+def test_files_that_need_an_approval_come_before_everything_else_with_the_unknown_ones_first() -> None:
+    places = [
+        owned("*", "GNUmakefile", "json.py"),
+        owned("/.github/", ".github/workflows/ci.yaml"),
+        owned("/src/", *(f"src/{i}.py" for i in range(20)), count=500),
+    ]
+    lines = comment(report(ruled("floor", "recall", "fail"), owned=places)).splitlines()
+    lines = lines[lines.index("") + 3 :]
+    assert lines[0] == "🔒 **503 files need a code owner's approval:**"
+    assert lines[1] == "- <code>GNUmakefile</code>, <code>json.py</code> outside every known place"
+    assert lines[2] == "- <code>.github/workflows/ci.yaml</code> in <code>/.github/</code>"
+    assert lines[3].endswith(" and 480 more in <code>/src/</code>")
+
+
+def test_no_place_is_cut_off_however_long_the_names_are() -> None:
+    places = [owned(f"/place{i}/", *(f"place{i}/{'x' * 280}{j}" for j in range(20)), count=3000) for i in range(60)]
+    text = comment(report(owned=places))
+    assert len(text.encode()) < MOST_BYTES
+    assert all(f"in <code>/place{i}/</code>" in text for i in range(60))
+
+
+def test_a_doubt_is_the_headline() -> None:
+    text = comment(report(ruled("floor", "recall", "pass"), doubts=["the run ended as failure"]))
+    assert text.startswith("## ❌ Do not merge: the run ended as failure")
+    two = comment(report(ruled("floor", "recall", "pass"), doubts=["first", "second <b>"]))
+    assert two.startswith("## ❌ Do not merge: the report contradicts what is known")
+    assert "- ❌ first\n- ❌ second" in two
+    assert "<b>" not in two
 
 
 # what is served

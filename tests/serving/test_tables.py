@@ -84,7 +84,6 @@ def run(project: Project, change: Callable[[Any], None]) -> Project:
         params["model"] = {"estimator": "sklearn.linear_model.LogisticRegression", "params": {"max_iter": 1000}}
         params["tuning"] = None
         params["evaluate"]["slices"] = []
-        params["gate"]["rules"] = [{"rule": "recorded"}]
         change(params)
 
     project.edit_params(edit)

@@ -32,8 +32,9 @@ HISTORY = 500
 
 def changes(base: str, files: list[str]) -> Changes:
     """Everything that differs from `base`."""
-    params = differences(_read(_params, show(base, PARAMS)), _read(_params, _here(PARAMS)))
-    params += differences(_read(_gate, show(base, GATE)), _read(_gate, _here(GATE)))
+    # the gate first: what decides is never cut off
+    params = differences(_read(_gate, show(base, GATE)), _read(_gate, _here(GATE)))
+    params += differences(_read(_params, show(base, PARAMS)), _read(_params, _here(PARAMS)))
     data = differences(_read(_of_table, show(base, CATALOGUE)), _read(_of_table, _here(CATALOGUE)))
     dependencies = differences(_read(_packages, show(base, "uv.lock")), _read(_packages, _here("uv.lock")))
     shown = [shortened(name) for name in files if not name.startswith(WRITTEN)]

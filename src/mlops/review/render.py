@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from mlops.markdown import code, details, escaped, number, table
+from mlops.markdown import code, details, escaped, number, one_line, table
 from mlops.review.report import (
     Change,
     Chart,
@@ -26,6 +26,7 @@ from mlops.review.report import (
 MOST_BYTES = 60_000
 # of the names of files that need an approval; beyond that they are counted
 MOST_NAMED = 12_000
+MOST_PLACE = 40  # characters of a pattern
 MARKS: dict[Verdict, str] = {"pass": "✅ pass", "fail": "❌ fail", "cannot tell": "⚠️ cannot tell"}
 RUNTIMES = {"onnx": "ONNX Runtime", "scikit-learn": "scikit-learn"}
 # told apart in light and in dark mode, and by the colour-blind
@@ -122,7 +123,7 @@ def approvals(report: Report) -> str:
     lines = [f"🔒 **{total:,} {_plural(total, 'file needs', 'files need')} a code owner's approval:**"]
     room = MOST_NAMED
     for place in report.owned:
-        where = "outside every known place" if place.place in ("*", "/*", "**", "/**") else f"in {code(place.place)}"
+        where = "outside every known place" if place.place in ("*", "/*", "**", "/**") else f"in {code(one_line(place.place, MOST_PLACE))}"
         if [place.place.lstrip("/")] == place.files:
             where = ""
         names = []
