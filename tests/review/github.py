@@ -62,7 +62,7 @@ class Description:
             if (place, name) not in declared:
                 raise RefusedError(f"{operation['operationId']} has no parameter {name}")
             schema = declared[place, name]["schema"]
-            self._check(int(value) if schema["type"] == "integer" else value, schema, name)
+            self._check(int(value) if schema.get("type") == "integer" else value, schema, name)
         missing = {key for key, each in declared.items() if each.get("required")} - {each[:2] for each in given}
         if missing:
             raise RefusedError(f"{operation['operationId']} misses {sorted(missing)}")
@@ -137,6 +137,10 @@ class GitHub:
         self.user: dict[str, str] | None = None
         """Whose the token is; that of a workflow is nobody's."""
         self.pulls: list[dict[str, Any]] = []
+        self.behind: dict[str, int] = {}
+        """Commit → how many commits main has that it has not."""
+        self.activities: list[dict[str, Any]] = []
+        """Pushes, oldest first."""
         self.files: list[dict[str, str]] = []
         self.comments: list[dict[str, Any]] = []
         self.artifacts: dict[int, list[dict[str, Any]]] = {}
@@ -176,10 +180,7 @@ class GitHub:
 
     def add_check(self, commit: str, conclusion: str | None = "success", **different: Any) -> dict[str, Any]:
         """The check `gate` of a commit, by a run of `ci.yaml` for a pull request, unless something is different."""
-        number = 100 + sum(map(len, self.check_runs.values()))
-        run = {"id": number, "check_suite_id": number, "path": ".github/workflows/ci.yaml", "event": "pull_request"}
-        run |= {"head_sha": commit} | {key: different.pop(key) for key in ("path", "event") if key in different}
-        self.workflow_runs.append(run)
+        number = self.add_run(commit, conclusion, **{k: different.pop(k) for k in ("path", "event") if k in different})
         check = {
             "id": number,
             "name": "gate",
@@ -193,6 +194,45 @@ class GitHub:
         }
         self.check_runs.setdefault(commit, []).append({**check, **different})
         return self.check_runs[commit][-1]
+
+    def add_run(self, commit: str, conclusion: str | None = "success", **different: Any) -> int:
+        """A run of `ci.yaml` for a pull request, unless something is different; None where it is still going."""
+        number = 100 + len(self.workflow_runs)
+        status = "completed" if conclusion else "in_progress"
+        run = {"id": number, "check_suite_id": number, "path": ".github/workflows/ci.yaml", "event": "pull_request"}
+        self.workflow_runs.append({**run, "head_sha": commit, "status": status, "conclusion": conclusion, **different})
+        return number
+
+    def add_pull(self, branch: str, commit: str, author: str = "ada", **different: Any) -> dict[str, Any]:
+        """An open pull request from a branch of this repository into main, unless something is different."""
+        number = max((pull["number"] for pull in self.pulls), default=0) + 1
+        user = {"login": author, "type": "User"}
+        pull = {
+            "number": number,
+            "state": "open",
+            "html_url": f"{self.url}/{self.repository}/pull/{number}",
+            "user": user,
+            "base": {"ref": "main", "repo": {"id": 1, "default_branch": "main"}},
+            "head": {"ref": branch, "sha": commit, "user": user, "repo": {"id": 1}},
+        }
+        self.pulls.append({**pull, **different})
+        return self.pulls[-1]
+
+    def add_push(self, branch: str, commit: str, actor: str | None = "ada", kind: str = "") -> None:
+        """Somebody moves a branch to a commit; its first push makes it. None is a user who is no more."""
+        earlier = [each for each in self.activities if each["ref"] == f"refs/heads/{branch}"]
+        number = 1 + len(self.activities)
+        push = {
+            "id": number,
+            "node_id": f"activity {number}",
+            "ref": f"refs/heads/{branch}",
+            "before": earlier[-1]["after"] if earlier else "0" * 40,
+            "after": commit,
+            "timestamp": f"2026-01-01T00:{number % 60:02}:00Z",
+            "activity_type": kind or ("push" if earlier else "branch_creation"),
+            "actor": actor and {"login": actor, "type": "Bot" if actor.endswith("[bot]") else "User"},
+        }
+        self.activities.append(push)
 
     @property
     def changes(self) -> list[tuple[str, str]]:
@@ -284,6 +324,21 @@ class GitHub:
         asked = (int(query["check_suite_id"]), query["head_sha"])
         found = [each for each in self.workflow_runs if (each["check_suite_id"], each["head_sha"]) == asked]
         return 200, {"total_count": len(found), "workflow_runs": found}, {}
+
+    def actions_list_workflow_runs(self, path: dict[str, str], query: dict[str, str], _: Any) -> Answer:
+        asked = (f".github/workflows/{path['workflow_id']}", query["head_sha"], query["event"])
+        found = [each for each in self.workflow_runs if (each["path"], each["head_sha"], each["event"]) == asked]
+        return 200, {"total_count": len(found), "workflow_runs": found[::-1]}, {}
+
+    def repos_compare_commits_with_basehead(self, path: dict[str, str], *_: Any) -> Answer:
+        commit = unquote(path["basehead"]).removeprefix("main...")
+        behind = self.behind.get(commit, 0)
+        return 200, {"status": "diverged" if behind else "ahead", "ahead_by": 1, "behind_by": behind}, {}
+
+    def repos_list_activities(self, _path: Any, query: dict[str, str], _: Any) -> Answer:
+        found = [each for each in self.activities if each["ref"] == query["ref"]]
+        # what comes before is behind a cursor, which nobody here follows
+        return 200, found[::-1][: int(query["per_page"])], {}
 
     def git_get_commit(self, path: dict[str, str], *_: Any) -> Answer:
         if path["commit_sha"] not in self.trees:

@@ -96,7 +96,7 @@ def main(environment: Mapping[str, str] = os.environ) -> str:
     api = Api(address, environment["GITHUB_TOKEN"], needed=NEEDED)
     repository = f"/repos/{environment['GITHUB_REPOSITORY']}"
     branch, head, author = find_branch(api, repository, number)
-    check_pushers(api, repository, branch, author)
+    check_pushers(api, repository, branch, head, author)
     files = unpack(rebuilt(api, repository, head))
     header = signed(environment)
     _git("fetch", "--quiet", "--depth=1", "origin", f"refs/heads/{branch}", environment=header)
@@ -136,17 +136,22 @@ def find_branch(api: Api, repository: str, number: str) -> tuple[str, str, str]:
     return str(head["ref"]), str(head["sha"]), str(pull["user"]["login"])
 
 
-def check_pushers(api: Api, repository: str, branch: str, author: str) -> None:
+def check_pushers(api: Api, repository: str, branch: str, head: str, author: str) -> None:
     """Refuse a branch that somebody other than the author has pushed to.
 
     GitHub asks for an approval by somebody else than the last pusher. After this push that is a bot, so whoever had
     pushed to the branch before could approve their own change. The author of a pull request never can.
     """
     pushes = api.get(f"{repository}/activity", ref=f"refs/heads/{branch}", per_page=100)
-    begins = next((i for i, push in enumerate(pushes) if push["activity_type"] == "branch_creation"), None)
-    if begins is None:
+    actors, after, complete = set(), head, False
+    for push in pushes:
+        # from the head back to where the branch was made, without a gap
+        if complete or push["after"] != after:
+            break
+        actors.add((push["actor"] or {}).get("login", "somebody who left"))
+        after, complete = push["before"], push["activity_type"] == "branch_creation"
+    if not complete:
         raise UserError(f"GitHub does not list all pushes to {branch}", "run make on the branch, and push")
-    actors = {(push["actor"] or {}).get("login", "somebody who left") for push in pushes[: begins + 1]}
     others = sorted(actors - {author, AUTHOR["NAME"]})
     if others:
         raise UserError(
