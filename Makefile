@@ -194,6 +194,7 @@ setup-trusted: $(filter .uv/bin/uv,$(UV)) ## for the workflows relock and releas
 .PHONY: setup-comment
 setup-comment: setup-trusted ## for the workflow report: install that, and CML
 	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix .github/cml
+	@python3 $(RUN) mlops.review.cml
 
 .PHONY: setup-image
 setup-image: $(filter .uv/bin/uv,$(UV)) ## for the workflow release: install what builds and pushes an image

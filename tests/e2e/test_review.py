@@ -50,7 +50,7 @@ class Change:
         """Review it in a clone that has only what Git and the cache hold."""
         if fresh:
             self.project.git("clean", "-fdxq", "--exclude=.dvc/cache")
-        command = (sys.executable, "-m", "mlops.review", "--base", "base")
+        command = (sys.executable, "-P", "-m", "mlops.review", "--base", "base")
         done = self.project.run(*command, check=False, **environment)
         self.output, self.code = done.stdout, done.returncode
         assert "Traceback" not in self.output, self.output
@@ -413,7 +413,7 @@ def test_an_estimator_that_would_run_something_is_refused(change: Change) -> Non
 def test_in_github_actions_the_lines_are_marked_and_the_summary_is_filled(change: Change, tmp_path: Path) -> None:
     change.commit(regularised(0.001))
     summary = tmp_path / "summary.md"
-    command = (sys.executable, "-m", "mlops.review", "--base", "base")
+    command = (sys.executable, "-P", "-m", "mlops.review", "--base", "base")
     done = change.project.run(
         *command,
         check=False,
@@ -435,3 +435,49 @@ def test_an_unknown_base_is_told_with_a_way_out(done: Project) -> None:
     told = done.run(sys.executable, "-m", "mlops.review", "--base", "nowhere", check=False)
     assert told.returncode == 1
     assert told.stdout.startswith("error: there is no commit 'nowhere' to compare with\n  try: ")
+
+
+def added(*names: str) -> Edit:
+    def edit(project: Project) -> None:
+        for name in names:
+            path = project.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("", encoding="utf-8")
+            project.git("add", "--force", name)
+
+    return edit
+
+
+def test_a_pipeline_below_docs_is_no_documentation_and_does_not_run(change: Change, tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+
+    def tutorial(project: Project) -> None:
+        text = f"stages:\n  prepare:\n    cmd: touch {marker} ../../data/raw/x\n    outs: [../../data/raw/x]\n"
+        added("docs/tutorial/dvc.yaml")(project)
+        (project.folder / "docs/tutorial/dvc.yaml").write_text(text, encoding="utf-8")
+
+    change.commit(tutorial, run=False)
+    report = change.review()
+    assert (change.code, report.touched, report.blocks) == (1, True, True)
+    assert "DVC would load files in places where it must not: 'docs/tutorial/dvc.yaml'" in str(report.problem)
+    assert "docs/tutorial/dvc.yaml" in "\n".join(change.comment.splitlines()[:6])
+    assert not marker.exists()
+
+
+def test_files_that_could_take_over_are_in_the_first_lines_of_the_comment(change: Change) -> None:
+    names = ("GNUmakefile", "json.py", ".venv/bin/python", "src/mlops/review/new.py", ".github/workflows/new.yaml")
+    change.commit(added(*names), run=False)
+    report = change.review()
+    assert [place.place for place in report.owned] == ["*", "/.github/", "/src/mlops/review/"]
+    lines = change.comment.splitlines()
+    first = next(number for number, line in enumerate(lines) if "5 files need a code owner's approval" in line)
+    assert first <= 4
+    assert lines[first + 1] == (
+        "- <code>.venv/bin/python</code>, <code>GNUmakefile</code>, <code>json.py</code> outside every known place"
+    )
+
+
+def test_parameters_and_data_pointers_need_no_owner(change: Change) -> None:
+    change.commit(regularised(0.5))
+    assert change.review().owned == []
+    assert "approval" not in change.comment
