@@ -1,0 +1,536 @@
+"""The verdict of the trusted side: it agrees with the gate about every honest report, and with no contradiction."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from review.test_gate import FIRST, RED, RULES, UNCLEAR, bins, evidence, of_slices, pairs
+
+from mlops.metrics import Classes, Predictions
+from mlops.policy import Gate, Rule, subject
+from mlops.review.compare import Paired, compare
+from mlops.review.gate import Evidence, SliceEvidence, judge
+from mlops.review.report import Baseline, Comparison, Estimate, Report, shortened
+from mlops.review.tell import compared
+from mlops.review.verdict import derive, limit, within
+
+HEAD, BASE = "0123456789abcdef0123456789abcdef01234567", "b" * 40
+TODAY = datetime.date(2026, 3, 1)
+LATER, EARLIER = "2999-12-31", "2026-02-28"
+
+# every kind of rule, about metrics of which more is better and of which less is
+EVERY_KIND: list[dict[str, Any]] = [
+    {"rule": "floor", "metric": "recall", "at_least": 0.85},
+    {"rule": "ceiling", "metric": "log_loss", "at_most": 0.5},
+    {"rule": "no_worse", "metric": "roc_auc", "margin": 0.01},
+    {"rule": "no_worse", "metric": "log_loss", "margin": 0.02},
+    {"rule": "slices_no_worse", "metric": "accuracy", "margin": 0.05},
+    {"rule": "slices_no_worse", "metric": "log_loss", "margin": 0.1},
+    {"rule": "worst_slice", "metric": "accuracy", "limit": 0.8},
+    {"rule": "worst_slice", "metric": "log_loss", "limit": 0.6},
+    {"rule": "group_gap", "column": "site", "metric": "accuracy", "at_most": 0.1},
+    {"rule": "calibration", "at_most": 0.1},
+    {"rule": "validation", "warnings": 1},
+    {"rule": "drift", "at_most": 0.25},
+    {"rule": "overfitting", "metric": "roc_auc", "at_most": 0.05},
+    {"rule": "model_size", "at_most": 10},
+    {"rule": "latency", "at_most": 200},
+    {"rule": "lock"},
+    {"rule": "leakage"},
+    {"rule": "recorded"},
+]
+
+
+# -- honest reports, made by the gate itself
+
+
+def a_gate(rules: list[dict[str, Any]], *waivers: dict[str, Any], **more: Any) -> Gate:
+    return Gate.model_validate({"rules": rules, "waivers": list(waivers), **more})
+
+
+def told(gate: Gate, found: Evidence, **different: Any) -> Report:
+    """A report as `make review` writes it, of this evidence."""
+    result = judge(gate, found, {}, TODAY)
+    return Report(
+        head=HEAD,
+        base=BASE,
+        dirty=False,
+        touched=True,
+        verdict=result.verdict,
+        blocks=result.blocks,
+        policy=result,
+        baseline=Baseline(commit=BASE, model_md5=None, origin="cache", problem=found.baseline_problem),
+        metrics=[compared(pair, gate.confidence) for pair in found.pairs.values()][:12],
+    ).model_copy(update=different)
+
+
+def by_the_run(report: Report) -> str:
+    """How the run of an honest report ends."""
+    return "failure" if report.blocks else "success"
+
+
+def derived(report: Report, gate: Gate | None, conclusion: str | None = None, *names: str) -> Report:
+    return derive(report, gate, list(names), conclusion or by_the_run(report), TODAY)
+
+
+@cache
+def good_pairs(rows: int, seed: int) -> dict[str, Paired]:
+    """Each metric of a good classifier, and of main's, which is the slightest bit worse."""
+    rng = np.random.default_rng(seed)
+    y = (rng.random(rows) < 0.4).astype(int)
+    score = (2 * y - 1) * 3 + rng.normal(size=rows) * 1.4
+
+    def said(sharpness: float) -> Predictions:
+        positive = 1 / (1 + np.exp(-sharpness * score))
+        return Predictions((positive > 0.5).astype(int), np.column_stack([1 - positive, positive]))
+
+    return compare(y, said(0.95), said(1.0), Classes(np.array([0, 1]), 1), resamples=400, seed=seed)
+
+
+def good_evidence(**found: Any) -> Evidence:
+    """Evidence of a change to a classifier that gives probabilities, in order but for what is given."""
+    good: dict[str, Any] = {
+        "pairs": good_pairs(1000, 0),
+        "slices": [SliceEvidence("site", name, 300, good_pairs(300, seed)) for seed, name in enumerate("ab", 1)],
+        "train": {name: pair.candidate for name, pair in good_pairs(1000, 3).items()},
+    }
+    return evidence(**{**good, **found})
+
+
+def honest(*waivers: dict[str, Any], rules: list[dict[str, Any]] = EVERY_KIND, **found: Any) -> tuple[Report, Gate]:
+    """A report about every kind of rule, and the gate that it was judged by."""
+    gate = a_gate(rules, *waivers)
+    return told(gate, good_evidence(**found)), gate
+
+
+def edited(report: Report, edit: Any) -> Report:
+    """A report after somebody has edited its JSON."""
+    document = json.loads(report.model_dump_json())
+    edit(document)
+    return Report.model_validate_json(json.dumps(document))
+
+
+def result_of(document: dict[str, Any], rule: str, about: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = next(
+        each for each in document["policy"]["results"] if (each["rule"], each["subject"]) == (rule, about)
+    )
+    return found
+
+
+def metric_of(document: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(each for each in document["metrics"] if each["metric"] == name)
+    return found
+
+
+# -- an honest report is never doubted
+
+
+def accepted(report: Report, gate: Gate | None) -> None:
+    found = derived(report, gate)
+    assert found.doubts == []
+    assert (found.verdict, found.blocks, found.policy) == (report.verdict, report.blocks, report.policy)
+
+
+def test_an_honest_report_about_every_kind_of_rule_is_accepted() -> None:
+    report, gate = honest()
+    assert {rule.rule for rule in gate.rules} == set(RULES)
+    assert (report.verdict, report.blocks) == ("pass", False), [each.why for each in report.policy.results]
+    accepted(report, gate)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_what_the_gate_lets_pass_is_accepted(name: str) -> None:
+    gate = a_gate([RULES[name]])
+    report = told(gate, evidence())
+    assert report.verdict == "pass"
+    accepted(report, gate)
+
+
+@pytest.mark.parametrize(("name", "found"), [(name, found) for name, found, _ in RED])
+def test_what_the_gate_stops_is_accepted(name: str, found: dict[str, Any]) -> None:
+    gate = a_gate([RULES[name]])
+    report = told(gate, evidence(**found))
+    assert report.blocks
+    accepted(report, gate)
+
+
+@pytest.mark.parametrize("cannot_tell", ["block", "warn"])
+@pytest.mark.parametrize(("name", "found"), [(name, found) for name, found, _ in UNCLEAR])
+def test_what_the_gate_cannot_tell_is_accepted(name: str, found: dict[str, Any], cannot_tell: str) -> None:
+    gate = a_gate([{**RULES[name], "cannot_tell": cannot_tell}])
+    report = told(gate, evidence(**found))
+    assert (report.verdict, report.blocks) == ("cannot tell", cannot_tell == "block")
+    accepted(report, gate)
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"rows": 0, "pairs": {}, "slices": [], "calibration": []},
+        {"baseline_problem": FIRST, "first": True, "drift": None, "pairs": pairs(1000, 0.05, None)},
+        {"baseline_problem": "main's model is damaged", "drift": None, "slices": of_slices((300, 0.05, None))},
+        {"pairs": {"accuracy": Paired("accuracy", 0.9, np.nan, np.full(9, 0.9), np.full(9, np.nan))}},
+        {"pairs": {"accuracy": Paired("accuracy", np.nan, 0.9, np.full(9, np.nan), np.full(9, 0.9))}},
+        {"slices": []},
+        {"drift": []},
+        {"calibration": bins((0.5, 0.6), (0.5, 0.4), rows=10)},
+        {"validation": None, "train": {}},
+        {"moved": ["train"], "dirty": True},
+    ],
+    ids=[
+        "no rows",
+        "first model",
+        "no baseline",
+        "undefined here",
+        "undefined on main",
+        "no slices",
+        "no column",
+        "few rows",
+        "nothing known",
+        "not committed",
+    ],
+)
+def test_evidence_that_is_missing_raises_no_doubt(name: str, found: dict[str, Any]) -> None:
+    gate = a_gate([RULES[name]])
+    accepted(told(gate, evidence(**found)), gate)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_numbers_at_their_limits_raise_no_doubt(seed: int) -> None:
+    """Limits that are the very numbers found, one digit off, or anywhere; few rows and many."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.choice([20, 60, 400]))
+    here, main = rng.random(2) * 0.3
+    found = {"pairs": pairs(n, here, main, seed=seed), "slices": of_slices((n, here, main), (n, main, here))}
+    accuracy = found["pairs"]["accuracy"]
+    near = float(rng.choice([0, 1e-7, 1e-6, -1e-7, 0.01]))
+    rules = [
+        {"rule": "floor", "metric": "accuracy", "at_least": accuracy.candidate + near},
+        {"rule": "ceiling", "metric": "accuracy", "at_most": accuracy.candidate + near},
+        {"rule": "no_worse", "metric": "accuracy", "margin": max(0.0, accuracy.loss + near)},
+        {"rule": "slices_no_worse", "metric": "accuracy", "margin": max(0.0, accuracy.loss + near), "min_rows": 10},
+        {"rule": "worst_slice", "metric": "accuracy", "limit": accuracy.candidate + near, "min_rows": 10},
+        {"rule": "drift", "at_most": 0.05 + abs(near)},
+        {"rule": "latency", "at_most": 3.0},
+        {"rule": "model_size", "at_most": 2},
+        {"rule": "overfitting", "metric": "accuracy", "at_most": max(1e-9, 0.96 - accuracy.candidate + near)},
+    ]
+    gate = a_gate(rules)
+    accepted(told(gate, evidence(**found)), gate)
+
+
+def test_a_waiver_of_main_raises_no_doubt_until_its_day_is_over() -> None:
+    waiver = {"rule": "no_worse", "subject": "accuracy", "reason": "the new data are harder", "until": str(TODAY)}
+    long = {**waiver, "subject": "", "rule": "lock", "reason": "a long reason with  two\tspaces " + "x" * 200}
+    gate = a_gate([RULES["no_worse"], RULES["lock"]], waiver, long)
+    report = told(gate, evidence(pairs=pairs(1000, 0.1, 0.05), moved=["train"]))
+    assert [each.verdict for each in report.policy.results if each.waiver] == ["fail", "fail"]
+    accepted(report, gate)
+    tomorrow = TODAY + datetime.timedelta(days=1)
+    doubts = derive(report, gate, [], "success", tomorrow).doubts
+    assert doubts == [
+        "no_worse accuracy: its waiver expired on 2026-03-01",
+        "lock: its waiver expired on 2026-03-01",
+    ]
+
+
+def test_an_expired_waiver_that_the_gate_ignored_raises_no_doubt() -> None:
+    waiver = {"rule": "no_worse", "subject": "accuracy", "reason": "the new data are harder", "until": EARLIER}
+    gate = a_gate([RULES["no_worse"]], waiver)
+    report = told(gate, evidence(pairs=pairs(1000, 0.1, 0.05)))
+    assert report.blocks
+    accepted(report, gate)
+
+
+def test_a_subject_that_is_too_long_for_a_report_raises_no_doubt() -> None:
+    gate = a_gate([{**RULES["group_gap"], "column": "x" * 400}])
+    accepted(told(gate, evidence()), gate)
+
+
+def test_without_a_gate_on_main_the_results_are_taken_as_they_are() -> None:
+    report, _ = honest()
+    accepted(report, None)
+    report, _ = honest(pairs=good_pairs(1000, 0) | pairs(1000, 0.3, 0.05))
+    accepted(report, None)
+
+
+def test_a_pipeline_that_failed_and_a_change_of_pages_raise_no_doubt() -> None:
+    failed = Report(head=HEAD, base=BASE, dirty=False, touched=True, verdict="fail", blocks=True, problem="it stopped")
+    found = derived(failed, a_gate(EVERY_KIND))
+    assert (found.doubts, found.verdict, found.blocks) == ([], "fail", True)
+    pages = Report(head=HEAD, base=BASE, dirty=False, touched=False, verdict="pass", blocks=False)
+    found = derived(pages, a_gate(EVERY_KIND), "success", "docs/page.md")
+    assert (found.doubts, found.verdict, found.blocks) == ([], "pass", False)
+
+
+# -- what contradicts itself is doubted
+
+
+def a_rule(**fields: Any) -> Rule:
+    return a_gate([fields]).rules[0]
+
+
+LIMITS: list[tuple[dict[str, Any], float | None]] = [
+    ({"rule": "floor", "metric": "recall", "at_least": 0.85}, 0.85),
+    ({"rule": "ceiling", "metric": "rmse", "at_most": 3}, 3.0),
+    ({"rule": "no_worse", "metric": "recall", "margin": 0}, 0.0),
+    ({"rule": "slices_no_worse", "metric": "recall", "margin": 0.05}, 0.05),
+    ({"rule": "worst_slice", "metric": "recall", "limit": 0.8}, 0.8),
+    ({"rule": "group_gap", "column": "site", "metric": "recall", "at_most": 0.1}, 0.1),
+    ({"rule": "calibration", "at_most": 0.1}, 0.1),
+    ({"rule": "validation"}, 0.0),
+    ({"rule": "validation", "warnings": 2}, 2.0),
+    ({"rule": "drift"}, 0.2),
+    ({"rule": "overfitting", "metric": "recall", "at_most": 0.05}, 0.05),
+    ({"rule": "model_size", "at_most": 2.5}, 2_500_000.0),
+    ({"rule": "latency", "at_most": 200}, 200.0),
+    ({"rule": "lock"}, None),
+    ({"rule": "leakage"}, 0.0),
+    ({"rule": "recorded"}, None),
+]
+
+
+@pytest.mark.parametrize(("fields", "expected"), LIMITS)
+def test_each_rule_has_the_limit_that_the_gate_reports(fields: dict[str, Any], expected: float | None) -> None:
+    assert limit(a_rule(**fields)) == expected
+    assert {each["rule"] for each, _ in LIMITS} == set(RULES)
+
+
+# for each rule: a number that keeps its limit, one that breaks it
+NUMBERS: list[tuple[dict[str, Any], float, float]] = [
+    ({"rule": "floor", "metric": "recall", "at_least": 0.85}, 0.85, 0.8499),
+    ({"rule": "floor", "metric": "r2", "at_least": -1}, -1, -1.1),
+    ({"rule": "ceiling", "metric": "rmse", "at_most": 3}, 3, 3.01),
+    ({"rule": "no_worse", "metric": "recall", "margin": 0.01}, -0.01, -0.02),
+    ({"rule": "no_worse", "metric": "recall", "margin": 0.01}, 0.5, -0.5),
+    ({"rule": "no_worse", "metric": "log_loss", "margin": 0.01}, 0.01, 0.02),
+    ({"rule": "no_worse", "metric": "log_loss", "margin": 0.01}, -0.5, 0.5),
+    ({"rule": "slices_no_worse", "metric": "recall", "margin": 0.05}, -0.05, -0.06),
+    ({"rule": "slices_no_worse", "metric": "rmse", "margin": 0.05}, 0.05, 0.06),
+    ({"rule": "worst_slice", "metric": "recall", "limit": 0.8}, 0.8, 0.79),
+    ({"rule": "worst_slice", "metric": "mae", "limit": 0.8}, 0.8, 0.81),
+    ({"rule": "group_gap", "column": "site", "metric": "recall", "at_most": 0.1}, 0.1, 0.11),
+    ({"rule": "calibration", "at_most": 0.1}, 0.1, 0.11),
+    ({"rule": "validation", "warnings": 1}, 1, 2),
+    ({"rule": "drift", "at_most": 0.2}, 0.2, 0.21),
+    ({"rule": "overfitting", "metric": "recall", "at_most": 0.05}, 0.05, 0.06),
+    ({"rule": "model_size", "at_most": 2}, 2_000_000, 2_000_001),
+    ({"rule": "latency", "at_most": 200}, 200, 200.1),
+    ({"rule": "leakage"}, 0, 1),
+]
+
+
+@pytest.mark.parametrize(("fields", "kept", "broken"), NUMBERS)
+def test_each_rule_knows_which_side_of_its_limit_is_good(fields: dict[str, Any], kept: float, broken: float) -> None:
+    rule = a_rule(**fields)
+    bound = limit(rule)
+    assert bound is not None
+    assert within(rule, kept, bound)
+    assert not within(rule, broken, bound)
+
+
+def breaking() -> Iterator[tuple[str, str, float]]:
+    """For each rule of `EVERY_KIND` that has a limit, a number that breaks it."""
+    for rule in a_gate(EVERY_KIND).rules:
+        bound = limit(rule)
+        if bound is not None:
+            above, below = bound + 0.01, bound - 0.01
+            less = rule.rule == "floor" or (rule.rule == "worst_slice" and rule.metric == "accuracy")
+            loss = rule.rule in ("no_worse", "slices_no_worse") and rule.metric != "log_loss"
+            yield rule.rule, subject(rule), -above if loss else below if less else bound + 1 if bound > 1 else above
+
+
+BREAKING = list(breaking())
+
+
+@pytest.mark.parametrize(("name", "about", "value"), BREAKING)
+def test_a_pass_whose_number_breaks_the_limit_is_doubted(name: str, about: str, value: float) -> None:
+    def edit(document: dict[str, Any]) -> None:
+        result_of(document, name, about)["found"]["value"] = value
+        # the table says the same, so only the limit tells
+        if name in ("floor", "ceiling"):
+            metric_of(document, about)["candidate"] = value
+        elif name == "no_worse":
+            metric_of(document, about)["difference"]["value"] = value
+
+    report, gate = honest()
+    found = derived(edited(report, edit), gate)
+    assert len(found.doubts) == 1
+    named = f"{name} {about}".strip()
+    assert found.doubts[0].startswith(f"{named}: it passes with {value:g}, which breaks the limit ")
+    assert (found.verdict, found.blocks) == ("fail", True)
+
+
+@pytest.mark.parametrize(("name", "about"), [(name, about) for name, about, _ in BREAKING])
+def test_a_pass_without_a_number_is_doubted(name: str, about: str) -> None:
+    report, gate = honest()
+    empty = edited(report, lambda document: result_of(document, name, about)["found"].update(value=None))
+    assert derived(empty, gate).doubts == [f"{f'{name} {about}'.strip()}: it passes without a number"]
+
+
+@pytest.mark.parametrize(("name", "about"), [(name, about) for name, about, _ in BREAKING])
+def test_another_limit_than_main_s_is_doubted(name: str, about: str) -> None:
+    report, gate = honest()
+    other = edited(report, lambda document: result_of(document, name, about).update(limit=1e9))
+    (doubt,) = derived(other, gate).doubts
+    assert "its limit is 1e+09, main's gate has " in doubt
+
+
+def test_a_limit_of_a_rule_that_has_none_is_doubted() -> None:
+    report, gate = honest()
+    other = edited(report, lambda document: result_of(document, "lock").update(limit=0.5))
+    assert derived(other, gate).doubts == ["lock: its limit is 0.5, main's gate has none"]
+
+
+@pytest.mark.parametrize(
+    ("name", "about", "key"),
+    [("floor", "recall", "candidate"), ("ceiling", "log_loss", "candidate"), ("no_worse", "roc_auc", "difference")],
+)
+def test_a_number_that_is_not_the_metric_s_is_doubted(name: str, about: str, key: str) -> None:
+    def other(document: dict[str, Any]) -> None:
+        metric = metric_of(document, about)
+        if key == "difference":
+            metric["difference"]["value"] += 0.001
+        else:
+            metric[key] += 0.001
+
+    report, gate = honest()
+    (doubt,) = derived(edited(report, other), gate).doubts
+    assert doubt.startswith(f"{name} {about}: its number is ")
+    gone = edited(report, lambda document: document.update(metrics=[]))
+    assert f"{name} {about}: its number is " in str(derived(gone, gate).doubts)
+    assert "the metric's is missing" in str(derived(gone, gate).doubts)
+
+
+def test_rules_must_be_those_of_main_each_once() -> None:
+    report, gate = honest()
+
+    def doubts(edit: Any) -> list[str]:
+        return derived(edited(report, edit), gate).doubts
+
+    def without(document: dict[str, Any]) -> None:
+        document["policy"]["results"].remove(result_of(document, "floor", "recall"))
+
+    def more(document: dict[str, Any]) -> None:
+        document["policy"]["results"].append({**result_of(document, "lock"), "rule": "goodwill"})
+
+    def twice(document: dict[str, Any]) -> None:
+        document["policy"]["results"].append(result_of(document, "lock"))
+
+    assert doubts(without) == ["the report has no result for main's rule floor recall"]
+    assert doubts(more) == ["the report has a result for a rule that main's gate does not have: goodwill"]
+    assert doubts(twice) == ["the report has more than one result for the rule lock"]
+    assert "the report holds no results" in doubts(lambda document: document["policy"].update(results=[]))
+    assert len(doubts(lambda document: document["policy"].update(results=[]))) == 1 + len(gate.rules)
+
+
+@pytest.mark.parametrize(
+    ("different", "doubt"),
+    [
+        ({"until": LATER, "reason": "the new data are harder"}, None),
+        ({"until": "2998-12-31", "reason": "the new data are harder"}, "main's gate has no such waiver"),
+        ({"until": LATER, "reason": "because I say so"}, "main's gate has no such waiver"),
+        (None, "main's gate has no such waiver"),
+    ],
+    ids=["main's", "another day", "another reason", "another rule"],
+)
+def test_a_waiver_must_be_main_s(different: dict[str, Any] | None, doubt: str | None) -> None:
+    waiver = {"rule": "lock", "reason": "the new data are harder", "until": LATER}
+    report, gate = honest(waiver, moved=["train"])
+    rule = "lock" if different else "recorded"
+    given = different or {"until": LATER, "reason": "the new data are harder"}
+    other = edited(report, lambda document: result_of(document, rule).update(waiver=given))
+    assert derived(other, gate, "success").doubts == ([f"{rule}: {doubt}"] if doubt else [])
+
+
+@pytest.mark.parametrize("verdict", ["pass", "cannot tell"])
+def test_a_verdict_that_does_not_follow_from_the_results_is_doubted(verdict: str) -> None:
+    report, gate = honest(moved=["train"])
+    lying = edited(report, lambda document: document["policy"].update(verdict=verdict))
+    assert derived(lying, gate, "failure").doubts == [f"the report says {verdict!r}, its results say 'fail'"]
+
+
+def test_what_a_result_says_of_blocking_is_derived_from_main_s_rule() -> None:
+    report, gate = honest(moved=["train"])
+
+    def harmless(document: dict[str, Any]) -> None:
+        document["blocks"] = document["policy"]["blocks"] = False
+        for each in document["policy"]["results"]:
+            each["blocks"] = False
+
+    found = derived(edited(report, harmless), gate, "failure")
+    assert (found.verdict, found.blocks, found.policy) == ("fail", True, report.policy)
+
+
+@pytest.mark.parametrize("conclusion", ["failure", "cancelled", "timed_out", "skipped", "stale", "unfinished"])
+def test_a_run_that_did_not_end_well_makes_no_change_mergeable(conclusion: str) -> None:
+    report, gate = honest()
+    found = derived(report, gate, conclusion)
+    assert found.doubts == [f"the run ended as {conclusion}: a job other than the review did not pass"]
+    assert (found.verdict, found.blocks) == ("fail", True)
+
+
+def test_a_success_with_results_that_block_is_doubted() -> None:
+    report, gate = honest(moved=["train"])
+    assert derived(report, gate, "success").doubts == [
+        "the run ended as a success although its own results block the change"
+    ]
+
+
+@pytest.mark.parametrize("conclusion", ["success", "failure"])
+def test_a_change_of_pages_that_blocks_is_doubted(conclusion: str) -> None:
+    pages = Report(head=HEAD, base=BASE, dirty=False, touched=False, verdict="fail", blocks=True)
+    found = derived(pages, a_gate(EVERY_KIND), conclusion)
+    assert (len(found.doubts), found.verdict, found.blocks) == (1, "fail", True)
+
+
+@pytest.mark.parametrize(
+    ("different", "doubt"),
+    [
+        ({"touched": False}, "the report holds results for a change that leaves the model untouched"),
+        ({"policy": None}, "the report holds no results"),
+        ({"problem": "it stopped"}, "the run ended as a success although its own results block the change"),
+        (
+            {"touched": False, "policy": None, "problem": "x"},
+            "the report holds results for a change that leaves the model untouched",
+        ),
+    ],
+)
+def test_parts_of_a_report_that_exclude_each_other_are_doubted(different: dict[str, Any], doubt: str) -> None:
+    report, gate = honest()
+    found = derived(report.model_copy(update=different), gate, "success")
+    assert doubt in found.doubts
+    assert (found.verdict, found.blocks) == ("fail", True)
+
+
+def test_a_file_that_dvc_would_load_is_named_whatever_the_report_says() -> None:
+    report, gate = honest()
+    found = derived(report, gate, "success", "docs/dvc.yaml", "src/x.py", "data/raw/table.csv.dvc", "dvc.yaml")
+    assert found.doubts == ["DVC would load docs/dvc.yaml, which has no place there"]
+    assert found.verdict == "fail"
+
+
+def test_doubts_of_any_number_and_form_fit_into_a_report() -> None:
+    report, gate = honest()
+    hostile = Comparison(
+        metric="x", greater_is_better=True, baseline=1.0, candidate=1.0, difference=Estimate(value=0.0), worse=None,
+        detectable=None,
+    )  # fmt: skip
+    names = [f"docs/{number}\n\x1b[2J{'x' * 400}/dvc.yaml" for number in range(100)]
+    found = derived(report.model_copy(update={"metrics": [hostile]}), gate, "success", *names)
+    assert len(found.doubts) == 20
+    assert Report.model_validate(found.model_dump()) == found
+    assert all(shortened(doubt) == doubt for doubt in found.doubts)
+
+
+def test_every_rule_of_a_gate_has_a_side_of_its_limit_to_test() -> None:
+    kinds = {rule.rule for rule in a_gate(EVERY_KIND).rules if limit(rule) is not None}
+    assert kinds == {each["rule"] for each, _, _ in NUMBERS} == {name for name, _, _ in BREAKING}
+    assert kinds == set(RULES) - {"lock", "recorded"}
