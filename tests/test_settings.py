@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from mlops.settings import check_columns, json_schema, load
+from mlops import policy
+from mlops.settings import Settings, check_columns, json_schema, load
 from mlops.stage import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -42,18 +44,25 @@ def problems(folder: Path, text: str) -> str:
     return str(error.value).replace(f"{folder}/", "")
 
 
-def test_the_committed_schema_is_the_one_of_the_models() -> None:
-    assert json.loads((ROOT / "params.schema.json").read_text(encoding="utf-8")) == json_schema(), "run `make schema`"
+FILES = pytest.mark.parametrize(("name", "kind"), [("params", Settings), ("gate", policy.Gate)], ids=["params", "gate"])
 
 
-def test_params_yaml_names_the_schema_and_agrees_with_it() -> None:
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    assert text.startswith("# yaml-language-server: $schema=params.schema.json\n")
-    jsonschema.validate(YAML(typ="safe").load(text), json_schema())
+@FILES
+def test_the_committed_schema_is_the_one_of_the_models(name: str, kind: Any) -> None:
+    committed = json.loads((ROOT / f"{name}.schema.json").read_text(encoding="utf-8"))
+    assert committed == json_schema(kind), "run `make schema`"
 
 
-def test_every_setting_is_explained_in_the_schema() -> None:
-    for name, section in json_schema()["$defs"].items():
+@FILES
+def test_a_file_names_its_schema_and_agrees_with_it(name: str, kind: Any) -> None:
+    text = (ROOT / f"{name}.yaml").read_text(encoding="utf-8")
+    assert text.startswith(f"# yaml-language-server: $schema={name}.schema.json\n")
+    jsonschema.validate(YAML(typ="safe").load(text), json_schema(kind))
+
+
+@FILES
+def test_every_setting_is_explained_in_the_schema(name: str, kind: Any) -> None:
+    for name, section in json_schema(kind)["$defs"].items():
         if name == "Interval":
             continue
         for key, content in section["properties"].items():
@@ -139,23 +148,8 @@ def test_valid_settings_are_read(tmp_path: Path) -> None:
         ),
         (
             "evaluate:",
-            "gate: {rules: [{rule: flor, metric: f1}]}\nevaluate:",
-            "params.yaml: gate.rules.0: unknown rule flor (line 13); did you mean 'floor'?",
-        ),
-        (
-            "evaluate:",
-            "gate: {rules: [{rule: floor, metric: f1, at_least: 0.5, at_leest: 0.5}]}\nevaluate:",
-            "params.yaml: unknown key gate.rules.0.at_leest (line 13); did you mean 'at_least'?",
-        ),
-        (
-            "evaluate:",
-            "gate: {rules: [{rule: lock}, {rule: lock}]}\nevaluate:",
-            "params.yaml: gate.rules: the rule lock appears twice (line 13)",
-        ),
-        (
-            "evaluate:",
-            "gate: {rules: [], waivers: [{rule: lock, reason: a good reason, until: 2026-02-31}]}\nevaluate:",
-            "params.yaml is not valid YAML: day is out of range for month",
+            "gate: {rules: [{rule: lock}]}\nevaluate:",
+            "params.yaml: unknown key gate (line 13); the gate has a file of its own, gate.yaml",
         ),
     ],
 )
@@ -164,6 +158,31 @@ def test_a_mistake_is_told_with_key_value_line_and_what_is_allowed(
 ) -> None:
     assert old in VALID
     assert expected in problems(tmp_path, VALID.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "rules:\n  - {rule: flor, metric: f1}",
+            "gate.yaml: rules.0: unknown rule flor (line 2); did you mean 'floor'?",
+        ),
+        (
+            "rules: [{rule: floor, metric: f1, at_least: 0.5, at_leest: 0.5}]",
+            "gate.yaml: unknown key rules.0.at_leest (line 1); did you mean 'at_least'?",
+        ),
+        ("rules: [{rule: lock}, {rule: lock}]", "gate.yaml: rules: the rule lock appears twice (line 1)"),
+        (
+            "rules: []\nwaivers: [{rule: lock, reason: a good reason, until: 2026-02-31}]",
+            "gate.yaml is not valid YAML: day is out of range for month",
+        ),
+    ],
+)
+def test_a_mistake_in_the_gate_is_told_likewise(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "gate.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        policy.load(tmp_path / "gate.yaml")
+    assert expected in str(error.value)
 
 
 def test_a_password_is_not_repeated_in_the_message(tmp_path: Path) -> None:

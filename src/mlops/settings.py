@@ -392,11 +392,15 @@ def check_columns(settings: Settings, columns: list[str], *, prepared: bool = Fa
         raise UserError("\n".join(problems))
 
 
+def json_schema(kind: type[BaseModel]) -> dict[str, Any]:
+    """JSON Schema of a file, for completion in editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **kind.model_json_schema()}
+
+
 def write_schema(kind: type[BaseModel], path: Path) -> None:
-    """Write the JSON Schema of a file, for completion in editors."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **kind.model_json_schema()}
+    """Write the JSON Schema of a file."""
     with atomic(path) as partial:
-        partial.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(json_schema(kind), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
