@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from codeowners import CodeOwners
 
 from mlops.review.git import git
-from mlops.review.report import Owned, shortened
+from mlops.review.report import CATCH_ALL, Owned, shortened
 from mlops.verify import read_lock
 
 CODEOWNERS = Path(".github/CODEOWNERS")
@@ -91,7 +91,7 @@ def owned(files: Iterable[str], codeowners: str | None) -> list[Owned]:
         if line is None or pattern is None or not who or is_documentation(name):
             continue
         # a catch-all names what no other line foresaw
-        rank = -(10**9) if pattern in ("*", "/*", "**", "/**") else -line
+        rank = -(10**9) if pattern in CATCH_ALL else -line
         places.setdefault((rank, pattern), []).append(name)
         named[pattern] = [owner for _, owner in who]
     return [

@@ -10,10 +10,12 @@ import re
 
 from mlops.markdown import code, details, escaped, number, one_line, table
 from mlops.review.report import (
+    CATCH_ALL,
     Change,
     Chart,
     Comparison,
     Estimate,
+    Owned,
     Policy,
     Report,
     Result,
@@ -123,19 +125,21 @@ def approvals(report: Report) -> str:
     lines = [f"🔒 **{total:,} {_plural(total, 'file needs', 'files need')} a code owner's approval:**"]
     room = MOST_NAMED
     for place in report.owned:
-        where = "outside every known place" if place.place in ("*", "/*", "**", "/**") else f"in {code(one_line(place.place, MOST_PLACE))}"
-        if [place.place.lstrip("/")] == place.files:
-            where = ""
         names = []
-        for name in place.files:
-            shown = code(name)
-            room -= len(shown.encode())
+        for name in map(code, place.files):
+            room -= len(name.encode())
             if room > 0:
-                names.append(shown)
+                names.append(name)
         left = place.count - len(names)
-        listed = ", ".join(names) + (f"{' and ' if names else ''}{left:,} {'more ' if names else ''}" if left else "")
-        lines.append("- " + " ".join(filter(None, [listed.strip(), where])))
+        more = ([f"{left:,} more"] if names else [f"{left:,} files"]) if left else []
+        lines.append(f"- {' and '.join(filter(None, [', '.join(names), *more]))}{_where(place)}")
     return "\n".join(lines)
+
+
+def _where(place: Owned) -> str:
+    if place.place in CATCH_ALL:
+        return " outside every known place"
+    return "" if [place.place.lstrip("/")] == place.files else f" in {code(one_line(place.place, MOST_PLACE))}"
 
 
 def reasons(report: Report) -> str:
