@@ -389,8 +389,8 @@ def test_a_branch_that_moves_in_between_is_left_alone(machine: Path, github: Git
 def test_a_push_at_the_last_moment_wins(machine: Path, github: GitHub) -> None:
     left(github)
     moved = commit_on(machine, "better")
-    # git asks this before it sends anything
-    hook = machine / ".git/hooks/pre-push"
+    # git runs this while the commit is made
+    hook = machine / ".git/hooks/post-index-change"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text(f'#!/bin/sh\nexec git -C "{machine.parent}/origin.git" update-ref refs/heads/better {moved}\n')
     git(machine, "push", "--quiet", "origin", f"{moved}:refs/heads/elsewhere")

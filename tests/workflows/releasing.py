@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,24 +18,23 @@ REPOSITORY = "acme/model"
 WORLD = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "PIP_", "UV_")
 
 
-class Releasing:
-    """What a person with a tag has before them.
+class Asked:
+    """GitHub's API as the workflows find it.
 
     Parameters
     ----------
-    github : machine.GitHub
-        The repository, and what runs there.
     hub : review.github.GitHub
         The API.
+    certificates : Path
+        What its clients trust.
     """
 
-    def __init__(self, github: GitHub, hub: Hub, certificates: Path) -> None:
-        self.github = github
+    def __init__(self, hub: Hub, certificates: Path) -> None:
         self.hub = hub
-        self.work = github.work
         self.certificates = certificates
 
     def flags(self, **environment: str) -> list[str]:
+        """What act must be told, so that the workflows find the API."""
         given = {name: value for name, value in os.environ.items() if name.startswith(WORLD)}
         given |= {name: str(self.certificates) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")}
         given |= {
@@ -47,6 +45,23 @@ class Releasing:
         }
         flags = ["--secret", f"GITHUB_TOKEN={self.hub.token}", "--actor", "ada"]
         return flags + [part for name, value in given.items() for part in ("--env", f"{name}={value}")]
+
+
+class Releasing(Asked):
+    """What a person with a tag has before them.
+
+    Parameters
+    ----------
+    github : machine.GitHub
+        The repository, and what runs there.
+    asked : Asked
+        The API.
+    """
+
+    def __init__(self, github: GitHub, asked: Asked) -> None:
+        super().__init__(asked.hub, asked.certificates)
+        self.github = github
+        self.work = github.work
 
     def tag(self, name: str, *flags: str, **environment: str) -> Run:
         """Push a tag of what is checked out."""
@@ -64,10 +79,8 @@ class Releasing:
 
 
 @contextmanager
-def releasing(folder: Path) -> Iterator[Releasing]:
-    """A main that has run, in the cache as `ci.yaml` keeps it, merged as a pull request that passed."""
-    github = GitHub(folder / "github", lambda project: project.run("dvc", "repro") and None)
-    shutil.copytree(github.work.folder / ".dvc/cache/files", github.cache / "dvc-Linux-main")
+def asked(folder: Path) -> Iterator[Asked]:
+    """The API, served for as long as this lasts."""
     certificate, key = write_certificate(folder)
     with serve(Hub(certificate), key) as hub:
         hub.repository = REPOSITORY
@@ -75,7 +88,15 @@ def releasing(folder: Path) -> Iterator[Releasing]:
         world = Path(os.environ.get("REQUESTS_CA_BUNDLE") or requests.certs.where())
         certificates = folder / "certificates.pem"
         certificates.write_bytes(world.read_bytes() + certificate.read_bytes())
-        found = Releasing(github, hub, certificates)
+        yield Asked(hub, certificates)
+
+
+@contextmanager
+def releasing(folder: Path) -> Iterator[Releasing]:
+    """A main that has run, merged as a pull request that passed."""
+    github = GitHub(folder / "github", lambda project: project.run("dvc", "repro") and None)
+    with asked(folder) as api:
+        found = Releasing(github, api)
         commit = github.work.git("rev-parse", "HEAD")
-        hub.add_check(merged(hub, github.work, commit)["head"]["sha"])
+        found.hub.add_check(merged(found.hub, github.work, commit)["head"]["sha"])
         yield found
