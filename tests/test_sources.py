@@ -5,20 +5,27 @@ from __future__ import annotations
 import base64
 import contextlib
 import gzip
+import io
 import json
+import re
 import socket
 import sqlite3
+import tarfile
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import Project
 
-from mlops import sources
+from mlops import addresses, sources
 from mlops.settings import Data
 from mlops.stage import UserError
 
@@ -33,6 +40,7 @@ BASIC = base64.b64encode(f"ada:{PASSWORD}".encode()).decode()
 def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty `data/raw` where the test runs."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(addresses.ALLOW, "yes")  # the servers below are on this machine
     sources.RAW.mkdir(parents=True)
     return sources.RAW
 
@@ -155,6 +163,20 @@ def test_a_local_file_in_the_clothes_of_a_url_is_refused(tmp_path: Path) -> None
 # servers
 
 
+def archive(kind: str) -> bytes:
+    """An archive that holds `t.csv`."""
+    file = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(file, "w") as packed:
+            packed.writestr("t.csv", CSV)
+    else:
+        with tarfile.open(fileobj=file, mode="w") as packed:
+            entry = tarfile.TarInfo("t.csv")
+            entry.size = len(CSV)
+            packed.addfile(entry, io.BytesIO(CSV.encode()))
+    return file.getvalue()
+
+
 MOVED = {"/moved.csv": "/gone.csv", "/elsewhere.csv": "gopher://127.0.0.1/t.csv", "/nowhere.csv": "http://[/t.csv"}
 
 
@@ -174,6 +196,8 @@ class Handler(BaseHTTPRequestHandler):
         status, body = {
             "/t.csv": (200, CSV.encode()),
             "/t.csv.gz": (200, gzip.compress(CSV.encode())),
+            "/t.zip": (200, archive("zip")),
+            "/t.tar": (200, archive("tar")),
             "/page.csv": (200, b"<!DOCTYPE html><title>Sign in</title>"),
             "/empty.csv": (200, b""),
             "/private.csv": (200, CSV.encode()) if self.headers["Authorization"] == f"Basic {BASIC}" else (401, b""),
@@ -201,6 +225,39 @@ def server() -> Iterator[str]:
         threading.Thread(target=running.serve_forever).start()
         yield f"http://127.0.0.1:{running.server_port}"
         running.finished.set()  # type: ignore[attr-defined]
+        running.shutdown()
+
+
+class Web(NamedTuple):
+    """A server at every address of this machine, which is also a proxy, and what it was asked for."""
+
+    port: int
+    asked: list[tuple[str, str]]
+
+
+@pytest.fixture
+def everywhere() -> Iterator[Web]:
+    """A server that has the table under any name, and redirects to what follows `/to.csv?`."""
+    asked: list[tuple[str, str]] = []
+
+    class Open(Handler):
+        def do_GET(self) -> None:
+            asked.append((self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", ""), self.path))
+            where = re.search(r"/(to|twice)\.csv\?(.*)", self.path)
+            body = archive("zip") if self.path.endswith(".zip") else CSV.encode()
+            self.send_response(302 if where else 200)
+            if where:
+                self.send_header("Location", where[2] if where[1] == "to" else f"/to.csv?{where[2]}")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_HEAD = do_CONNECT = do_GET  # noqa: N815
+
+    with ThreadingHTTPServer(("", 0), Open) as running:
+        threading.Thread(target=running.serve_forever).start()
+        yield Web(running.server_port, asked)
         running.shutdown()
 
 
@@ -283,10 +340,291 @@ def test_the_signature_that_a_redirect_carries_is_not_told(server: str, name: st
     assert PASSWORD not in answer
 
 
-@pytest.mark.parametrize("scheme", ["gopher", "abfs"])
+@pytest.mark.parametrize("scheme", ["abfs", "gs"])
 def test_a_scheme_that_needs_another_package_is_told(scheme: str) -> None:
     assert f"{scheme}://bucket/t.csv: " in (answer := told(f"{scheme}://bucket/t.csv"))
     assert "try: http://, https:// or s3://; others when `uv add` has added their package" in answer
+
+
+# where a URL may lead
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        *("simplecache::", "filecache::", "blockcache::", "cached::", "simplecache::filecache::"),
+        *("zip://t.csv::simplecache::", "tar://t.csv::filecache::"),
+    ],
+)
+def test_caches_and_archives_may_stand_before_a_web_server(
+    server: str, chain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    name = "t.csv" if "t.csv" not in chain else f"t.{chain[:3]}"
+    assert read(f"{chain}{server}/{name}")[0].equals(TABLE)
+
+
+LOCAL = [
+    *("file://{path}", "local://{path}", "simplecache::file://{path}", "filecache::file://{path}"),
+    *("blockcache::file://{path}", "cached::local://{path}", "simplecache::filecache::blockcache::file://{path}"),
+    *("simplecache::{path}", "simplecache://{path}", "simplecache://::{path}", "filecache::x://{path}", "x://{path}"),
+    *("zip://t.csv::file://{path}.zip", "zip://t.csv::{path}.zip", "zip://t.csv::simplecache::file://{path}.zip"),
+    *("tar://t.csv::file://{path}.tar", "libarchive://t.csv::file://{path}.zip", "dir://{path}::file:///"),
+    *("dir::file://{path}", "reference://t.csv::file://{path}.json", "reference://::{path}.json"),
+    *("generic://{path}", "async_wrapper::file://{path}", "memory://t.csv", "simplecache::memory://t.csv"),
+    *("data:text/csv,x://a", "simplecache::data:text/csv;x://a", "SIMPLECACHE::FILE://{path}", "FILE://{path}"),
+    *(
+        "git://{path}",
+        "zip://t.csv::git://{path}",
+        "github://data@main/t.csv",
+        "gist://1/t.csv",
+        "gopher://h/t.csv",
+    ),
+    *("jupyter://h/t.csv", "dask::file://{path}", "dvc://{path}", "libarchive://t.csv::{web}/t.zip"),
+    *("file::{web}/t.csv", "file://{path}::{web}/t.csv", "{web}/t.csv::file://{path}", "https::file://{path}"),
+]
+
+
+@pytest.mark.parametrize("source", LOCAL)
+def test_a_url_whose_bytes_come_from_this_machine_is_refused(source: str, server: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(CSV)
+    Path(f"{path}.zip").write_bytes(archive("zip"))
+    Path(f"{path}.tar").write_bytes(archive("tar"))
+    Path(f"{path}.json").write_text(json.dumps({"t.csv": CSV}))
+    answer = told(source.format(path=path, web=server))
+    assert answer.startswith("params.yaml: data.source: ")
+    assert "try: " in answer
+
+
+def test_what_is_allowed_is_what_fsspec_understands() -> None:
+    """fsspec takes a URL apart by itself; where it sees another protocol than was checked, a file may be read."""
+    known = sorted({*fsspec.available_protocols(), *addresses.LAYERS} - {"arrow_hdfs"})
+    for end in ("https://h/t.csv", "s3://b/t.csv", "file:///t.csv", "x:///t.csv", "/t.csv", "t.csv", "http", "data:x"):
+        for layer in [None, *known, "x", "X://", "a b", "", "/etc/passwd", "zip://a://b", "zip://t@x"]:
+            url = end if layer is None else f"{layer}::{end}"
+            try:
+                checked = addresses.check_protocols(url)
+            except UserError:
+                continue
+            with contextlib.suppress(ImportError):
+                assert [part[1] for part in fsspec.core._un_chain(url, {})] == checked
+
+
+def test_a_password_behind_a_cache_is_refused_and_not_shown() -> None:
+    answer = told(f"simplecache::https://ada:{PASSWORD}@h/t.csv")
+    assert "credentials belong into the environment" in answer
+    assert PASSWORD not in answer
+
+
+@pytest.mark.parametrize("end", ["ftp", "sftp", "ssh", "smb", "hdfs", "webhdfs"])
+def test_a_server_that_a_library_connects_to_by_itself_needs_the_variable(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(addresses.ALLOW)
+    assert f"{end}:// may lead into a private network" in told(f"simplecache::{end}://127.0.0.1/t.csv")
+    monkeypatch.setenv(addresses.ALLOW, "yes")
+    assert addresses.check_protocols(f"simplecache::{end}://127.0.0.1/t.csv") == ["simplecache", end]
+
+
+PRIVATE = {
+    "loopback": "127.0.0.1",
+    "loopback, another": "127.8.8.8",
+    "unspecified": "0.0.0.0",  # noqa: S104
+    "metadata of a cloud": "169.254.169.254",
+    "metadata of Alibaba": "100.100.100.200",
+    "metadata of Oracle": "192.0.0.192",
+    "host of Azure": "168.63.129.16",
+    "RFC 1918, 10": "10.0.0.1",
+    "RFC 1918, 172": "172.31.255.255",
+    "RFC 1918, 192": "192.168.1.1",
+    "broadcast": "255.255.255.255",
+    "multicast": "224.0.0.1",
+    "IPv6 loopback": "::1",
+    "IPv6 unspecified": "::",
+    "link-local": "fe80::1%eth0",
+    "unique local": "fd00:ec2::254",
+    "site local": "fec0::1",
+    "mapped": "::ffff:127.0.0.1",
+    "mapped metadata": "::ffff:a9fe:a9fe",
+    "compatible": "::7f00:1",
+    "6to4": "2002:7f00:1::",
+    "NAT64": "64:ff9b::a9fe:a9fe",
+    "IPv6 multicast": "ff02::1",
+}
+
+
+@pytest.mark.parametrize("address", PRIVATE.values(), ids=list(PRIVATE))
+def test_an_address_of_a_private_network_is_not_public(address: str) -> None:
+    assert not addresses.is_public(address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "172.32.0.1"])
+def test_other_addresses_are_public(address: str) -> None:
+    assert addresses.is_public(address)
+
+
+@pytest.fixture
+def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that may not read from its own network, as every machine unless its environment says so."""
+    monkeypatch.delenv(addresses.ALLOW)
+
+
+SPELLINGS = {
+    "plain": "127.0.0.1",
+    "a name": "localhost",
+    "capitals": "LOCALHOST.",
+    "decimal": "2130706433",
+    "octal": "0177.0.0.1",
+    "hexadecimal": "0x7f000001",
+    "short": "127.1",
+    "circled digits": "①②⑦.0.0.1",
+    "full-width": "１２７.0.0.1",
+    "another of its network": "127.0.0.2",
+    "unspecified": "0.0.0.0",  # noqa: S104
+    "mapped": "[0:0:0:0:0:ffff:7f00:1]",
+    "percent": "%31%32%37.0.0.1",
+}
+
+
+@pytest.mark.usefixtures("guarded")
+@pytest.mark.parametrize("host", SPELLINGS.values(), ids=list(SPELLINGS))
+@pytest.mark.parametrize("chain", ["", "simplecache::", "zip://t.csv::"], ids=["bare", "cached", "zipped"])
+def test_a_private_address_is_refused_however_it_is_spelt(everywhere: Web, chain: str, host: str) -> None:
+    told(f"{chain}http://{host}:{everywhere.port}/t.{'zip' if 'zip' in chain else 'csv'}")
+    assert everywhere.asked == []
+
+
+@pytest.mark.usefixtures("guarded")
+def test_a_private_address_is_named_with_the_variable_that_allows_it(server: str) -> None:
+    chains = ("", "simplecache::", "blockcache::", "zip://t.csv::", "tar://t.csv::")
+    for source in (f"{server}/*.csv", *(f"{chain}{server}/t.csv" for chain in chains)):
+        assert told(source) == (
+            "params.yaml: data.source: 127.0.0.1 has a private address\n"
+            "  try: a public one; or export ALLOW_PRIVATE_ADDRESSES=yes, if this machine may read from its own network"
+        )
+
+
+@pytest.mark.parametrize("value", ["", "no", "1", "true", "YES"])
+def test_only_yes_allows_private_addresses(server: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(addresses.ALLOW, value)
+    assert "has a private address" in told(f"{server}/t.csv")
+
+
+@pytest.mark.usefixtures("guarded")
+def test_a_name_that_resolves_to_a_private_address_is_refused(everywhere: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it resolved to before: the address is checked where the connection is made."""
+    resolve = socket.getaddrinfo
+
+    def rebound(host: str, *arguments: object, **options: object) -> object:
+        return resolve("127.0.0.1" if host == "data.example" else host, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebound)
+    assert "data.example has a private address" in told(f"http://data.example:{everywhere.port}/t.csv")
+    assert everywhere.asked == []
+
+
+@pytest.mark.usefixtures("guarded")
+def test_a_redirect_to_a_private_address_is_not_followed(everywhere: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "is_public", lambda address: address == "127.0.0.1")
+    there = f"http://127.0.0.2:{everywhere.port}/t.csv"
+    for source in (
+        f"http://127.0.0.1:{everywhere.port}/to.csv?{there}",
+        f"http://127.0.0.1:{everywhere.port}/twice.csv?{there}",
+    ):
+        assert "127.0.0.2 has a private address" in told(source)
+    assert [asked for asked in everywhere.asked if "127.0.0.2" in asked[0]] == []
+    monkeypatch.setenv(addresses.ALLOW, "yes")
+    assert read(f"http://127.0.0.1:{everywhere.port}/to.csv?{there}")[0].equals(TABLE)
+
+
+@pytest.mark.usefixtures("guarded")
+class TestThroughAProxy:
+    """The proxy stands in the environment and may be private; where it is to connect may not."""
+
+    @pytest.fixture(autouse=True)
+    def proxy(self, everywhere: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{everywhere.port}")
+        monkeypatch.setenv("no_proxy", "direct.example")
+
+    def test_a_name_that_only_the_proxy_resolves_is_read(self, everywhere: Web) -> None:
+        assert read("http://data.invalid/t.csv")[0].equals(TABLE)
+        assert everywhere.asked == [("data.invalid", "http://data.invalid/t.csv")]
+
+    @pytest.mark.parametrize("host", SPELLINGS.values(), ids=list(SPELLINGS))
+    def test_a_private_address_is_not_asked_for(self, everywhere: Web, host: str) -> None:
+        for scheme in ("http", "https"):
+            told(f"{scheme}://{host}/t.csv")
+        assert everywhere.asked == []
+
+    def test_a_redirect_to_a_private_address_is_not_followed(self, everywhere: Web) -> None:
+        answer = told("http://data.invalid/to.csv?http://169.254.169.254/latest/meta-data/")
+        assert "169.254.169.254 has a private address" in answer
+        assert [host for host, _ in everywhere.asked] == ["data.invalid"]
+
+    def test_an_exception_from_the_proxy_is_checked_by_its_address(
+        self, everywhere: Web, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert "127.0.0.1 has a private address" in told(f"http://127.0.0.1:{everywhere.port}/t.csv")
+        assert everywhere.asked == []
+
+
+def test_a_stage_reads_neither_a_file_nor_a_private_address_of_its_machine(
+    project: Project, everywhere: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(addresses.ALLOW)
+    secret = tmp_path / "secret.csv"
+    secret.write_text(f"x,y\n1,{PASSWORD}\n2,b\n" * 10)
+    proxy = {"http_proxy": f"http://127.0.0.1:{everywhere.port}"}
+    for source, environment in (
+        (f"simplecache::file://{secret}", {}),
+        (f"http://127.0.0.1:{everywhere.port}/t.csv", {}),
+        (f"http://data.invalid/to.csv?http://127.0.0.2:{everywhere.port}/t.csv", proxy),
+    ):
+        project.edit_params(lambda params, source=source: params["data"].update(source=source, target="y"))
+        done = project.stage("ingest", check=False, **environment)
+        assert done.returncode == 1
+        assert done.stdout.startswith("error: params.yaml: data.source: ")
+        for path in filter(Path.is_file, project.folder.rglob("data/prepared/*")):
+            assert PASSWORD.encode() not in path.read_bytes()
+    assert [host for host, _ in everywhere.asked] == ["data.invalid"]
+
+
+@pytest.mark.parametrize(
+    "bucket",
+    [
+        "127.0.0.1",
+        "evil.example/",
+        "x@evil.example",
+        "arn:aws:s3:evil.example#:1:accesspoint/a",
+        "b?endpoint_url=http://h",
+    ],
+)
+def test_a_url_of_a_bucket_cannot_choose_the_server(
+    everywhere: Web, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is the environment's, so it may be private."""
+    monkeypatch.delenv(addresses.ALLOW)
+    for name, value in {
+        "ACCESS_KEY_ID": "ada",
+        "SECRET_ACCESS_KEY": PASSWORD,
+        "DEFAULT_REGION": "eu-central-1",
+    }.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{everywhere.port}")
+    asked = set()
+    resolve = socket.getaddrinfo
+
+    def noted(host: str, *arguments: object, **options: object) -> object:
+        asked.add(host)
+        return resolve(host, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", noted)
+    with contextlib.suppress(UserError):
+        read(f"s3://{bucket}/t.csv", timeout=1)
+    assert {host for host, _ in everywhere.asked} | asked <= {"127.0.0.1"}
 
 
 # databases
@@ -374,7 +712,13 @@ def test_types_that_differ_from_batch_to_batch_are_told(database: Path) -> None:
             "$SHOP is not the URL of a database that SQLAlchemy knows",
         ),
         (f"mysql+pymysql://ada:{PASSWORD}@host/db", "$SHOP needs the package pymysql\n  try: uv add pymysql"),
-        ("sqlite:///nowhere.db", "$SHOP names a SQLite file that does not exist: nowhere.db\n  try: check the path"),
+        ("sqlite:///nowhere.db", "$SHOP names a SQLite file that does not exist\n  try: check the path"),
+        (f"sqlite:////etc/{PASSWORD}", "$SHOP names a SQLite file that does not exist"),
+        ("AKIA" + PASSWORD, "$SHOP is not the URL of a database that SQLAlchemy knows"),
+        (f"https://{PASSWORD}@registry.example/", "$SHOP is not the URL of a database that SQLAlchemy knows"),
+        (f"{PASSWORD}://ada@host/db", "$SHOP is not the URL of a database that SQLAlchemy knows"),
+        (f"postgresql+{PASSWORD}://ada@host/db", "$SHOP is not the URL of a database that SQLAlchemy knows"),
+        (f"sqlite:///{Path(__file__)}?timeout={PASSWORD}", "$SHOP is not the URL of a database that SQLAlchemy knows"),
         ("sqlite://", "$SHOP names a SQLite file that does not exist"),
     ],
 )
@@ -408,6 +752,20 @@ def test_a_password_that_is_not_quoted_is_told_without_it(monkeypatch: pytest.Mo
 def test_a_secret_among_the_options_of_a_url_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", f"postgresql+psycopg://ada@127.0.0.1:1/shop?sslmode={PASSWORD}")
     assert 'invalid sslmode value: "***"' in told({"sql": "SELECT 1 ORDER BY 1"})
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["{0}:x@127.0.0.1:{1}/shop", "ada:x@{0}.invalid:{1}/shop", "ada:x@127.0.0.1:{1}/{0}"],
+    ids=["user", "host", "name"],
+)
+def test_no_part_of_a_database_s_url_is_told(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    """Any variable may be named, and its value may happen to read like such a URL."""
+    monkeypatch.setenv("REGISTRY", f"postgresql+psycopg://{part.format(PASSWORD, 1)}")
+    answer = told({"sql": "SELECT 1 ORDER BY 1", "url_env": "REGISTRY"})
+    assert answer.startswith("params.yaml: data.source: the query failed: ")
+    assert answer.endswith("check the query and $REGISTRY")
+    assert PASSWORD not in answer
 
 
 def test_the_catalogue_names_a_database_by_its_variable_only(database: Path) -> None:

@@ -1,6 +1,7 @@
 """A database as a source: the result of one SQL query as an Arrow table.
 
-The URL comes from an environment variable and is never shown.
+The URL comes from an environment variable. `params.yaml` names the variable, which might hold something else, so no
+part of its value is ever shown.
 """
 
 from __future__ import annotations
@@ -43,9 +44,7 @@ def read_sql(query: Query, data: Data) -> pa.Table:
         message = " ".join(str(getattr(error, "orig", None) or error).split())
         if data.private and isinstance(error, sqlalchemy.exc.DataError):
             message = f"{type(error.orig).__name__} (its text may hold private values)"
-        secrets = [engine.url.password, *map(str, engine.url.query.values())]
-        for secret in filter(None, secrets):
-            message = message.replace(secret, "***")
+        message = _redacted(message, engine.url)
         raise UserError(
             f"params.yaml: data.source: the query failed: {message}", f"check the query and ${query.url_env}"
         ) from None
@@ -78,8 +77,17 @@ def _engine(variable: str) -> Any:
         raise UserError(f"${variable} holds a password with @", "write it as %40, and : as %3A, / as %2F, % as %25")
     file = engine.url.database or ""
     if engine.dialect.name == "sqlite" and not file.startswith("file:") and not Path(file).is_file():
-        raise UserError(f"${variable} names a SQLite file that does not exist: {file}", "check the path")
+        raise UserError(f"${variable} names a SQLite file that does not exist", "check the path")
     return engine
+
+
+def _redacted(message: str, url: Any) -> str:
+    """A message of a driver without any part of the URL."""
+    for secret in filter(None, [url.password, *map(str, url.query.values())]):
+        message = message.replace(secret, "***")
+    for name in filter(None, [url.host, url.database, url.username]):
+        message = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "***", message)
+    return message
 
 
 def _column(name: str, values: tuple[Any, ...], data: Data) -> pa.Array:

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from mlops import addresses
 from mlops.database import read_sql
 from mlops.formats import CSV, check_names, read_file
-from mlops.settings import Data, Query, closest
+from mlops.settings import Data, Query, closest, without_credentials
 from mlops.stage import UserError
 
 RAW = Path("data/raw")
@@ -137,6 +138,8 @@ def download(url: str, timeout: float) -> Iterator[dict[str, Path]]:
         except UserError:
             raise
         except Exception as error:  # each file system of fsspec has errors of its own
+            if isinstance(error.__cause__, UserError):  # an archive's says only that there is no such file
+                raise error.__cause__ from None
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise _unreachable(url, timeout, error) from None
@@ -144,22 +147,16 @@ def download(url: str, timeout: float) -> Iterator[dict[str, Path]]:
 
 
 def _fetch(url: str, timeout: float, folder: Path) -> dict[str, Path]:
-    import aiohttp
     import fsspec
     from fsspec.callbacks import TqdmCallback
-    from fsspec.implementations.local import LocalFileSystem
 
-    options: dict[str, Any] = {}
-    if url.startswith("http"):
-        patience = aiohttp.ClientTimeout(None, sock_connect=timeout, sock_read=timeout)
-        options["client_kwargs"] = {"timeout": patience, "trust_env": True}
-    elif url.startswith("s3"):
-        # s3fs tries again by itself; botocore's attempts would multiply with its own
-        attempts = {"total_max_attempts": 1}
-        options["config_kwargs"] = {"connect_timeout": timeout, "read_timeout": timeout, "retries": attempts}
-    system, path = fsspec.core.url_to_fs(url, **options)
-    if isinstance(system, LocalFileSystem):
-        raise UserError(f"params.yaml: data.source: {url} is a local file", f"copy it to {RAW} and name that")
+    protocols = addresses.check_protocols(url)
+    for part in url.split("::"):
+        try:
+            without_credentials(part)
+        except ValueError as error:
+            raise UserError(f"params.yaml: data.source: {error}") from None
+    system, path = fsspec.core.url_to_fs(url, **{name: _options(name, timeout) for name in protocols})
     remote = sorted(system.glob(path)) if "*" in path else [path]
     if not remote:
         raise UserError(f"params.yaml: data.source: nothing matches {url}")
@@ -170,6 +167,20 @@ def _fetch(url: str, timeout: float, folder: Path) -> dict[str, Path]:
         bar = {"desc": plain, "unit": "B", "unit_scale": True, "disable": None}
         system.get_file(name, files[plain], callback=TqdmCallback(tqdm_kwargs=bar))
     return files
+
+
+def _options(protocol: str, timeout: float) -> dict[str, Any]:
+    """Settings of the file system of one protocol."""
+    import aiohttp
+
+    if protocol in addresses.WEB:
+        patience = aiohttp.ClientTimeout(None, sock_connect=timeout, sock_read=timeout)
+        return {"get_client": addresses.client, "client_kwargs": {"timeout": patience, "trust_env": True}}
+    if protocol in ("s3", "s3a"):
+        # s3fs tries again by itself; botocore's attempts would multiply with its own
+        attempts = {"total_max_attempts": 1}
+        return {"config_kwargs": {"connect_timeout": timeout, "read_timeout": timeout, "retries": attempts}}
+    return {}
 
 
 def _unreachable(url: str, timeout: float, error: Exception) -> UserError:

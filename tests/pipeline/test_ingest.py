@@ -465,6 +465,7 @@ def test_a_failure_is_one_message_and_leaves_the_last_table_as_it_was(
         env={
             **{key: value for key, value in os.environ.items() if key not in (ingest.PSEUDONYM_KEY, "DATABASE_URL")},
             "PYTHONPATH": str(ROOT / "src"),
+            "ALLOW_PRIVATE_ADDRESSES": "yes",
         },
         capture_output=True,
         text=True,
