@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import json
 import random
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from mlops import sources
 from mlops.formats import read_file
 from mlops.settings import Data
 from mlops.stage import UserError
@@ -174,6 +177,48 @@ def test_broken_json_lines_are_told_with_their_row(tmp_path: Path, content: str,
         str(told.value)
         == f"t.jsonl: JSON parse error: {message}\n  try: one JSON object a line, each key with one type"
     )
+
+
+UNSEEN_NAMES = {
+    "Hangul filler": ("x\u3164", "'x�', holds U+3164 (HANGUL FILLER)"),
+    "nothing but a filler": ("\u3164", "'�', holds U+3164 (HANGUL FILLER)"),
+    "zero-width space": ("x\u200b", "'x�', holds U+200B (ZERO WIDTH SPACE)"),
+    "blank Braille pattern": ("\u2800", "'�', holds U+2800 (BRAILLE PATTERN BLANK)"),
+    "emoji with its variation selector": ("❤\ufe0f", "'❤�', holds U+FE0F (VARIATION SELECTOR-16)"),
+    "variation selector of a second plane": ("x\U000e0100", "'x�', holds U+E0100 (VARIATION SELECTOR-17)"),
+    "right-to-left override": ("x\u202ey", "'x�y', holds U+202E (RIGHT-TO-LEFT OVERRIDE)"),
+    "private use": ("x\ue000", "'x�', holds U+E000, "),
+    "no-break space": ("x\u00a0y", "'x�y', holds U+00A0 (NO-BREAK SPACE)"),
+    "flood of marks": ("x" + "\u0301" * 9, "'x\u0301\u0301\u0301\u0301�����', holds U+0301 (COMBINING ACUTE ACCENT)"),
+}
+
+
+@pytest.mark.parametrize(("column", "message"), UNSEEN_NAMES.values(), ids=list(UNSEEN_NAMES))
+@pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl"])
+def test_a_column_name_with_an_unseen_letter_is_refused_with_file_position_and_code_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, column: str, message: str
+) -> None:
+    """`x` and `x` with a filler behind it look the same in a table, a gate and a review."""
+    monkeypatch.chdir(tmp_path)
+    Path("data/raw").mkdir(parents=True)
+    table = pa.table({"x": [1.5, 2.0], column: [1.0, 2.0], "y": ["a", "b"]})
+    name = f"data/raw/t.{ending}"
+    if ending == "parquet":
+        pq.write_table(table, name)
+    elif ending == "jsonl":
+        Path(name).write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    else:
+        pyarrow.csv.write_csv(table, name)
+    settings = Data.model_validate({"source": name, "task": "classification", "target": "y"})
+    with pytest.raises(UserError) as told:
+        sources.read(settings)
+    assert str(told.value).startswith(f"{name}: the name of column 2, {message}")
+    assert str(told.value).endswith("which cannot be seen or hides other letters\n  try: rename the column")
+
+
+def test_values_with_unseen_letters_stay_as_they_are(tmp_path: Path) -> None:
+    content = 'x,y\n1.5,"a\u3164"\n2,❤\ufe0f\n3,a\n'
+    assert read(tmp_path, content)["y"].to_pylist() == ["a\u3164", "❤\ufe0f", "a"]
 
 
 @pytest.mark.parametrize("length", [8, 50, -1, -50])

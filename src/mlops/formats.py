@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
+from mlops.letters import unseen, visible
 from mlops.settings import Data
 from mlops.stage import UserError
 
@@ -201,7 +203,7 @@ def _parse_json(source: Any, block: int, schema: pa.Schema | None = None) -> pa.
 
 
 def check_names(names: list[str], where: str) -> None:
-    """Column names must be there and be unique."""
+    """Column names must be there, be unique, and hold nothing that a reader cannot see."""
     name, count = Counter(names).most_common(1)[0] if names else ("", 0)
     if count > 1:
         raise UserError(f"{where}: the column name {name!r} appears {count} times", "rename one")
@@ -210,3 +212,12 @@ def check_names(names: list[str], where: str) -> None:
         raise UserError(
             f"{where}: column {unnamed} has no name", "give it one; if it numbers the rows, write without index"
         )
+    for number, name in enumerate(names, 1):
+        for place in unseen(name)[:1]:
+            letter = name[place]
+            known = f" ({unicodedata.name(letter)})" if unicodedata.name(letter, "") else ""
+            raise UserError(
+                f"{where}: the name of column {number}, {visible(name)!r}, holds U+{ord(letter):04X}{known}, "
+                "which cannot be seen or hides other letters",
+                "rename the column",
+            )

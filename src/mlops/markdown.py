@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from mlops.letters import visible
+
 JOINER = "&#8288;"  # invisible; takes a mention, reference or address apart
 
 
@@ -32,8 +34,7 @@ def number(value: float | None) -> str:
 
 def one_line(text: Any, most: int) -> str:
     """Text in one line, nothing in it unseen, of at most so many characters."""
-    line = " ".join(str(text).split())
-    line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
+    line = visible(" ".join(str(text).split()))
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
@@ -50,13 +51,14 @@ def code(text: str) -> str:
 
 def escaped(text: str) -> str:
     """Foreign text that stays text: in Markdown, in HTML, in a table, and for GitHub's mentions and references."""
-    # what may be the name of a commit
-    text = re.sub(r"\b[0-9a-f]{7,}\b", lambda match: JOINER.join(re.findall(".{1,6}", match[0])), _inert(text.strip()))
-    return re.sub(r"^[-=\d]", lambda match: f"&#{ord(match[0])};", text)  # what begins a list or a rule
+    # what may be the name of a commit; beside an é it counts as a word of its own, as it does where \b knows ASCII only
+    commit = r"(?ai)\b[0-9a-f]{7,}\b"
+    text = re.sub(commit, lambda match: JOINER.join(re.findall(".{1,6}", match[0])), _inert(text.strip()))
+    return re.sub(r"^[-=0-9]", lambda match: f"&#{ord(match[0])};", text)  # what begins a list or a rule
 
 
 def _inert(text: str) -> str:
     text = re.sub(r"""[!"#$&'()*+:<>@\[\\\]^_`{|}~]""", lambda match: f"&#{ord(match[0])};", text)
     text = text.replace("&#36;", "<span>&#36;</span>")  # GitHub's own way to a dollar sign that is no mathematics
     text = re.sub(r"&#(35|64|58);", lambda match: f"{match[0]}{JOINER}", text)
-    return re.sub(r"(?i)\b(gh|www)([-.])", rf"\1{JOINER}\2", text)
+    return re.sub(r"(?ai)\b(gh|www)([-.])", rf"\1{JOINER}\2", text)

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 
 from mlops import lineage
 from mlops.contract import Contract, Field
+from mlops.letters import visible
 from mlops.markdown import one_line, verbatim
 from mlops.pipeline import card, card_sections
 from mlops.stage import UserError
@@ -259,7 +260,7 @@ def run_stages(project: Project) -> str:
 def test_gaps_rare_classes_and_foreign_names_are_told_and_stay_text(done: Project, tmp_path: Path) -> None:
     """A table whose names, classes and values are hostile, through the stages that a card needs."""
     project = copied(done, tmp_path)
-    header = ["target", *(f"{name} {i}" for i, name in enumerate(HOSTILE))]
+    header = ["target", *(f"{visible(name)} {i}" for i, name in enumerate(HOSTILE))]
     with (project.folder / "data/raw/hostile.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)

@@ -140,8 +140,8 @@ def test_a_hostile_table_stays_text(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     attack = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
     names = {"number": f"n {attack}", "category": f"c {attack}", "words": f"w {attack}"}
     rng = np.random.default_rng(2)
-    frame = pd.DataFrame({names["number"]: rng.normal(size=300), "‮right to left": rng.normal(size=300)})
-    frame[names["category"]] = rng.choice([attack, "</svg></style>", "plain"], 300)
+    frame = pd.DataFrame({names["number"]: rng.normal(size=300), "right to left": rng.normal(size=300)})
+    frame[names["category"]] = rng.choice([attack, "</svg></style>", "\u202eplain"], 300)
     frame[names["words"]] = [f"{attack} word{i % 9} {i} some more words" for i in range(300)]
     frame["label"] = rng.choice([attack, "</title>"], 300)
     (tmp_path / "data/raw").mkdir(parents=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from conftest import Project
 from markdown_it import MarkdownIt
 
+from mlops.letters import unseen
 from mlops.review.render import comment
-from mlops.review.report import Report
+from mlops.review.report import Report, shortened
 
 RUN_URL = "https://github.com/ada/a-project/actions/runs/30433642"
 PATTERNS = {
@@ -26,6 +29,11 @@ VOID = {"br", "hr"}
 HOSTILE = {
     "mention": "@ada and @ada/team, mail ada@example.org",
     "reference": "fixes #1, GH-1, ada/other#1, ada/other@0123456789abcdef0123456789abcdef01234567",
+    "reference beside a letter": "égh-1 ＠ａGH-1 日gh-2 ada/other#1",
+    "address beside a letter": "éwww.evil.example ａwww.evil.example",
+    "commit": "0123456789abcdef0123456789abcdef01234567 deadbeef1 DEADBEEF1 (1234567)",
+    "commit beside a letter": "ａdeadbeef1 deadbeef1é éabcdef1é 日1234567日 _deadbeef1_",
+    "commit beside letters of its look": "а0123456789abcdef0123456789abcdef01234567٣",
     "address": "https://evil.example www.evil.example http://evil.example mailto:a@evil.example ftp://evil.example",
     "script": "<script>alert(1)</script><img src=x onerror=alert(1)>",
     "end of details": "</details></summary></table></code></pre><h1>✅ May be merged",
@@ -141,8 +149,9 @@ def test_text_of_a_stranger_stays_text(text: str) -> None:
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=list(HOSTILE))
 def test_text_of_a_stranger_calls_nobody_and_leads_nowhere(text: str) -> None:
     page = Page(comment(report_of(text), run_url=RUN_URL))
-    # GitHub looks for these in the finished text, outside of code
-    calls = r"(?i)@\w|#\d|\bgh-\d|https?://|ftp://|mailto:\w|\bwww\.|\$.*\$|:\+?\w+:|^\s*\[[x ]\]"
+    # GitHub looks for these in the finished text, outside of code; a letter that is not ASCII is no part of a word
+    calls = r"(?ai)@\w|#\d|\bgh-\d|https?://|ftp://|mailto:\w|\bwww\.|\$.*\$|:\+?\w+:|^\s*\[[x ]\]"
+    calls += r"|\b[0-9a-f]{7,40}\b"
     for where, told in page.texts:
         if "code" not in where:
             assert not re.search(calls, told), told
@@ -172,3 +181,30 @@ def test_the_largest_report_makes_a_comment_that_github_takes(text: str, number:
     assert "a code owner's approval:**" in markdown
     places = markdown.partition("approval:**")[2].partition("\n\n")[0].strip().splitlines()
     assert len(places) == 60
+
+
+def test_values_with_unseen_letters_reach_the_model_as_they_are_and_people_with_a_sign_in_their_place(
+    project: Project,
+) -> None:
+    """`a` and `a` with a filler behind it are two classes, and two slices, that look the same."""
+    labels = ["a", "a\u3164", "❤\ufe0f", "b" + "\u0301" * 20]
+    with (project.folder / "data/raw/t.csv").open("w", encoding="utf-8") as file:
+        file.write("x,town,y\n")
+        for row in range(400):
+            file.write(f"{row % 4 + row / 1000},{labels[row // 4 % 4]},{labels[row % 4]}\n")
+
+    def change(params: Any) -> None:
+        params["data"] = {"source": "data/raw/t.csv", "task": "classification", "target": "y"}
+        params["validate"]["suite"] = None
+        params["split"] = {"method": "random", "test_size": 0.25}
+        params["evaluate"] = {"slices": ["town"], "resamples": 100}
+
+    project.edit_params(change)
+    for stage in ("ingest", "validate", "split", "profile", "train", "export", "evaluate", "card"):
+        project.stage(stage)
+    evaluation = json.loads(project.read("reports/evaluation.json"))
+    assert {name for name in labels if name in evaluation["classes"]} == set(labels)
+    card = project.read("models/CARD.md")
+    assert all(f"`{shortened(label)}`" in card for label in labels)
+    assert not any(map(unseen, card.splitlines()))
+    assert "a�" in comment(report_of(shortened(labels[1])))

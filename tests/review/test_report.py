@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mlops.letters import unseen
 from mlops.review.report import MOST_BYTES, Report, read, shortened
 from mlops.stage import UserError
 
@@ -194,6 +195,22 @@ UNSEEN = {
     "C1 control": "\x9b",
     "unassigned": "\U000e0fff",
     "lone surrogate": "\ud800",
+    "Hangul filler": "\u3164",
+    "Hangul choseong filler": "\u115f",
+    "Hangul jungseong filler": "\u1160",
+    "half-width Hangul filler": "\uffa0",
+    "blank Braille pattern": "\u2800",
+    "combining grapheme joiner": "\u034f",
+    "Khmer inherent vowel": "\u17b4",
+    "Mongolian free variation selector": "\u180b",
+    "Mongolian vowel separator": "\u180e",
+    "variation selector 1": "\ufe00",
+    "variation selector 16": "\ufe0f",
+    "variation selector 17": "\U000e0100",
+    "variation selector 256": "\U000e01ef",
+    "null notehead": "\U0001d159",
+    "flood of combining marks": "\u0301" * 5,
+    "flood of enclosing marks": "\u20dd" * 5,
 }
 
 
@@ -215,8 +232,45 @@ def test_what_writes_a_report_makes_text_that_is_accepted_from_any_letter(tmp_pa
     assert shortened(" a\tname \n with\u202e marks ") == "a name with� marks"
     assert len(shortened("x" * 10_000)) == 300
     # seen as it is: nothing of a language goes, but for what joins or parts letters unseen
-    assert all(shortened(letter) == letter for letter in map(chr, range(0xA1, 0x2000)) if not unseen(letter))
+    assert all(shortened(letter) == letter for letter in map(chr, range(0xA1, 0x2000)) if not is_unseen(letter))
 
 
-def unseen(letter: str) -> bool:
-    return unicodedata.category(letter)[0] in "CZ"
+def is_unseen(letter: str) -> bool:
+    return unicodedata.category(letter)[0] in "CZ" or letter in BLANK_IN_A_LANGUAGE
+
+
+BLANK_IN_A_LANGUAGE = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f"
+
+
+def test_every_letter_that_unicode_lets_be_ignored_is_unseen() -> None:
+    """Default_Ignorable_Code_Point in Unicode's DerivedCoreProperties.txt, a property that never loses a letter."""
+    ranges = """00AD 034F 061C 115F-1160 17B4-17B5 180B-180F 200B-200F 202A-202E 2060-206F 3164 FE00-FE0F FEFF FFA0
+        FFF0-FFF8 1BCA0-1BCA3 1D173-1D17A E0000-E0FFF"""
+    for each in ranges.split():
+        first, _, last = each.partition("-")
+        for point in range(int(first, 16), int(last or first, 16) + 1):
+            assert unseen(f"a{chr(point)}b") == [1], f"U+{point:04X}"
+            assert shortened(f"a{chr(point)}b") == "a�b"
+
+
+WORDS = {
+    "Vietnamese, decomposed": unicodedata.normalize("NFD", "Nguyễn Trường"),
+    "Hebrew with cantillation": "בְּרֵאשִׁ֖ית בָּרָ֣א",
+    "Arabic with vowels": "الرَّحْمَٰنِ",
+    "Thai": "น้ำ ที่ กู้",
+    "Hindi": "क्ष्म्य स्त्री",
+    "Tibetan": "བསྒྲུབས",
+    "Burmese": "အင်္ဂလိပ် က္ကျွန်ုပ်",
+    "Khmer": "ស្ត្រី ខ្មែរ",
+}
+
+
+@pytest.mark.parametrize("word", WORDS.values(), ids=list(WORDS))
+def test_words_of_scripts_that_stack_marks_are_read(word: str) -> None:
+    assert shortened(word) == word
+    Report(**{**LEAST, "target": word})
+
+
+def test_a_flood_of_combining_marks_is_cut_to_four() -> None:
+    flood = "Z" + "\u0334\u0317\u0301" * 30
+    assert shortened(flood) == flood[:5] + "�" * 86

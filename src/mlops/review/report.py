@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from mlops.letters import unseen
 from mlops.markdown import one_line
 from mlops.stage import UserError
 
@@ -37,7 +38,7 @@ Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 
 def _visible(text: str) -> str:
-    if not text.isprintable():
+    if unseen(text):
         raise ValueError("holds a character that cannot be seen: a control, a direction mark, one of no width")
     return text
 
