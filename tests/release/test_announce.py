@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,22 @@ def test_a_release_is_made_once_and_updated_when_run_again(
     run(github)
     assert len(github.releases) == len(github.pulls) == 1
     assert "A card since." in github.releases[0]["body"]
+
+
+def test_where_no_workflow_may_open_pull_requests_the_summary_links_to_a_form(
+    github: GitHub, clone: Clone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    github.failures["pulls/create"] = lambda: (403, {"message": "GitHub Actions is not permitted to"}, {})
+    run(github, GITHUB_STEP_SUMMARY=str(tmp_path / "summary"))
+    (release,) = github.releases
+    form = f"{github.url}/{github.repository}/compare/main...deploy/v1.1.0?expand=1&title=Deploy+v1.1.0&body="
+    assert f"open and merge this pull request to deploy it: {form}" in capsys.readouterr().out
+    summary = (tmp_path / "summary").read_text(encoding="utf-8")
+    assert f"[v1.1.0]({release['html_url']}) is released. [Open and merge the pull request that deploys it]({form}" in (
+        summary
+    )
+    # an address in Markdown ends at a bracket or a space
+    assert re.fullmatch(r"\[v1\.1\.0\]\([^\s()]+\) is released\. \[[^]]+\]\([^\s()]+\)\.\n", summary)
 
 
 def test_a_candidate_is_no_latest_release(github: GitHub, clone: Clone) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from conftest import ROOT
@@ -42,7 +43,8 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clone:
 
 def propose(github: GitHub, reference: str = NEW, tag: str = "v1.0.0") -> str | None:
     api = Api(environment(github, tag)["GITHUB_API_URL"], github.token, needed=announce.NEEDED)
-    return deploy.propose(api, f"/repos/{github.repository}", tag, reference, NOTES, {})
+    environ = {"GITHUB_SERVER_URL": github.url}
+    return deploy.propose(api, f"/repos/{github.repository}", tag, reference, NOTES, environ)
 
 
 def test_a_digest_is_written_in_every_place_and_nothing_else_changes(clone: Clone) -> None:
@@ -137,11 +139,28 @@ def test_a_release_candidate_goes_to_staging_only(github: GitHub, clone: Clone) 
     assert "to staging" in github.pulls[0]["body"]
 
 
-def test_a_repository_that_lets_no_workflow_open_pull_requests_is_told_where_to_allow_it(
+def test_where_no_workflow_may_open_pull_requests_a_person_gets_a_form_that_is_filled_in(
     github: GitHub, clone: Clone
 ) -> None:
     message = "GitHub Actions is not permitted to create or approve pull requests."
     github.failures["pulls/create"] = lambda: (403, {"message": message}, {})
-    with pytest.raises(UserError, match="Settings → Actions → General") as told:
+    address = urlsplit(propose(github) or "")
+    assert f"{address.scheme}://{address.netloc}" == github.url
+    assert address.path == f"/{github.repository}/compare/main...deploy/v1.0.0"
+    form = dict(parse_qsl(address.query))
+    assert (form["expand"], form["title"]) == ("1", "Deploy v1.0.0")
+    assert NEW in form["body"]
+    assert NOTES in form["body"]
+    assert f"MODEL_IMAGE={NEW}" in clone.on_origin("show", "deploy/v1.0.0:deploy/compose/.env")
+    # once a person has opened it, it is brought up to date
+    github.add_pull("deploy/v1.0.0", "0" * 40)
+    assert propose(github) == f"{github.url}/{github.repository}/pull/1"
+    assert NEW in github.pulls[0]["body"]
+
+
+def test_a_token_that_may_not_push_or_ask_is_answered_with_the_permissions_it_needs(
+    github: GitHub, clone: Clone
+) -> None:
+    github.failures["pulls/list"] = lambda: (403, {"message": "Resource not accessible by integration"}, {})
+    with pytest.raises(UserError, match="contents and pull-requests: write"):
         propose(github)
-    assert message in str(told.value)
