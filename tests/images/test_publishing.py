@@ -191,7 +191,7 @@ def test_the_digest_is_attested_with_where_it_comes_from_and_what_is_in_it(diges
     assert {"bentoml", "onnxruntime", "numpy"} <= names
     assert not {"pandas", "scikit-learn", "dvc", "mlflow", "pytest"} & names
     log = again.log
-    assert log.index("Success - Main actions/attest") < log.index("Main make release-tag")
+    assert log.index("Success - Main actions/attest") < log.index("Main make --file=Makefile release-tag")
 
 
 def test_the_release_and_the_pull_request_name_the_digest(digest: str, project: Releasing, line: Line) -> None:
