@@ -38,10 +38,19 @@ setup: .venv/.ready ## install everything from uv.lock into .venv
 		"$$python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
 			--target .uv --only-binary :all: --require-hashes --requirement uv.txt
 
+# set where .venv does not import src of this folder: copied, moved, written to from another folder, or its Python gone.
+# uv's link to src tells, as to start Python takes too long; PYTHONPATH counts, because who lends an environment sets it.
+ELSEWHERE := $(if $(wildcard .venv/.ready),$(shell \
+	read -r src <$(firstword $(wildcard .venv/lib/python*/site-packages/mlops.pth) /dev/null); \
+	[ -x .venv/bin/python ] && { [ "$${PYTHONPATH%%:*}" -ef src ] || [ "$$src" -ef src ]; } || echo elsewhere))
+.PHONY: elsewhere
+
 # compiled once here, or every stage would compile its imports again where Python may not write bytecode
-.venv/.ready: pyproject.toml uv.lock .python-version $(filter .uv/bin/uv,$(UV))
-	@echo "installing from uv.lock into .venv (about a minute, once)"
-	@$(UV) sync --locked --quiet --compile-bytecode
+.venv/.ready: pyproject.toml uv.lock .python-version $(filter .uv/bin/uv,$(UV)) $(ELSEWHERE)
+	@echo "$(if $(ELSEWHERE),.venv does not import this folder's src; )installing from uv.lock into .venv (about a minute, once)"
+	@# nothing is written to one that was copied from, or is lent by, another folder
+	@grep -qsxF "VIRTUAL_ENV='$(CURDIR)/.venv'" .venv/bin/activate || rm -rf .venv
+	@UV_PROJECT_ENVIRONMENT=.venv "$(UV)" sync --locked --quiet --compile-bytecode $(if $(ELSEWHERE),--reinstall-package mlops)
 	@touch $@
 
 .PHONY: check

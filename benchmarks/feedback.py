@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.measuring import Cost, clone, progress, run, table, verdict
+from mlops.verify import apart
 
 GOAL = 0.25
 RUNS = 2
@@ -82,7 +83,7 @@ class PullRequest(NamedTuple):
     def checkout(self, name: str, *, computed: bool) -> Path:
         """A fresh clone, with or without what main has computed."""
         folder = self.folder.parent / name
-        subprocess.run(["git", "clone", "--quiet", str(self.folder), str(folder)], check=True)
+        subprocess.run(["git", "clone", "--quiet", str(self.folder), str(folder)], env=apart(), check=True)
         if computed:
             shutil.copytree(self.folder.parent / "cache", folder / CACHE)
         return folder
@@ -106,9 +107,8 @@ def commit(folder: Path, subject: str) -> str:
     """Commit all that is tracked."""
     person = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"]
     command = ["git", *person, "commit", "--quiet", "--all", "--allow-empty", "--no-verify", "--message", subject]
-    subprocess.run(command, cwd=folder, check=True)
-    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, stdout=subprocess.PIPE, text=True)
-    return found.stdout.strip()
+    subprocess.run(command, cwd=folder, env=apart(), check=True)
+    return subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=folder, env=apart(), text=True).strip()
 
 
 def review(folder: Path, base: str) -> Review:

@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from mlops.verify import apart
+
 ROOT = Path(__file__).parents[1]
 STAGES = ("ingest", "validate", "split", "profile", "train", "export", "evaluate", "card", "track")
 
@@ -64,12 +66,16 @@ def run(*command: str, folder: Path) -> Cost:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """What a command sees in a scratch clone: this interpreter, the clone's modules, one thread, nobody told."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "GIT_"))}
+    """What a command sees in a scratch clone: this interpreter, the clone's modules, one thread, nobody told.
+
+    What this interpreter's environment holds is only read: `make` in the clone installs one of the clone's own.
+    """
+    kept = {name: value for name, value in apart().items() if not name.startswith(("MLFLOW_", "GIT_"))}
     # one thread for the plain script and other servers too, as `mlops.pipeline` pins it for the stages
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     untold = {"GX_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "BENTOML_DO_NOT_TRACK": "true"}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    # uv last, so that `make` in the clone finds it also where no `make` has started this
+    path = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"], str(ROOT / ".uv/bin")])
     return kept | threads | untold | {"PATH": path, "PYTHONPATH": str(folder / "src")}
 
 
@@ -86,7 +92,7 @@ def clone() -> Iterator[Path]:
     """A scratch clone of the commit checked out, with nothing run in it."""
     with tempfile.TemporaryDirectory(prefix="bench-") as place:
         folder = Path(place) / "clone"
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], env=apart(), check=True)
         # without the lock every stage is new to DVC, also those whose outputs are in Git
         (folder / "dvc.lock").unlink(missing_ok=True)
         yield folder

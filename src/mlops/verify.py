@@ -6,6 +6,7 @@ out as the lock has it; one that does not is named with its stage.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -15,6 +16,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mlops.stage import UserError, errors_in_words
+
+# what names begin with that lead Git, make, uv or Python in another folder back to this one, or to its environment
+LEADING_HERE = (
+    *("GIT_COMMON_DIR", "GIT_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_WORK_TREE"),
+    *("GNUMAKEFLAGS", "MAKE", "MFLAGS"),
+    *("PYTHONHOME", "PYTHONPATH", "UV_PROJECT", "UV_WORKING_DIR", "VIRTUAL_ENV"),
+)
 
 
 def main() -> None:
@@ -29,7 +37,8 @@ def main() -> None:
         _git("clone", "--quiet", str(Path.cwd()), str(clone))
         _git("-C", str(clone), "checkout", "--quiet", commit)
         before = read_lock(clone / "dvc.lock")
-        done = subprocess.run(["make", "--directory", str(clone), "pipeline", "FLAGS=--force"], check=False)
+        make = ["make", "--directory", str(clone), "pipeline", "FLAGS=--force"]
+        done = subprocess.run(make, env=apart(), check=False)
         if done.returncode:
             raise UserError(f"commit {commit[:10]} does not run in a fresh clone", "make, and commit what it needs")
         moved = differences(before, read_lock(clone / "dvc.lock"))
@@ -40,6 +49,11 @@ def main() -> None:
         raise UserError(f"a cold run gives other files than {commit[:10]} holds:\n{files}{others}", "make, and commit")
     outputs = sum(len(stage.get("outs", [])) for stage in before.values())
     print(f"verified: {len(before)} stages and {outputs} outputs of {commit[:10]} came out bit for bit as in dvc.lock")
+
+
+def apart() -> dict[str, str]:
+    """The variables for a command in a clone, which must change neither this checkout nor its `.venv`."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(LEADING_HERE)}
 
 
 def read_lock(path: Path) -> dict[str, Any]:
@@ -73,7 +87,7 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(["git", *arguments], env=apart(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"git {' '.join(arguments)} failed: {done.stderr.strip()}")
     return done.stdout.strip()

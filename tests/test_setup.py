@@ -1,0 +1,188 @@
+"""`make setup` gives a folder an environment of its own, which nothing else changes, and mends a broken one.
+
+For real, but with few packages, and with the caches of uv and pip that are here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Project, copied
+
+LINK = ".venv/lib/python3.11/site-packages/mlops.pth"
+NOTHING = "make: Nothing to be done for 'setup'.\n"
+FEW_PACKAGES = """
+[project]
+name = "mlops"
+version = "0"
+requires-python = "==3.11.*"
+dependencies = ["ruamel-yaml"]
+
+[build-system]
+requires = ["uv_build>=0.9"]
+build-backend = "uv_build"
+
+[tool.uv]
+python-downloads = "never"
+"""
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("machine")
+    (folder / "home").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bare(machine: Path) -> dict[str, str]:
+    """An empty HOME, and no uv; what names another project's environment must not count."""
+    tools = (Path(folder) for folder in os.environ["PATH"].split(os.pathsep))
+    system = [str(folder) for folder in tools if not (folder / "uv").exists() and not folder.is_relative_to(ROOT)]
+    cache = Path.home() / ".cache"
+    return {
+        "PATH": os.pathsep.join(system),
+        "PYTHONPATH": "",
+        "HOME": str(machine / "home"),
+        "GIT_CONFIG_GLOBAL": str(Path.home() / ".gitconfig"),
+        "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(cache / "uv")),
+        "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(cache / "pip")),
+        "UV_PROJECT_ENVIRONMENT": str(machine / "another"),
+    }
+
+
+@pytest.fixture(scope="module")
+def ready(machine: Path, bare: dict[str, str]) -> Project:
+    """A project after `make setup`; each test leaves it so."""
+    (machine / "a project").mkdir()
+    project = Project(machine / "a project")
+    (project.folder / "pyproject.toml").write_text(FEW_PACKAGES, encoding="utf-8")
+    project.run("make", ".uv/bin/uv", **bare)
+    project.run(".uv/bin/uv", "lock", "--quiet", **bare)
+    project.commit("few packages")
+    project.run("make", "setup", **bare)
+    assert not (machine / "another").exists()
+    assert works(project, bare)
+    assert project.run("make", "setup", **bare).stdout == NOTHING
+    return project
+
+
+def works(project: Project, bare: dict[str, str]) -> bool:
+    """Whether the environment imports this project's modules."""
+    asked = "import mlops, ruamel.yaml; print(mlops.__file__)"
+    found = project.run(".venv/bin/python", "-c", asked, check=False, **bare).stdout.strip()
+    return found == str(project.folder / "src/mlops/__init__.py")
+
+
+def mends(project: Project, bare: dict[str, str]) -> bool:
+    """Whether `make setup` makes the environment work, and is content then."""
+    assert project.run("make", "setup", **bare).stdout != NOTHING
+    return works(project, bare) and project.run("make", "setup", **bare).stdout == NOTHING
+
+
+def test_a_benchmark_killed_half_way_leaves_the_environment_alone(
+    ready: Project, bare: dict[str, str], tmp_path: Path
+) -> None:
+    """It is killed when `make` in its clone has installed, and starts the first module there."""
+    reached = tmp_path / "reached"
+    package = ready.folder / "src/mlops/__init__.py"
+    was = package.read_text(encoding="utf-8")
+    package.write_text(f"import pathlib, time\npathlib.Path({str(reached)!r}).touch()\ntime.sleep(600)\n")
+    ready.commit("wait to be killed")
+    package.write_text(was, encoding="utf-8")
+    (tmp_path / "scratch").mkdir()
+    told = tmp_path / "told"
+    with told.open("wb") as file:
+        process = subprocess.Popen(
+            [".venv/bin/python", "-m", "benchmarks", "idle"],
+            cwd=ready.folder,
+            # VIRTUAL_ENV as after `source .venv/bin/activate`
+            env={
+                **ready.environment,
+                **bare,
+                "TMPDIR": str(tmp_path / "scratch"),
+                "VIRTUAL_ENV": f"{ready.folder}/.venv",
+            },
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while not reached.exists():
+            assert process.poll() is None, told.read_text(encoding="utf-8")
+            assert time.monotonic() < deadline, told.read_text(encoding="utf-8")
+            time.sleep(0.05)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    shutil.rmtree(tmp_path / "scratch")
+    assert works(ready, bare)
+    assert ready.run("make", "setup", **bare).stdout == NOTHING
+
+
+def test_setup_mends_a_link_to_a_folder_that_is_gone(ready: Project, bare: dict[str, str]) -> None:
+    """But not where PYTHONPATH leads to the modules, as it does for who lends an environment."""
+    link = ready.folder / LINK
+    link.unlink()  # uv's cache holds the same file
+    link.write_text("/gone/src", encoding="utf-8")
+    assert not works(ready, bare)
+    lent = {**bare, "PYTHONPATH": f"{ready.folder}/src{os.pathsep}/elsewhere"}
+    assert ready.run("make", "setup", **lent).stdout == NOTHING
+    assert mends(ready, bare)
+
+
+def test_setup_installs_anew_where_the_interpreter_is_gone(ready: Project, bare: dict[str, str]) -> None:
+    python = ready.folder / ".venv/bin/python"
+    python.unlink()
+    python.symlink_to("/gone/python")
+    assert mends(ready, bare)
+
+
+def test_setup_gives_a_copy_and_a_borrower_environments_of_their_own(
+    ready: Project, bare: dict[str, str], tmp_path: Path
+) -> None:
+    copy = copied(ready, tmp_path)
+    assert not works(copy, bare)
+    assert mends(copy, bare)
+    assert str(copy.folder) in (copy.folder / ".venv/bin/activate").read_text(encoding="utf-8")
+    here, there = copy.folder / ".venv", ready.folder / ".venv"
+    shutil.rmtree(here)
+    here.symlink_to(there)
+    assert mends(copy, bare)
+    shutil.rmtree(here)
+    here.mkdir()
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (here / name).symlink_to(there / name)
+    assert mends(copy, {**bare, "PYTHONPATH": str(copy.folder / "src")})
+    assert works(copy, bare)
+    assert works(ready, bare)
+
+
+def test_verify_does_not_lead_its_clone_back(project: Project, tmp_path: Path) -> None:
+    """`make` in it is told neither of the environment here, nor of the repository, nor of the `make` above."""
+    make = tmp_path / "bin/make"
+    make.parent.mkdir()
+    make.write_text(f'#!/bin/sh\nenv > "{tmp_path}/told"\n', encoding="utf-8")
+    make.chmod(0o755)
+    leading = {
+        "GIT_DIR": str(project.folder / ".git"),
+        "MAKEFLAGS": "B",
+        "UV_PROJECT_ENVIRONMENT": str(project.folder / ".venv"),
+        "VIRTUAL_ENV": str(project.folder / ".venv"),
+    }
+    path = f"{make.parent}{os.pathsep}{project.environment['PATH']}"
+    project.run("python", "-m", "mlops.verify", **leading, PATH=path)
+    told = (tmp_path / "told").read_text(encoding="utf-8")
+    names = {line.split("=")[0] for line in told.splitlines()}
+    assert "PATH" in names
+    assert not names & {*leading, "PYTHONPATH"}
+    assert project.git("symbolic-ref", "HEAD") == "refs/heads/main"
