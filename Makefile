@@ -194,7 +194,7 @@ gate-required: ## the last step of CI: did every job that must succeed do so?
 
 # Jobs with a token or secret install into .trusted, in a step before the one that holds it: wheels only, by the hashes in
 # uv.lock, without this project and without what builds it.
-install = $(UV) sync --locked --quiet --no-build --no-install-project --only-group $(1)
+install = "$(UV)" sync --locked --quiet --no-build --no-install-project --only-group $(1)
 
 .PHONY: setup-trusted
 setup-trusted: $(filter .uv/bin/uv,$(UV)) ## for the workflows relock and release: install what handles data

@@ -53,5 +53,5 @@ def test_a_stage_depends_on_every_module_that_it_imports(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_runs_the_module_of_its_name_and_depends_on_the_libraries(stage: str) -> None:
-    assert STAGES[stage]["cmd"] == f"python -m mlops.pipeline.{stage}"
+    assert STAGES[stage]["cmd"] == f"python -P -m mlops.pipeline.{stage}"
     assert "uv.lock" in STAGES[stage]["deps"]

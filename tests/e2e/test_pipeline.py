@@ -135,7 +135,7 @@ def test_a_run_that_was_stopped_in_a_stage_is_finished_by_the_next(
     )
     assert run.stdout is not None
     for line in run.stdout:
-        if line.startswith("> python -m mlops.pipeline"):
+        if line.startswith("> python -P -m mlops.pipeline"):
             break
     time.sleep(0.3)
     os.killpg(run.pid, how)

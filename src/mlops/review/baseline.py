@@ -5,7 +5,6 @@ DVC checks out a damaged file of the cache without a word, so nothing is used he
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from mlops.review.git import git, show
 from mlops.settings import PARAMS, Settings
 from mlops.stage import UserError
 from mlops.tables import Catalogue
+from mlops.verify import apart
 
 LOCK = Path("dvc.lock")
 FOLDER = Path("build/review/baseline")
@@ -198,7 +198,7 @@ def _rebuild(commit: str, hashes: dict[Path, str | None]) -> dict[Path, Path]:
             command = [sys.executable, "-P", "-m", "dvc", "repro", "train"]
         else:
             command = ["make", "--file=Makefile", "pipeline", "FLAGS=train"]
-        environment = {**os.environ, "PYTHONPATH": str(folder / "src")}
+        environment = {**apart(), "PYTHONPATH": str(folder / "src")}
         done = subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr, check=False)
         if done.returncode:
             raise UserError(f"commit {commit[:10]} does not run: its own pipeline fails")
