@@ -25,9 +25,9 @@ SETTINGS = FOLDER / "settings.json"
 PLACEHOLDER = "@your-org/"
 REPOSITORY = "repos/{owner}/{repo}"
 RULESETS = f"{REPOSITORY}/rulesets"
-NO_ENVIRONMENTS = (
-    "a private repository has protected environments from GitHub Pro or Team on; without them keep secrets out of "
-    "GitHub, and let only people you would give them to push branches: docs/trust.md"
+NOT_IN_PLAN = (
+    "a private repository has rulesets and protected environments from GitHub Pro or Team on; without them keep "
+    "secrets out of GitHub, and let only people you would give them to push branches: docs/trust.md"
 )
 
 
@@ -49,25 +49,33 @@ def main(apply: bool = os.environ.get("APPLY") == "yes") -> None:
         for path in (*sorted(FOLDER.glob("ruleset*.json")), ENVIRONMENTS, SETTINGS):
             print(f"{path} would be set:\n{_pretty(_read(path))}")
         raise UserError("gh is not installed, so GitHub was neither asked nor changed", "https://cli.github.com")
-    changed = [rule for rule in [*rulesets(), *environments(), *settings()] if differs(rule)]
-    if not changed:
-        return
-    if not apply:
-        print("nothing was changed; to set it: make protect APPLY=yes")
-        return
-    if problems:
-        raise UserError(f"nothing was changed: {problems[0]}", f"edit {CODEOWNERS}")
-    failed = []
-    for rule in changed:
+    changed, failed = [], []
+    groups = (rulesets, environments, settings)
+    for group in groups:
         try:
-            rule.set()
+            changed += [rule for rule in group() if differs(rule)]
         except UserError as error:
-            failed.append(f"{rule.name}: {error}")
-            if rule.file == ENVIRONMENTS:
-                failed.append(f"  {NO_ENVIRONMENTS}")
+            # a plan without one kind of setting has the others
+            failed.append(error)
+    if len(failed) == len(groups):
+        raise failed[0]
+    if changed and not apply:
+        print("nothing was changed; to set it: make protect APPLY=yes")
+    elif changed and problems:
+        raise UserError(f"nothing was changed: {problems[0]}", f"edit {CODEOWNERS}")
+    else:
+        for rule in changed:
+            try:
+                rule.set()
+            except UserError as error:
+                failed.append(UserError(f"{rule.name}: {error}"))
     if failed:
-        raise UserError("GitHub did not take every setting:\n" + "\n".join(failed))
-    print(f"set; see it with: gh ruleset view --web, or: gh api {RULESETS}")
+        told = "".join(f"\n- {str(error).splitlines()[0]}" for error in failed)
+        by_plan = "/environments" in told or "/rulesets" in told
+        hint = NOT_IN_PLAN if by_plan else "gh auth status"
+        raise UserError(f"GitHub did not show or take every setting:{told}", hint)
+    if changed and apply:
+        print(f"set; see it with: gh ruleset view --web, or: gh api {RULESETS}")
 
 
 def differs(rule: Rule) -> bool:
@@ -111,18 +119,19 @@ def rulesets() -> list[Rule]:
 
 def environments() -> list[Rule]:
     """Environments with the branches and tags that may use them. Reviewers that somebody has set there are kept."""
-    listed = {each["name"]: each for each in _gh(f"{REPOSITORY}/environments")["environments"]}
+    listed = {each["name"]: each for each in _all(f"{REPOSITORY}/environments", "environments")}
     found = []
     for name, wanted in _read(ENVIRONMENTS).items():
         target = f"{REPOSITORY}/environments/{name}"
         present = listed.get(name)
-        custom = ((present or {}).get("deployment_branch_policy") or {}).get("custom_branch_policies", False)
-        policies = _gh(f"{target}/deployment-branch-policies")["branch_policies"] if custom else []
+        by = (present or {}).get("deployment_branch_policy") or {}
+        custom = by.get("custom_branch_policies", False)
+        policies = _all(f"{target}/deployment-branch-policies", "branch_policies") if custom else []
 
-        def send(
-            target: str = target, wanted: Any = wanted, present: Any = present, policies: list[Any] = policies
-        ) -> None:
+        def send(target: str = target, wanted: Any = wanted, present: Any = present) -> None:
             _gh(target, "PUT", _environment(present))
+            # asked again: those of an environment that was open in between may have come back
+            policies = _all(f"{target}/deployment-branch-policies", "branch_policies")
             for policy in policies:
                 if _policy(policy) not in wanted:
                     _gh(f"{target}/deployment-branch-policies/{policy['id']}", "DELETE")
@@ -130,7 +139,8 @@ def environments() -> list[Rule]:
                 if policy not in map(_policy, policies):
                     _gh(f"{target}/deployment-branch-policies", "POST", policy)
 
-        known = None if present is None else sorted(map(_policy, policies), key=str) if custom else "any branch or tag"
+        open_to = "branches with a protection rule" if by.get("protected_branches") else "any branch or tag"
+        known = None if present is None else sorted(map(_policy, policies), key=str) if custom else open_to
         found.append(Rule(f"the environment {name!r}", ENVIRONMENTS, sorted(wanted, key=str), known, send))
     return found
 
@@ -172,7 +182,7 @@ def _policy(listed: dict[str, Any]) -> dict[str, Any]:
 
 def _find(name: str) -> dict[str, Any] | None:
     """The ruleset with this name as GitHub has it."""
-    for listed in _gh(RULESETS):
+    for listed in _all(RULESETS):
         if listed["name"] == name and listed.get("source_type", "Repository") == "Repository":
             found: dict[str, Any] = _gh(f"{RULESETS}/{listed['id']}")
             return found
@@ -182,16 +192,17 @@ def _find(name: str) -> dict[str, Any] | None:
 def _of_interest(present: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     """A ruleset without what GitHub adds of its own: ids, dates, parameters that are not set."""
     kept = {key: present[key] for key in wanted if key in present}
-    parameters = {rule["type"]: rule.get("parameters", {}) for rule in wanted["rules"]}
-    kept["rules"] = [
-        {
-            **rule,
-            "parameters": {key: value for key, value in rule["parameters"].items() if key in parameters[rule["type"]]},
+    asked = {rule["type"]: rule.get("parameters", {}) for rule in wanted["rules"]}
+    kept["rules"] = []
+    for rule in present.get("rules", []):
+        found = rule.get("parameters") or {}
+        # GitHub leaves out some that are false
+        parameters = {
+            key: found.get(key, False)
+            for key, value in asked.get(rule["type"], {}).items()
+            if key in found or value is False
         }
-        if rule.get("parameters") and parameters.get(rule["type"])
-        else {"type": rule["type"]}
-        for rule in kept.get("rules", [])
-    ]
+        kept["rules"].append({"type": rule["type"]} | ({"parameters": parameters} if parameters else {}))
     return kept
 
 
@@ -207,13 +218,24 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def _all(target: str, key: str | None = None) -> list[Any]:
+    """All items of a list. `gh api --paginate` prints one document after the other instead."""
+    found: list[Any] = []
+    while True:
+        page = _gh(f"{target}?per_page=100&page={len(found) // 100 + 1}")
+        items = page if key is None else page[key]
+        found += items
+        if len(items) < 100:
+            return found
+
+
 def _gh(target: str, method: str = "GET", body: Any = None) -> Any:
-    given = ("--method", method) + (("--input", "-") if body is not None else ())
-    command = ["gh", "api", target, *(given if method != "GET" else ("--paginate",))]
+    command = ["gh", "api", target, "--method", method, *(("--input", "-") if body is not None else ())]
     sent = None if body is None else json.dumps(body)
     done = subprocess.run(command, input=sent, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"gh api {target} failed: {done.stderr.strip()}", "gh auth status")
+        said = " ".join(done.stderr.split())
+        raise UserError(f"gh api {target.partition('?')[0]} failed: {said}", "gh auth status")
     return json.loads(done.stdout) if done.stdout.strip() else None
 
 
