@@ -57,7 +57,7 @@ def test_the_page_loads_nothing_from_elsewhere(service: Served) -> None:
 def test_the_description_asks_for_a_token_where_one_is_needed(service: Served, tmp_path: Path) -> None:
     assert "security" not in service.client.get("/docs.json").text
     with serving(service.project, tmp_path, SERVICE_TOKEN="s3cret") as guarded:
-        described = guarded.client.get("/docs.json").json()
+        described = guarded.client.get("/docs.json", headers={"Authorization": "Bearer s3cret"}).json()
         for path, method in (("/predict", "post"), ("/metadata", "get")):
             operation = described["paths"][path][method]
             assert operation["security"] == [{"token": []}]

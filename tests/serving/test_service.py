@@ -180,6 +180,7 @@ def test_with_a_token_only_who_knows_it_gets_predictions(service: Served, tmp_pa
             for answer in (
                 guarded.predict(guarded.example, **headers),
                 guarded.client.get("/metadata", headers=headers),
+                guarded.client.get("/docs.json", headers=headers),
             ):
                 assert answer.status_code == 401
                 assert answer.headers["www-authenticate"] == "Bearer"
@@ -187,5 +188,14 @@ def test_with_a_token_only_who_knows_it_gets_predictions(service: Served, tmp_pa
         known = {"Authorization": "Bearer s3cret"}
         assert guarded.predict(guarded.example, **known).status_code == 200
         assert guarded.client.get("/metadata", headers=known).status_code == 200
-        for path in ("/livez", "/readyz", "/metrics", "/docs.json", "/"):
-            assert guarded.client.get(path).status_code == 200
+        assert guarded.client.get("/docs.json", headers=known).status_code == 200
+        # what needs no token names neither commit nor model nor fields
+        secrets = [service.release["commit"][:7], service.release["model_md5"][:7], *service.example]
+        for path in ("/livez", "/readyz", "/metrics", "/", "/page.js", "/page.css"):
+            answer = guarded.client.get(path)
+            assert answer.status_code == 200
+            # between two releases the version itself ends in the commit
+            text = answer.text.replace(service.release["version"], "")
+            assert [each for each in secrets if each in text] == [], path
+        (info,) = guarded.metrics("model_info")
+        assert dict(info)["version"] == service.release["version"]

@@ -83,7 +83,8 @@ class Service:
         info = prometheus.Gauge(
             "model_info", "Release of the model", ["version", "commit", "model_md5"], multiprocess_mode="max"
         )
-        info.labels(RELEASE.version, RELEASE.commit, RELEASE.model_md5).set(1)
+        # Prometheus asks without the token, so behind one the metrics name the version only
+        info.labels(RELEASE.version, *("", "") if SECRET else (RELEASE.commit, RELEASE.model_md5)).set(1)
         settle()
 
     @bentoml.api(route="/predict", input_spec=Body)  # type: ignore[untyped-decorator]
@@ -120,6 +121,6 @@ Service.add_asgi_middleware(  # type: ignore[attr-defined]
         "/metadata": rows.to_json(RELEASE.model_dump()),
         "/docs.json": rows.to_json(description(CONTRACT, RELEASE, guarded=bool(SECRET))),
     },
-    title=html.escape(f"{CONTRACT.target} {RELEASE.version}"),
+    title="Predictions" if SECRET else html.escape(f"{CONTRACT.target} {RELEASE.version}"),
     token=SECRET,
 )
