@@ -11,6 +11,7 @@ import datetime
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -95,7 +96,10 @@ def main(environment: Mapping[str, str] = os.environ, timeout: float = 30) -> No
         # an earlier comment must not stand beside a commit that it is not about
         reason = str(error).splitlines()[0]
         for number in numbers:
-            post(api, repository, number, run, no_review(run.head_sha, reason, run_url=run_url), page, environment)
+            try:
+                post(api, repository, number, run, no_review(run.head_sha, reason, run_url=run_url), page, environment)
+            except UserError as other:  # the first reason is the one to tell last, and the next comment is due
+                print(f"error: {other}", file=sys.stderr)
         raise
     post(api, repository, numbers[0], run, markdown, page, environment)
 

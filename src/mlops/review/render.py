@@ -131,15 +131,17 @@ def approvals(report: Report) -> str:
             if room > 0:
                 names.append(name)
         left = place.count - len(names)
-        more = ([f"{left:,} more"] if names else [f"{left:,} files"]) if left else []
-        lines.append(f"- {' and '.join(filter(None, [', '.join(names), *more]))}{_where(place)}")
+        more = ([f"{left:,} more"] if names else [f"{left:,} {_plural(left, 'file', 'files')}"]) if left else []
+        lines.append(f"- {' and '.join(filter(None, [', '.join(names), *more]))}{_where(place, named=bool(names))}")
     return "\n".join(lines)
 
 
-def _where(place: Owned) -> str:
+def _where(place: Owned, *, named: bool) -> str:
     if place.place in CATCH_ALL:
         return " outside every known place"
-    return "" if [place.place.lstrip("/")] == place.files else f" in {code(one_line(place.place, MOST_PLACE))}"
+    if named and [place.place.lstrip("/")] == place.files:
+        return ""
+    return f" in {code(one_line(place.place, MOST_PLACE))}"
 
 
 def reasons(report: Report) -> str:
