@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlops import contract as contracts
+from mlops import onnxfile
 from mlops.columns import parts
 from mlops.contract import Contract, Field
 from mlops.stage import UserError
@@ -91,6 +92,7 @@ def onnx_model(content: bytes, contract: Contract) -> Model:
     # requests are served side by side, so that one of them needs no threads of its own
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
+        onnxfile.check(content)
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises classes of its own for each kind of damage
         raise UserError(f"{contract.file} is no whole ONNX model: {error}", "dvc checkout --force") from None
@@ -158,8 +160,11 @@ def sklearn_model(content: bytes, contract: Contract) -> Model:
     import pandas as pd
     import skops.io
 
+    from mlops import bounds
+
     try:
         model = skops.io.loads(content, trusted=contract.trusted)
+        bounds.check(model)
     except Exception as error:  # a damaged file may break anywhere
         raise UserError(f"{contract.file} is no whole model file: {error}", "dvc checkout --force") from None
     names = [field.name for field in contract.fields]

@@ -1,28 +1,47 @@
 """The model file: scikit-learn pipelines in skops format, with the same bytes for the same model.
 
 A pickle runs code while it is loaded, and its reviewers cannot read it. A skops file is data: a JSON tree of types and
-arrays, of which only types on a list are built. So a model of a stranger's pull request can be loaded and scored.
+arrays, of which only types on a list are built, and whose arrays are checked before compiled code follows them. So a
+model of a stranger's pull request can be loaded and scored.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import signal
+import subprocess
+import sys
 import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mlops import tables
 from mlops.settings import Settings
 from mlops.stage import UserError, atomic
 
 MODEL = Path("models/model.skops")
 LATENCY_CALLS = 50
+# For a trial of types that nothing here can check
+ROWS_TRIED, SECONDS_TRIED = 1_000, 300
 
 # What skops raises where a file is cut, changed, of a later version, or of a package that is not installed
-BROKEN = (zipfile.BadZipFile, AttributeError, ImportError, LookupError, RecursionError, TypeError, ValueError)
+BROKEN = (
+    zipfile.BadZipFile,
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
-# What scikit-learn's own estimators hold beyond skops's list; each was read, none acts when it is built.
+# What scikit-learn's own estimators hold beyond skops's list; each was read, none acts when it is built. What compiled
+# code follows in them is checked in `mlops.bounds`, or else they are not on this list.
 TRUSTED = (
     "mlops.columns.date_parts",
     "mlops.columns.filled",
@@ -41,6 +60,13 @@ TRUSTED = (
     "sklearn.tree._tree.Tree",
 )
 
+# Let in by `model.trusted` alone, but checked like those of the list
+CHECKED = (
+    "scipy.sparse._csc.csc_matrix",
+    "scipy.sparse._csr.csr_matrix",
+    "sklearn.neighbors._ball_tree.BallTree",
+)
+
 
 def save(model: Any, settings: Settings, path: Path = MODEL) -> None:
     """Write a fitted model.
@@ -48,34 +74,94 @@ def save(model: Any, settings: Settings, path: Path = MODEL) -> None:
     Raises
     ------
     UserError
-        Where it holds a type that `load` would refuse.
+        Where it holds a type or an array that `load` would refuse.
     """
     import skops.io
 
     content = canonical(skops.io.dumps(model))
     _check_types(content, settings, path)
+    _check_arrays(model, path)
     with atomic(path) as partial:
         partial.write_bytes(content)
 
 
 def load(settings: Settings, path: Path = MODEL) -> Any:
-    """Read a model file, building only types on the list.
+    """Read a model file, building only types on the list, whose arrays fit together.
 
     Raises
     ------
     UserError
-        Where the file is missing or broken, or holds another type.
+        Where the file is missing or broken, holds another type, or would end the process that predicts with it.
     """
     import skops.io
 
     try:
         content = path.read_bytes()
+        _check_size(content)
         trusted = _check_types(content, settings, path)
-        return skops.io.loads(content, trusted=trusted)
+        unchecked = {*trusted} - {*TRUSTED, *CHECKED}
+        if unchecked:
+            _try(path, trusted, sorted(unchecked))
+        model = skops.io.loads(content, trusted=trusted)
+        _check_arrays(model, path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing", "dvc repro train") from None
     except BROKEN as error:
-        raise UserError(f"{path} is no whole model file: {error}", "dvc checkout, or dvc repro --force train") from None
+        problem = f"{path} is no whole model file: {str(error) or type(error).__name__}"
+        raise UserError(problem, "dvc checkout, or dvc repro --force train") from None
+    return model
+
+
+def _check_size(content: bytes) -> None:
+    """Check that a file takes no more memory than it is long; `save` compresses nothing."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(info.file_size for info in archive.infolist()) > len(content):
+            raise zipfile.BadZipFile("it holds more than it is long")
+
+
+def _check_arrays(model: Any, path: Path) -> None:
+    from mlops import bounds  # with all of scikit-learn that it knows
+
+    try:
+        bounds.check(model)
+    except bounds.AlteredError as error:
+        raise UserError(
+            f"{path} would crash the process that predicts with it: {error}",
+            "dvc checkout, or dvc repro --force train; if that does not help, who has changed the file?",
+        ) from None
+
+
+def _try(path: Path, trusted: list[str], unchecked: list[str]) -> None:
+    """Load a file in another process, and predict there with some of the prepared rows.
+
+    Compiled code of other packages follows arrays that nothing here can check: LightGBM ends the process that loads a
+    tree with a wrong child.
+    """
+    ended = "does not end"
+    # a failure in words repeats itself here, where it is reported
+    with suppress(subprocess.TimeoutExpired):
+        command = [sys.executable, "-P", "-m", "mlops.modelfile", str(path), *trusted]
+        code = subprocess.run(command, capture_output=True, check=False, timeout=SECONDS_TRIED).returncode
+        if code == 0:
+            return
+        ended = f"ends with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
+    raise UserError(
+        f"{path} cannot be used: a process that loads it and predicts with it {ended}; "
+        f"it holds types that model.trusted lets in: {', '.join(unchecked)}",
+        "dvc checkout, or dvc repro --force train; if that does not help, who has changed the file?",
+    )
+
+
+def _trial(path: str, *trusted: str) -> None:
+    """What the other process does; errors in words are of no interest."""
+    import skops.io
+
+    with suppress(Exception):
+        model = skops.io.loads(Path(path).read_bytes(), trusted=trusted)
+        columns = [column for column in tables.read_catalogue().columns if column.name in model.feature_names_in_]
+        for source in (tables.TEST, tables.TRAIN):
+            rows = tables.read(source, [column.name for column in columns]).slice(0, ROWS_TRIED)
+            model.predict(tables.features(rows, columns))
 
 
 def _check_types(content: bytes, settings: Settings, path: Path) -> list[str]:
@@ -144,3 +230,7 @@ def measure_latency(model: Any, X: Any) -> dict[str, float]:
         milliseconds.append(1000 * (time.perf_counter() - start))
     median, p95 = numpy.percentile(milliseconds, [50, 95])
     return {"latency_ms": round(median, 3), "latency_ms_p95": round(p95, 3)}
+
+
+if __name__ == "__main__":
+    _trial(*sys.argv[1:])

@@ -16,6 +16,7 @@ from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from sklearn.svm import SVC, NuSVC
 
+from mlops import onnxfile
 from mlops.contract import Contract, Field
 from mlops.pipeline import export_trees
 from mlops.pipeline.export_graph import OPSET, Graph
@@ -43,7 +44,8 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, lis
     Raises
     ------
     UnconvertibleError
-        Where a column has no place in the graph; skl2onnx raises errors of its own.
+        Where a column has no place in the graph, or the service would refuse the file; skl2onnx raises errors of its
+        own.
     """
     if contract.classes is not None and not contract.probabilities:
         raise UnconvertibleError("a classifier without probabilities")
@@ -88,7 +90,12 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, lis
         if not double:
             matrix = graph.add("Cast", matrix, to=TensorProto.FLOAT)
         whole = joined(graph, inputs, matrix, estimator, contract, double)
-    return bytes(whole.SerializeToString(deterministic=True)), [fields[field.name] for field in contract.fields]
+    content = bytes(whole.SerializeToString(deterministic=True))
+    try:
+        onnxfile.check(content)
+    except onnxfile.OnnxError as error:
+        raise UnconvertibleError(f"as ONNX, {error}") from None
+    return content, [fields[field.name] for field in contract.fields]
 
 
 def scaled(graph: Graph, transformer: Any, places: list[int]) -> str:
