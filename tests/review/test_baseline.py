@@ -275,9 +275,7 @@ def test_a_main_without_a_gate_has_none(here: Project) -> None:
     assert baseline.gate(git("rev-parse", "HEAD")) is None
 
 
-@pytest.mark.parametrize(
-    "content", ["rules: [{rule: from the future}]", "7", "rules: []", "a: ["]
-)
+@pytest.mark.parametrize("content", ["rules: [{rule: from the future}]", "7", "rules: []", "a: ["])
 def test_a_gate_of_main_that_this_code_cannot_read_is_an_error_and_not_no_gate(here: Project, content: str) -> None:
     Path("gate.yaml").write_text(content, encoding="utf-8")
     here.commit("another age")

@@ -65,7 +65,7 @@ def jobs(folder: Path = WORKFLOWS) -> list[Job]:
 
 
 def _job(name: str, workflow: dict[str, Any], body: dict[str, Any]) -> Job:
-    on = workflow.get("on", workflow.get(True))
+    on: Any = workflow["on"]
     on = on if isinstance(on, dict) else dict.fromkeys([on] if isinstance(on, str) else on)
     events = tuple(event for event in on if _runs_for(body, event))
     steps = body.get("steps", [])
