@@ -54,6 +54,17 @@ def test_the_page_loads_nothing_from_elsewhere(service: Served) -> None:
     assert "script-src" not in policy, "no script inside the page, no eval"
 
 
+def test_the_page_never_sends_the_token_as_a_form_would(service: Served) -> None:
+    """In an address it would be in the logs of every proxy, and in the history."""
+    page = service.client.get("/")
+    (form,) = re.findall(r"<form[^>]*>.*?</form>", page.text, re.DOTALL)
+    assert not re.search(r"\b(action|method|name)=", form)
+    assert 'type="password"' in form
+    assert "form-action 'none'" in page.headers["content-security-policy"]
+    script = service.client.get("/page.js").text
+    assert not re.search(r"[sS]torage|cookie", script), "the token is not kept"
+
+
 def test_the_description_asks_for_a_token_where_one_is_needed(service: Served, tmp_path: Path) -> None:
     assert "security" not in service.client.get("/docs.json").text
     with serving(service.project, tmp_path, SERVICE_TOKEN="s3cret") as guarded:

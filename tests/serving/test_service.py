@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import Project, copied
 from serving.served import Served, serving
+
+from mlops.serving.front import OFFERED
+from mlops.stage import write_json
 
 NO_REQUESTS = [
     *("", "{", "null", "[]", "7", '"rows"', "{}", "{'rows': []}", '{"a":1}', "1" * 5_000),
@@ -199,3 +204,24 @@ def test_with_a_token_only_who_knows_it_gets_predictions(service: Served, tmp_pa
             assert [each for each in secrets if each in text] == [], path
         (info,) = guarded.metrics("model_info")
         assert dict(info)["version"] == service.release["version"]
+
+
+def test_without_the_token_nothing_names_commit_model_or_fields(released: Project, tmp_path: Path) -> None:
+    project = copied(released, tmp_path)
+    release = json.loads(project.read("models/release.json"))
+    # as a tag has it; between two tags a version holds the commit
+    write_json({**release, "version": "1.4.0"}, project.folder / "models/release.json")
+    hashes = [release["commit"], release["model_md5"], release["service_md5"], *release["files"].values()]
+    with serving(project, tmp_path / "home", SERVICE_TOKEN="s3cret") as guarded:
+        names = [*guarded.example, guarded.contract["target"]]
+        assert guarded.predict(guarded.example, Authorization="Bearer s3cret").status_code == 200
+        for path in sorted({*OFFERED, "/no-such-page", "/docs.json/", "//docs.json", "/DOCS.JSON", "/%64ocs.json"}):
+            for method in ("GET", "HEAD", "POST", "OPTIONS"):
+                answer = guarded.client.request(method, path)
+                said = f"{answer.headers} {answer.text}"
+                # seven digits of a hash name it; the scripts of Swagger UI hold ordinary words
+                assert not [each for each in hashes if each[:7] in said], path
+                if not path.startswith("/static_content/"):
+                    assert not [name for name in names if name in said], path
+        (info,) = guarded.metrics("model_info")
+        assert {value for _, value in info} <= {"1.4.0", ""}

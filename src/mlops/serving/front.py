@@ -87,7 +87,10 @@ STYLE = """body { margin: 0 }
 .swagger-ui .info { margin: 30px 0 }
 .swagger-ui textarea { min-height: 300px }
 """
-POLICY = b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+POLICY = (
+    b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    b"frame-ancestors 'none'; form-action 'none'"
+)
 CLOSE = (b"connection", b"close")
 
 
