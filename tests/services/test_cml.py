@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from review.github import GitHub
-from review.test_publish import HEAD, answering, certificate, github  # noqa: F401
+from review.test_publish import HEAD, answering, certificate, github, main_s  # noqa: F401
 
 from mlops.review import publish
 from mlops.stage import UserError
@@ -39,6 +39,15 @@ def test_what_cml_posts_and_what_replaces_it_are_the_same_to_the_letter(github: 
     posted = github.comments[0]["body"]
     publish.main()
     assert github.comments[0]["body"] == posted
+
+
+def test_words_that_there_is_no_review_are_found_as_ours_too(github: GitHub) -> None:  # noqa: F811
+    github.artifacts.clear()
+    for _ in range(2):
+        with pytest.raises(UserError, match="has left no artifact"):
+            publish.main()
+    assert [method for method, _ in github.changes] == ["POST", "PATCH"]
+    assert [each["body"].splitlines()[0] for each in github.comments] == ["## ❌ No review for this commit"]
 
 
 def test_a_refusal_is_told_without_the_token(github: GitHub) -> None:  # noqa: F811
