@@ -301,7 +301,7 @@ def _(estimator: BaseHistGradientBoosting) -> None:
 def check_columns(preprocessor: Any, n_features: int) -> None:
     """What makes codes of categories for histogram gradient boosting: each feature must come out of it again."""
     need(isinstance(preprocessor, ColumnTransformer) and width(preprocessor) == n_features, "_preprocessor is altered")
-    (_, first, some), (_, second, others) = preprocessor.transformers_
+    (_, first, some), (_, second, others), *_ = preprocessor.transformers_
     need(isinstance(first, OrdinalEncoder) and isinstance(second, FunctionTransformer), "_preprocessor is altered")
     marks = np.asarray(some), np.asarray(others)
     need(all(each.dtype == bool and each.shape == (n_features,) for each in marks), "_preprocessor is altered")
