@@ -208,5 +208,12 @@ def test_many_files_leave_no_place_out_and_are_counted() -> None:
     assert len(found[2].files) == 20
 
 
+def test_what_may_take_over_is_named_among_thousands_of_files_out_of_place() -> None:
+    names = [f"AAA{i:04}.txt" for i in range(2900)] + ["GNUmakefile", "json.py", ".venv/bin/python"]
+    (found,) = owned(names, OWNERS)
+    assert found.files[:3] == [".venv/bin/python", "GNUmakefile", "json.py"]
+    assert found.count == 2903
+
+
 def test_without_codeowners_every_file_needs_an_approval() -> None:
     assert [place.files for place in owned(["params.yaml", "docs/x.md"], None)] == [["params.yaml"]]

@@ -6,6 +6,7 @@ trusted side too, about the names that GitHub lists.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -68,6 +69,14 @@ def _is_deployment(name: str) -> bool:
     return path.suffix in DEPLOYMENT or path.name == ".env"
 
 
+def _takes_over(name: str) -> bool:
+    """Whether a file may stand in for a makefile, a module of Python's own, or an installed program."""
+    folder, _, rest = name.partition("/")
+    if rest:
+        return folder in (".venv", ".uv", ".trusted")
+    return name.casefold() in ("gnumakefile", "makefile") or PurePosixPath(name).stem in sys.stdlib_module_names
+
+
 def owned(files: Iterable[str], codeowners: str | None) -> list[Owned]:
     """Files that need a code owner's approval, by the line of CODEOWNERS that names them, most dangerous first.
 
@@ -86,7 +95,7 @@ def owned(files: Iterable[str], codeowners: str | None) -> list[Owned]:
     owners = CodeOwners(codeowners if codeowners is not None else "* @unknown")
     places: dict[tuple[int, str], list[str]] = {}
     named: dict[str, list[str]] = {}
-    for name in sorted(set(files)):
+    for name in sorted(set(files), key=lambda name: (not _takes_over(name), name)):
         who, line, pattern, _ = owners.matching_line(name)
         if line is None or pattern is None or not who or is_documentation(name):
             continue
