@@ -197,10 +197,15 @@ def test_a_tree_as_skl2onnx_writes_it_is_answered() -> None:
         ([9, 2, 3, 0, 0, 0, 0], {}, "leads to one that does not exist"),
         ([-1, 2, 3, 0, 0, 0, 0], {}, "leads to one that does not exist"),
         ([1, 2, 3, 0, 0, 0, 0], {"nodes_treeids": [0, 0, 0, 0, 0, 1, 0]}, "leads to one that does not exist"),
+        (
+            [1 << 31, 2, 3, 0, 0, 0, 0],
+            {"nodes_treeids": [0, 0, 0, 0, 0, 1, 0], "nodes_nodeids": [5, 1, 2, 3, 4, 0, 6]},
+            "leads to one that does not exist",
+        ),
         ([1, 2, 3, 0], {}, "the attributes of a tree differ in length"),
         ([1, 2, 3, 0, 0, 0, 0], {"nodes_modes": ["LEAF"]}, "the attributes of a tree differ in length"),
     ],
-    ids=["beyond", "before", "another tree", "short", "short modes"],
+    ids=["beyond", "before", "in another tree", "as a number of both", "short", "short modes"],
 )
 def test_a_tree_that_leads_nowhere_is_refused(true_ids: list[int], changes: dict[str, Any], said: str) -> None:
     with pytest.raises(onnxfile.OnnxError, match=said):
@@ -287,6 +292,32 @@ def test_an_onnx_file_with_what_is_not_let_in_is_refused_before_it_is_opened(
     monkeypatch.setattr(onnxruntime, "InferenceSession", None)
     with pytest.raises(UserError, match=f"model.onnx is no whole ONNX model: {said}\n"):
         inference.loaded(made.SerializeToString(), contract())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (model()[:-1], "it ends too early"),
+        (b"\x08", "it ends too early"),
+        (b"\x08" + b"\x80" * 10 + b"\x01", "it is damaged"),
+        (b"\x0b", "it is damaged"),
+        (b"\x38\x01", "it is damaged"),
+    ],
+    ids=["cut", "no number", "long number", "group", "number for a graph"],
+)
+def test_a_damaged_onnx_file_is_refused_in_words(content: bytes, said: str) -> None:
+    with pytest.raises(onnxfile.OnnxError, match=said):
+        onnxfile.check(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"\x80" * 10 + b"\x01", "it is damaged"), (b"\x01\x80", "it ends too early"), (b"", "it ends too early")],
+    ids=["long", "cut", "empty"],
+)
+def test_damaged_numbers_are_refused_in_words(content: bytes, said: str) -> None:
+    with pytest.raises(onnxfile.OnnxError, match=said):
+        onnxfile.numbers(memoryview(content))
 
 
 def test_an_onnx_file_of_two_graphs_is_refused() -> None:
