@@ -43,7 +43,7 @@ class Project:
     @property
     def environment(self) -> dict[str, str]:
         """This interpreter's commands, and the copy's own modules before the installed ones; no CI, no make above."""
-        foreign = ("MLFLOW_", "GIT_", "GITHUB_", "MAKE", "MFLAGS")
+        foreign = ("MLFLOW_", "GIT_", "GITHUB_", "MAKE", "MFLAGS", "PYTHONSAFEPATH")
         kept = {key: value for key, value in os.environ.items() if key != "CI" and not key.startswith(foreign)}
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
         return {**kept, "PATH": path, "PYTHONPATH": str(self.folder / "src")}
