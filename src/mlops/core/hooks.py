@@ -1,0 +1,96 @@
+"""The team's own code: what `src/project/` defines, found by its decorators.
+
+A decorator notes on the function what the pipeline must know of it, and returns the function itself, so that it can be
+called and tested as any other. Nothing here imports NumPy: jobs with a token import this package without it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, TypeVar
+
+from mlops.stage import UserError
+
+PACKAGE = "project"
+ROOM = Path("src") / PACKAGE
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Hook = TypeVar("Hook")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature computed from columns, row by row."""
+
+    name: str
+    function: Callable[..., Any]
+    columns: tuple[str, ...]
+    kind: Literal["numeric", "boolean", "categorical"]
+    unit: str | None
+
+
+def feature(
+    *columns: str, kind: Literal["numeric", "boolean", "categorical"] = "numeric", unit: str | None = None
+) -> Callable[[Function], Function]:
+    """Declare a function of columns as a feature of the model; its name becomes the feature's.
+
+    Parameters
+    ----------
+    *columns : str
+        Columns of the table, in the order of the function's arguments.
+    kind : {'numeric', 'boolean', 'categorical'}
+        What the function returns.
+    unit : str, optional
+        Unit of measurement, for the profile and the catalogue.
+    """
+
+    def declare(function: Function) -> Function:
+        return _declared(function, Feature(function.__name__, function, columns, kind, unit))
+
+    return declare
+
+
+def _declared(function: Function, hook: Any) -> Function:
+    function.__hook__ = hook  # type: ignore[attr-defined]
+    return function
+
+
+def module(name: str) -> ModuleType | None:
+    """Import a module of `src/project/`; None where the team has none of that name.
+
+    Raises
+    ------
+    UserError
+        Names the file and line at which the import fails.
+    """
+    path = f"{PACKAGE}.{name}"
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name in (PACKAGE, path):
+            return None
+        raise _broken(name, error) from None
+    except Exception as error:  # the team's code may raise anything
+        raise _broken(name, error) from None
+
+
+def load(name: str, kind: type[Hook]) -> dict[str, Hook]:
+    """The hooks that a module of `src/project/` defines, by name, in the order of their definition."""
+    found = module(name)
+    declared = [getattr(value, "__hook__", None) for value in vars(found).values()] if found else []
+    return {hook.name: hook for hook in declared if isinstance(hook, kind)}  # type: ignore[attr-defined]
+
+
+def _broken(name: str, error: Exception) -> UserError:
+    """The import error, with the last line of the team's code that it passed through."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if PACKAGE in Path(frame.filename).parts]
+    place = f"{ROOM / Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else f"{ROOM / name}.py"
+    if isinstance(error, SyntaxError):
+        place = f"{ROOM / name}.py, line {error.lineno}"
+    hint = f"uv add {error.name}" if isinstance(error, ModuleNotFoundError) and error.name else ""
+    return UserError(f"{place}: {type(error).__name__}: {error}", hint)
