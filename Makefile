@@ -22,7 +22,7 @@ TRUSTED := .trusted/bin/python $(RUN)
 
 .PHONY: all
 all: pipeline ## set up, run the whole pipeline, and show what came out
-	@python -m mlops.summary
+	@python -m mlops.pipeline.summary
 
 .PHONY: help
 help: ## list the targets
@@ -55,17 +55,17 @@ ELSEWHERE := $(if $(wildcard .venv/.ready),$(shell \
 
 .PHONY: check
 check: .venv/.ready ## check params.yaml, gate.yaml and the DVC files without running anything
-	@python -m mlops.check
+	@python -m mlops.pipeline.check
 	@touch .venv/.checked
 
-.venv/.checked: .venv/.ready params.yaml $(wildcard gate.yaml reports/dvc.yaml data/raw/*.dvc data/raw/*/*.dvc) src/mlops/settings.py src/mlops/policy.py src/mlops/estimators.py
-	@python -m mlops.check
+.venv/.checked: .venv/.ready params.yaml $(wildcard gate.yaml reports/dvc.yaml data/raw/*.dvc data/raw/*/*.dvc) src/mlops/core/settings.py src/mlops/core/policy.py src/mlops/model/estimators.py
+	@python -m mlops.pipeline.check
 	@touch $@
 
 # each time: a pipeline in another folder would run with this one
 .PHONY: dvcfiles
 dvcfiles: .venv/.checked
-	@python3 $(RUN) mlops.dvcfiles
+	@python3 $(RUN) mlops.core.dvcfiles
 
 .PHONY: pipeline
 pipeline: dvcfiles ## run the stages whose code, data or parameters changed
@@ -88,7 +88,7 @@ refresh: dvcfiles ## read a URL or SQL source again, and run what follows from i
 .PHONY: expectations
 expectations: dvcfiles ## draft a suite of expectations from the table, to be edited
 	@dvc repro ingest
-	@python -m mlops.expectations
+	@python -m mlops.data.expectations
 
 .PHONY: data-docs
 data-docs: .venv/.ready ## show the validation as HTML, in reports/data_docs
@@ -133,12 +133,16 @@ score: .venv/.ready ## predict each row of a file: make score IN=rows.parquet OU
 
 .PHONY: verify
 verify: .venv/.ready ## clone this commit, run it cold, and show that dvc.lock does not move
-	@python -m mlops.verify
+	@python -m mlops.pipeline.verify
 
 .PHONY: schema
 schema: .venv/.ready ## write params.schema.json and gate.schema.json after a change of settings.py or policy.py
-	@python -m mlops.settings
-	@python -m mlops.policy
+	@python -m mlops.core.settings
+	@python -m mlops.core.policy
+
+.PHONY: stages
+stages: .venv/.ready ## write the source files of each stage into dvc.yaml after a change of imports
+	@python -m mlops.pipeline.stages
 
 .PHONY: trust
 trust: .venv/.ready ## write the table of jobs in docs/trust.md after a change of a workflow

@@ -30,8 +30,9 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from benchmarks.measuring import ROOT, progress, table, verdict
-from mlops import metrics, policy, slices
-from mlops.metrics import Array, Classes, Predictions
+from mlops.core import policy
+from mlops.model import metrics, slices
+from mlops.model.metrics import Array, Classes, Predictions
 from mlops.review import gate
 from mlops.review.compare import Paired, compare, parts
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.measuring import Cost, clone, progress, run, table, verdict
-from mlops.verify import apart
+from mlops.core.environment import apart
 
 GOAL = 0.25
 RUNS = 2

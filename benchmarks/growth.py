@@ -47,7 +47,7 @@ def grow(folder: Path, size: int) -> list[tuple[str, Cost]]:
         _synthetic(str(size), str(folder / f"data/raw/growth.{ending}"))
         (folder / "params.yaml").write_text(PARAMS.format(ending=ending), encoding="utf-8")
         stage("ingest", f"ingest ({'CSV' if ending == 'csv' else 'Parquet'})")
-    run("python", "-m", "mlops.expectations", folder=folder)
+    run("python", "-m", "mlops.data.expectations", folder=folder)
     for name in STAGES[1:]:
         stage(name, name)
     return measured

@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from mlops.verify import apart
+from mlops.core.environment import apart
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("ingest", "validate", "split", "profile", "train", "export", "evaluate", "card", "track")

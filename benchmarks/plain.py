@@ -21,8 +21,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mlops import curves, metrics, modelfile, tables
-from mlops import settings as settings_module
+from mlops.core import settings as settings_module
+from mlops.data import tables
+from mlops.model import curves, metrics, modelfile
 from mlops.pipeline import evaluate, profile, split
 
 settings = settings_module.load()

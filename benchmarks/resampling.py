@@ -10,7 +10,7 @@ import numpy as np
 from sklearn import metrics as by_sklearn
 
 from benchmarks.measuring import progress, table, verdict
-from mlops import metrics
+from mlops.model import metrics
 from mlops.review.compare import compare
 
 GOAL, MOST_DIFFERENCE = 20.0, 1e-12
@@ -49,7 +49,7 @@ def measure() -> str:
                     "times as fast as the loop",
                 ],
                 [
-                    _row("`mlops.metrics.bootstrap`, one model", one, looped),
+                    _row("`mlops.model.metrics.bootstrap`, one model", one, looped),
                     _row("`mlops.review.compare.compare`, main's and this change's", two, 2 * looped),
                     [
                         f"scikit-learn in a loop, one model (mean of {2 * LOOPED})",

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from mlops import contract, inference
+from mlops.inference import contract, runtime
 
 BATCH, CHUNK = 16_384, 500_000
 
@@ -34,7 +34,7 @@ def write(rows: int, path: Path) -> None:
 
 def loop(path: Path, out: Path) -> None:
     """The limit: nothing is checked, and nothing but predictions is written."""
-    known, model = inference.load()
+    known, model = runtime.load()
     names = [field.name for field in known.fields]
     if path.suffix == ".csv":
         batches = pyarrow.csv.open_csv(path)

@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mlops.settings import closest
-from mlops.stage import UserError, errors_in_words
+from mlops.core.errors import UserError, errors_in_words
+from mlops.core.settings import closest
 
 ROOT = Path(__file__).parents[1]
 # What the pipeline has written in the clone, and the next run builds on
@@ -31,7 +31,7 @@ def main(name: str) -> None:
     run("git", "checkout", "HEAD", "--", ".", *(f":!{path}" for path in WRITTEN), folder=clone)
     shutil.copytree(ROOT / "examples" / name, clone, dirs_exist_ok=True)
     run(sys.executable, "-m", "dvc", "repro", folder=clone)
-    run(sys.executable, "-m", "mlops.summary", folder=clone)
+    run(sys.executable, "-m", "mlops.pipeline.summary", folder=clone)
     print(f"All of it is in {clone.relative_to(ROOT)}. To start from it: cp -r examples/{name}/. . && make")
 
 

@@ -180,7 +180,7 @@ def test_verify_does_not_lead_its_clone_back(project: Project, tmp_path: Path) -
         "VIRTUAL_ENV": str(project.folder / ".venv"),
     }
     path = f"{make.parent}{os.pathsep}{project.environment['PATH']}"
-    project.run("python", "-m", "mlops.verify", **leading, PATH=path)
+    project.run("python", "-m", "mlops.pipeline.verify", **leading, PATH=path)
     told = (tmp_path / "told").read_text(encoding="utf-8")
     names = {line.split("=")[0] for line in told.splitlines()}
     assert "PATH" in names

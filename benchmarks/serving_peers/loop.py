@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 from model import MODEL
 
-from mlops import inference
+from mlops.inference import runtime
 
 PREPARED, SIZES = Path(sys.argv[1]), sys.argv[2:]
-_, onnx = inference.load()
+_, onnx = runtime.load()
 found: dict[str, list[float]] = {"ONNX Runtime": [], "scikit-learn": []}
 for rows in SIZES:
     X = pd.DataFrame(json.loads((PREPARED / f"rows-{rows}.json").read_text(encoding="utf-8"))["rows"])

@@ -1,3 +1,3 @@
-"""A GitOps template for machine learning; `from mlops import feature` is what the team's code in `src/project/` needs."""
+"""A GitOps template for machine learning. The team's code in `src/project/` imports its decorators from here."""
 
 from mlops.core.hooks import feature as feature

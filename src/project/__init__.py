@@ -1,1 +1,1 @@
-"""The team's own code: features, cleaning, metrics, rules and estimators. The machinery imports it, never changes it."""
+"""The team's own code: features, cleaning, metrics, rules and estimators; the machinery imports it."""

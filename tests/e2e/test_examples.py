@@ -23,8 +23,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mlops.estimators import check_estimator
-from mlops.settings import Settings, load
+from mlops.core.settings import Settings, load
+from mlops.model.estimators import check_estimator
 
 NAMES = ("breast-cancer", "diabetes", "iris", "lightgbm", "linear", "messy", "reviews")
 UP_TO_DATE = "Data and pipelines are up to date."
@@ -230,11 +230,13 @@ def test_make_example_runs_in_a_clone_and_goes_on_where_it_was(project: Project)
     assert first.endswith("To start from it: cp -r examples/linear/. . && make\n")
     assert project.git("status", "--porcelain") == ""
 
-    (project.folder / "src/mlops/summary.py").write_text(project.read("src/mlops/summary.py") + "\n# a change\n")
+    (project.folder / "src/mlops/pipeline/summary.py").write_text(
+        project.read("src/mlops/pipeline/summary.py") + "\n# a change\n"
+    )
     project.commit("change what no stage depends on")
     again = project.run(sys.executable, "examples/run.py", "linear").stdout
     assert UP_TO_DATE in again
-    assert "# a change" in project.read("build/examples/linear/src/mlops/summary.py")
+    assert "# a change" in project.read("build/examples/linear/src/mlops/pipeline/summary.py")
 
 
 def test_an_unknown_example_is_answered_with_the_closest(project: Project) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from conftest import Project, copied
-from test_modelfile import BEYOND, edited, set_to
+from model.test_modelfile import BEYOND, edited, set_to
 
-from mlops.provenance import md5
-from mlops.review.report import Report, read
+from mlops.core.files import md5
+from mlops.core.report import Report, read
 
 MODEL = "models/model.skops"
 ATTACKS = {

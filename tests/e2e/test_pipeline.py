@@ -15,7 +15,8 @@ import pytest
 from conftest import Project, copied
 from ruamel.yaml import YAML
 
-from mlops.verify import differences, read_lock
+from mlops.core.lock import read_lock
+from mlops.pipeline.verify import differences
 
 STAGES = ("ingest", "validate", "split", "profile", "train", "export", "evaluate", "card", "track")
 

@@ -15,9 +15,9 @@ from review.github import GitHub
 from review.test_artifact import zipped
 from review.test_publish import RUN, certificate, github, main_s, write_event  # noqa: F401
 
+from mlops.core.report import Report
 from mlops.review import publish
 from mlops.review.render import comment
-from mlops.review.report import Report
 
 
 def without_a_model(change: Change) -> None:  # noqa: F811

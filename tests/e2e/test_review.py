@@ -16,7 +16,7 @@ import pytest
 from conftest import Project, copied
 from ruamel.yaml import YAML
 
-from mlops.review.report import Report, read
+from mlops.core.report import Report, read
 
 Edit = Callable[[Project], None]
 
@@ -362,16 +362,16 @@ SPLIT, EVALUATE = "src/mlops/pipeline/split.py", "src/mlops/pipeline/evaluate.py
             "recorded",
             replaced(
                 EVALUATE,
-                "train, test = tables.read(tables.TRAIN), tables.read(tables.TEST)",
-                "train = test = tables.read(tables.TRAIN)",
+                "train, test = tables.read(paths.TRAIN), tables.read(paths.TEST)",
+                "train = test = tables.read(paths.TRAIN)",
             ),
         ),
         (
             "leakage",
             replaced(
                 SPLIT,
-                "tables.write(table.filter(pa.array(sides.train)), tables.TRAIN)",
-                "tables.write(table, tables.TRAIN)",
+                "tables.write(table.filter(pa.array(sides.train)), paths.TRAIN)",
+                "tables.write(table, paths.TRAIN)",
             ),
         ),
         ("overfitting roc_auc", None),

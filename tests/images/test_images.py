@@ -18,11 +18,11 @@ import pytest
 from conftest import ROOT, Project
 from making import BASE, PATIENCE, build, clone, serving
 
-from mlops import contract, inference, provenance
+from mlops.core.errors import UserError
+from mlops.inference import contract, provenance, runtime
 from mlops.release import builder as tools
 from mlops.release import image as images
 from mlops.release import smoke
-from mlops.stage import UserError
 
 HELD = "/opt/service"
 
@@ -255,7 +255,7 @@ def test_an_image_for_arm64_is_built_here_and_predicts_the_same_there(inside: Pr
     )
     ask = (
         "import json, numpy as np, platform\nfrom mlops import inference\n"
-        "contract, model = inference.load()\n"
+        "contract, model = runtime.load()\n"
         "answer = model({name: np.array([value]) for name, value in contract.example.items()})\n"
         "print(json.dumps([platform.machine(), *answer.predicted.tolist(), *answer.probabilities[0].tolist()]))"
     )
@@ -269,7 +269,7 @@ def test_an_image_for_arm64_is_built_here_and_predicts_the_same_there(inside: Pr
         check=True,
     )
     machine, predicted, *probabilities = json.loads(done.stdout)
-    known, model = inference.load()
+    known, model = runtime.load()
     here = model({name: np.array([value]) for name, value in known.example.items()})
     assert (machine, predicted) == ("aarch64", here.predicted[0])
     assert probabilities == pytest.approx(here.probabilities[0].tolist(), abs=1e-12)

@@ -22,11 +22,11 @@ from making import BASE, serving
 from workflows.machine import Run
 from workflows.releasing import REPOSITORY, Releasing, releasing
 
-from mlops import provenance
-from mlops.lineage import md5
+from mlops.core.errors import UserError
+from mlops.core.files import md5
+from mlops.inference import provenance
 from mlops.release import publish
 from mlops.release.oci import TYPES
-from mlops.stage import UserError
 
 LIMITS = str(ROOT / "build/tools/images/containers.conf")
 IMAGE = "published"  # what it is called here, so that no other image is replaced

@@ -17,12 +17,12 @@ from conftest import ROOT, Project, copied
 from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 
-from mlops import lineage
-from mlops.contract import Contract, Field
-from mlops.letters import visible
-from mlops.markdown import one_line, verbatim
+from mlops.core import paths
+from mlops.core.errors import UserError
+from mlops.core.letters import visible
+from mlops.core.markdown import one_line, verbatim
+from mlops.inference.contract import Contract, Field
 from mlops.pipeline import card, card_sections
-from mlops.stage import UserError
 
 CARD, CANVAS = "models/CARD.md", "docs/canvas.md"
 HOSTILE = (
@@ -342,4 +342,4 @@ def test_the_card_is_written_quickly_and_without_the_libraries_that_train() -> N
     code = "import mlops.pipeline.card, sys; print(*sorted(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert not {"sklearn", "pandas", "scipy", "matplotlib", "mlflow", "onnxruntime"} & set(found.split())
-    assert lineage.EVALUATION.name == "evaluation.json"
+    assert paths.EVALUATION.name == "evaluation.json"

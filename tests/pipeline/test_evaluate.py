@@ -12,9 +12,9 @@ from conftest import ROOT
 from ruamel.yaml import YAML
 from sklearn import metrics as sk
 
-from mlops import curves, slices
-from mlops.metrics import Classes, Predictions
-from mlops.pipeline import evaluate, export, ingest, split, train
+from mlops.model import curves, slices
+from mlops.model.metrics import Classes, Predictions
+from mlops.pipeline import evaluate, export, ingest, split, train, tune
 
 
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, **sections: Any) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, **sections: Any) -> dict[
         params[section] = content
     params["validate"] = {}
     YAML().dump(params, folder / "params.yaml")
-    for stage in (ingest, split, train, export, evaluate):
+    for stage in (ingest, split, tune, train, export, evaluate):
         stage.main()
     evaluation: dict[str, Any] = json.loads((folder / "reports/evaluation.json").read_text())
     return evaluation

@@ -15,15 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Project, copied
 
-from mlops import contract as contracts
-from mlops import inference, metrics, modelfile, tables
-from mlops.contract import Contract
-from mlops.estimators import make_model
+from mlops.core import paths
+from mlops.core.errors import UserError
+from mlops.core.settings import Settings
+from mlops.data import tables
+from mlops.data.tables import Column
+from mlops.inference import runtime
+from mlops.inference.contract import Contract
+from mlops.model import metrics, modelfile
+from mlops.model.estimators import make_model
 from mlops.pipeline import export
 from mlops.serving import rows
-from mlops.settings import Settings
-from mlops.stage import UserError
-from mlops.tables import Column
 
 N, TRAINED = 400, 300
 CLASSIFIERS = {
@@ -129,9 +131,9 @@ def exported(
     model_ = make_model(settings, described).fit(tables.features(train, described), y[:TRAINED])
     import skops.io
 
-    modelfile.MODEL.parent.mkdir(exist_ok=True)
-    modelfile.MODEL.write_bytes(modelfile.canonical(skops.io.dumps(model_)))
-    pq.write_table(table, tables.TABLE)
+    paths.MODEL.parent.mkdir(exist_ok=True)
+    paths.MODEL.write_bytes(modelfile.canonical(skops.io.dumps(model_)))
+    pq.write_table(table, paths.TABLE)
     fields = [export.describe(column, export.values_of(column), train[column.name]) for column in described]
     asked = export.probes(test.select([column.name for column in described]), described)
     expected = metrics.predict_table(model_, asked, described)
@@ -147,11 +149,11 @@ def exported(
     )
 
     def differs(content: bytes, contract: Contract) -> float:
-        return export.distance(expected, export.answers(inference.loaded(content, contract), asked, described))
+        return export.distance(expected, export.answers(runtime.loaded(content, contract), asked, described))
 
     content, contract, found = export.compiled(model_, contract, differs)
     contract = Contract.model_validate_json(contract.model_dump_json())
-    served = inference.loaded(content, contract)
+    served = runtime.loaded(content, contract)
     whole = export.distance(metrics.predict_table(model_, table, described), export.answers(served, table, described))
     assert len(served(of_example(contract)).predicted) == 1
     return whole, found, contract, content
@@ -160,7 +162,7 @@ def exported(
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    tables.PREPARED.mkdir(parents=True)
+    paths.PREPARED.mkdir(parents=True)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -187,7 +189,7 @@ def test_a_regressor_predicts_the_same_as_onnx(estimator: str, params: dict[str,
 @pytest.mark.parametrize("estimator", ["linear_model.LogisticRegression", "ensemble.HistGradientBoostingClassifier"])
 def test_labels_keep_their_type(estimator: str, target: str) -> None:
     _, _, contract, content = exported(f"sklearn.{estimator}", {}, TARGETS[target])
-    answer = inference.loaded(content, contract)(of_example(contract))
+    answer = runtime.loaded(content, contract)(of_example(contract))
     assert rows.answers(answer, contract)[0]["prediction"] in [-1, 3] if target == "number" else [False, True]
     assert answer.predicted.dtype == TARGETS[target].dtype
 
@@ -302,8 +304,8 @@ def test_a_model_that_says_something_else_each_time_is_refused() -> None:
     )
     import skops.io
 
-    modelfile.MODEL.parent.mkdir()
-    modelfile.MODEL.write_bytes(skops.io.dumps(model))
+    paths.MODEL.parent.mkdir()
+    paths.MODEL.write_bytes(skops.io.dumps(model))
     with pytest.raises(UserError, match="DummyRegressor is not deterministic"):
         export.compiled(model, contract, lambda _content, _contract: 0.5)
 
@@ -312,15 +314,15 @@ def test_the_stage_writes_the_same_bytes_in_another_process_and_nothing_of_this_
     done: Project, tmp_path: Path
 ) -> None:
     project = copied(done, tmp_path)
-    paths = [*sorted((project.folder / contracts.FOLDER).iterdir()), project.folder / "reports/export.json"]
-    before = [path.read_bytes() for path in paths]
+    outputs = [*sorted((project.folder / paths.SERVICE).iterdir()), project.folder / "reports/export.json"]
+    before = [path.read_bytes() for path in outputs]
     for seed in ("1", "2"):
-        shutil.rmtree(project.folder / contracts.FOLDER)
+        shutil.rmtree(project.folder / paths.SERVICE)
         project.stage("export", PYTHONHASHSEED=seed, OMP_NUM_THREADS=seed)
-        assert [path.read_bytes() for path in paths] == before
+        assert [path.read_bytes() for path in outputs] == before
     found = json.loads(before[-1])
     assert (found["runtime"], found["precision"], found["difference_below"]) == ("onnx", "double", export.DOUBLE)
-    written = project.folder / contracts.FOLDER / "model.onnx"
+    written = project.folder / paths.SERVICE / "model.onnx"
     onnx.checker.check_model(written, full_check=True)
     domains = [each.domain for each in onnx.load(written).opset_import]
     assert domains == sorted(set(domains))  # a set's order showed itself in one run of sixty

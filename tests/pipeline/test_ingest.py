@@ -22,10 +22,11 @@ import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
 
-from mlops import sources, tables
+from mlops.core import paths
+from mlops.core.errors import UserError
+from mlops.core.settings import Settings
+from mlops.data import sources, tables
 from mlops.pipeline import ingest
-from mlops.settings import Settings
-from mlops.stage import UserError
 
 CSV = "id,seen,age,smoker,town,y\n" + "".join(
     f"{number:03},2024-05-{number % 28 + 1:02},{20 + number / 2},{'yes' if number % 3 else 'no'},"
@@ -98,10 +99,10 @@ def test_the_catalogue_says_what_the_table_is(raw: Path) -> None:
     (raw / "t.csv").write_text(CSV, encoding="utf-8")
     stage(drop=["seen"])
     catalogue = tables.read_catalogue()
-    table = tables.read(tables.TABLE)
+    table = tables.read(paths.TABLE)
     assert catalogue.names == table.column_names == ["id", "age", "smoker", "town", "y"]
     assert (catalogue.source, catalogue.rows) == ("data/raw/t.csv", 40)
-    assert catalogue.sha256 == hashlib.sha256(tables.TABLE.read_bytes()).hexdigest()
+    assert catalogue.sha256 == hashlib.sha256(paths.TABLE.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("format", ["csv", "csv.gz", "parquet", "jsonl"])
@@ -117,21 +118,21 @@ def test_the_same_content_gives_the_same_bytes(raw: Path, format: str) -> None:
             text = "x,y,z\n" + "".join(f"{row['x']},{row['y']},{row['z'] or ''}\n" for row in rows)
             (raw / name).write_bytes(gzip.compress(text.encode()) if format == "csv.gz" else text.encode())
         stage(source=f"data/raw/{name}")
-        written.append(tables.TABLE.read_bytes())
+        written.append(paths.TABLE.read_bytes())
     assert written[0] == written[1]
-    assert tables.read(tables.TABLE).to_pylist() == rows
+    assert tables.read(paths.TABLE).to_pylist() == rows
 
 
 def test_a_table_split_into_files_gives_the_same_bytes(raw: Path) -> None:
     head, *lines = CSV.splitlines(keepends=True)
     (raw / "t.csv").write_text(CSV, encoding="utf-8")
     stage()
-    whole = tables.TABLE.read_bytes()
+    whole = paths.TABLE.read_bytes()
     (raw / "t.csv").unlink()
     for number, part in enumerate((lines[:15], lines[15:])):
         (raw / f"{number}.csv").write_text(head + "".join(part), encoding="utf-8")
     stage(source="data/raw/*.csv")
-    assert tables.TABLE.read_bytes() == whole
+    assert paths.TABLE.read_bytes() == whole
 
 
 def test_a_thousand_columns_are_typed() -> None:
@@ -328,11 +329,11 @@ PRIVATE = {"name": "pseudonymise", "born": "pseudonymise", "mail": "drop"}
 def test_private_values_are_in_neither_table_nor_catalogue(raw: Path) -> None:
     (raw / "t.csv").write_text(PEOPLE)
     stage(private=PRIVATE)
-    assert tables.read(tables.TABLE).column_names == ["name", "born", "y"]
-    everything = tables.CATALOGUE.read_text() + str(tables.read(tables.TABLE).to_pydict())
+    assert tables.read(paths.TABLE).column_names == ["name", "born", "y"]
+    everything = paths.CATALOGUE.read_text() + str(tables.read(paths.TABLE).to_pydict())
     for secret in ("Hopper", "1906", "navy", KEY):
         assert secret not in everything
-        assert secret.encode() not in tables.TABLE.read_bytes()
+        assert secret.encode() not in paths.TABLE.read_bytes()
 
 
 def test_equal_values_have_equal_pseudonyms_and_others_other_ones() -> None:
@@ -452,7 +453,7 @@ def test_a_failure_is_one_message_and_leaves_the_last_table_as_it_was(
 ) -> None:
     (raw / "t.csv").write_text(CSV, encoding="utf-8")
     stage()
-    before = [path.read_bytes() for path in (tables.TABLE, tables.CATALOGUE)]
+    before = [path.read_bytes() for path in (paths.TABLE, paths.CATALOGUE)]
     source = data.get("source", "data/raw/t.csv")
     if isinstance(source, str):
         source = source.format(port=silent_port)
@@ -476,8 +477,8 @@ def test_a_failure_is_one_message_and_leaves_the_last_table_as_it_was(
     assert done.stderr.startswith("error: ")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    assert [path.read_bytes() for path in (tables.TABLE, tables.CATALOGUE)] == before
-    assert {path.name for path in tables.PREPARED.iterdir()} == {"table.parquet", "catalogue.json"}
+    assert [path.read_bytes() for path in (paths.TABLE, paths.CATALOGUE)] == before
+    assert {path.name for path in paths.PREPARED.iterdir()} == {"table.parquet", "catalogue.json"}
 
 
 def test_a_run_tells_what_came_in_and_out(raw: Path) -> None:

@@ -18,8 +18,9 @@ import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
 
-from mlops import settings as settings_module
-from mlops import tables
+from mlops.core import paths
+from mlops.core import settings as settings_module
+from mlops.data import tables
 from mlops.pipeline import ingest, profile, split
 
 
@@ -30,7 +31,7 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch, **sections: Any) -> t
     YAML().dump(params, folder / "params.yaml")
     for stage in (ingest, split):
         stage.main()
-    return tables.read(tables.TRAIN), tables.read_catalogue(), settings_module.load()
+    return tables.read(paths.TRAIN), tables.read_catalogue(), settings_module.load()
 
 
 def column(page: dict[str, Any], name: str) -> dict[str, Any]:
@@ -129,9 +130,9 @@ def test_test_rows_and_private_values_are_not_told(tmp_path: Path, monkeypatch: 
     profile.main()
     before = (tmp_path / profile.PAGE).read_text(encoding="utf-8")
     assert "key0" not in before
-    assert not [name for name in pq.read_table(tables.TRAIN)["who"].to_pylist() if name in before]
-    test = pq.read_table(tables.TEST)
-    pq.write_table(test.slice(0, 3), tables.TEST)
+    assert not [name for name in pq.read_table(paths.TRAIN)["who"].to_pylist() if name in before]
+    test = pq.read_table(paths.TEST)
+    pq.write_table(test.slice(0, 3), paths.TEST)
     profile.main()
     assert (tmp_path / profile.PAGE).read_text(encoding="utf-8") == before
 

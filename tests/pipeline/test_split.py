@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 from sklearn.datasets import load_breast_cancer
 
+from mlops.core.errors import UserError
+from mlops.core.settings import Settings
 from mlops.pipeline.split import check_classes, deal
-from mlops.settings import Settings
-from mlops.stage import UserError
 
 
 def settings(key: list[str] | None = None, **split: object) -> Settings:

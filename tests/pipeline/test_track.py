@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Project
 
-from mlops.lineage import md5
+from mlops.core.files import md5
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
 
-from mlops import modelfile, settings
-from mlops.pipeline import evaluate, export, ingest, split, train
+from mlops.core import settings
+from mlops.model import modelfile
+from mlops.pipeline import evaluate, export, ingest, split, train, tune
 
 
 def test_a_column_that_only_newer_rows_fill_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +33,7 @@ def test_a_column_that_only_newer_rows_fill_is_left_out(tmp_path: Path, monkeypa
         "evaluate": {},
     }
     YAML().dump(params, tmp_path / "params.yaml")
-    for stage in (ingest, split):
+    for stage in (ingest, split, tune):
         stage.main()
     assert "× 1 columns" in train.main()
     assert modelfile.load(settings.load())[0].feature_names_in_.tolist() == ["size"]

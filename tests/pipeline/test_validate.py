@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from mlops import expectations, tables
+from mlops.core.errors import UserError
+from mlops.data import expectations, tables
 from mlops.pipeline import ingest, validate
-from mlops.stage import UserError
 
 SUITE = Path("data/expectations/suite.json")
 # Missing values and faults are where a reader sees them: row 1 is the line below the header.

@@ -14,12 +14,13 @@ from release.hub import Clone, environment
 from review.github import GitHub, serve, write_certificate
 from review.test_hostile_text import HOSTILE, Page, report_of
 
-from mlops.provenance import Release
+from mlops.core.errors import UserError
+from mlops.core.files import write_json
+from mlops.core.report import Change, Changes, Comparison, Estimate, Report, Rows
+from mlops.inference.provenance import Release
 from mlops.release import announce, deploy
 from mlops.release.notes import MOST_BYTES, Facts, notes
 from mlops.release.tag import Tag
-from mlops.review.report import Change, Changes, Comparison, Estimate, Report, Rows
-from mlops.stage import UserError, write_json
 
 COMMIT, BEFORE, MD5 = "1" * 40, "2" * 40, "3" * 32
 REFERENCE = f"ghcr.io/ada/a-project@sha256:{'a' * 64}"

@@ -11,9 +11,9 @@ from conftest import ROOT
 from release.hub import Clone, environment
 from review.github import GitHub, serve, write_certificate
 
+from mlops.core.errors import UserError
+from mlops.core.github import Api
 from mlops.release import announce, deploy
-from mlops.review.github import Api
-from mlops.stage import UserError
 
 OLD, NEW = (f"ghcr.io/ada/a-project@sha256:{letter * 64}" for letter in "ab")
 NOTES = "https://localhost/ada/a-project/releases/tag/v1.0.0"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from conftest import Project, copied
 
-from mlops.provenance import RELEASE
+from mlops.core.errors import UserError
+from mlops.core.paths import RELEASE
 from mlops.release import identity
-from mlops.stage import UserError
 
 
 @pytest.fixture(scope="module")

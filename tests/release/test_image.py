@@ -16,12 +16,12 @@ import pytest
 from conftest import ROOT, Project, copied
 from ruamel.yaml import YAML
 
-from mlops.contract import Contract, Field
-from mlops.provenance import Release
+from mlops.core.errors import UserError
+from mlops.inference.contract import Contract, Field
+from mlops.inference.provenance import Release
 from mlops.release import builder as tools
 from mlops.release import check, dependencies, image, smoke
 from mlops.release.archive import pack
-from mlops.stage import UserError
 
 
 def contract(**changed: object) -> Contract:
@@ -46,7 +46,7 @@ def test_the_bento_holds_the_modules_that_the_service_imports_and_no_other() -> 
         for path in ROOT.glob(pattern):
             if path.suffix == ".py":
                 found.add(".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__"))
-    assert found == needed | {"mlops.columns"}  # which model files name
+    assert found == needed | {"mlops.inference.columns"}  # which model files name
 
 
 def test_an_archive_depends_on_its_content_alone(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_converted_model_needs_neither_scikit_learn_nor_pandas(tmp_path: Path)
 
 @pytest.mark.usefixtures("uv")
 def test_another_one_needs_them_and_no_onnx_runtime(tmp_path: Path) -> None:
-    trusted = ["mlops.columns.date_parts", "sklearn.linear_model._logistic.LogisticRegression"]
+    trusted = ["mlops.inference.columns.date_parts", "sklearn.linear_model._logistic.LogisticRegression"]
     given = contract(runtime="scikit-learn", trusted=trusted)
     held = packages(dependencies.export(tmp_path / "requirements.txt", given))
     assert {"bentoml", "scikit-learn", "pandas", "skops"} <= held

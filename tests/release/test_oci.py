@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from mlops.core.errors import UserError
 from mlops.release import publish
 from mlops.release.oci import TYPES, Repository
-from mlops.stage import UserError
 
 TOKEN = "a-token-of-a-run"
 MANIFESTS = [b'{"schemaVersion": 2, "config": {}}', b'{"schemaVersion": 2,\n "layers": []}']

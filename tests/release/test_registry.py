@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Project, copied
 
-from mlops.lineage import md5
+from mlops.core.files import md5
 
 REFERENCE = f"ghcr.io/ada/a-project@sha256:{'a' * 64}"
 

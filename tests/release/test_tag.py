@@ -10,8 +10,8 @@ import pytest
 from release.hub import Clone, environment, merged
 from review.github import GitHub, serve, write_certificate
 
+from mlops.core.errors import UserError
 from mlops.release import tag
-from mlops.stage import UserError
 
 
 @pytest.fixture(scope="module")

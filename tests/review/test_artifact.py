@@ -11,9 +11,9 @@ import zipfile
 
 import pytest
 
+from mlops.core.errors import UserError
+from mlops.core.report import MOST_BYTES
 from mlops.review.artifact import MOST_ZIPPED, unpack
-from mlops.review.report import MOST_BYTES
-from mlops.stage import UserError
 
 CONTENT = b'{"verdict": "pass"}' * 20
 

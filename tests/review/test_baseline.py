@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from conftest import Project, copied
 
-from mlops import lineage
-from mlops import settings as settings_module
+from mlops.core import files
+from mlops.core import settings as settings_module
+from mlops.core.errors import UserError
+from mlops.core.git import git
 from mlops.review import baseline
 from mlops.review.baseline import FOLDER, Baseline, find, hash_of, read_lock
-from mlops.review.git import git
-from mlops.stage import UserError
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_one_flipped_bit_in_the_remote_is_refused_and_the_model_rebuilt_and_noth
     main = found()
     assert works(main)
     assert main.origin == "rebuilt"
-    assert lineage.md5(FOLDER / "model.skops") == hash_of(main.lock, "train", Path("models/model.skops"))
+    assert files.md5(FOLDER / "model.skops") == hash_of(main.lock, "train", Path("models/model.skops"))
     assert [value for name, value in main.model.get_params().items() if name.endswith("C")] == [1.0]  # type: ignore[union-attr]
     assert no_worktree_is_left()
     assert here.git("status", "--porcelain") == before
@@ -230,7 +230,7 @@ def test_a_model_file_that_cannot_be_loaded_is_told(here: Project) -> None:
     lock = Path("dvc.lock")
     junk = here.folder / "junk"
     junk.write_bytes(b"no model")
-    md5 = lineage.md5(junk)
+    md5 = files.md5(junk)
     old = str(hash_of(read_lock(lock.read_bytes()), "train", Path("models/model.skops")))
     lock.write_text(lock.read_text(encoding="utf-8").replace(old, md5), encoding="utf-8")
     place = Path(".dvc/cache/files/md5") / md5[:2] / md5[2:]

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from mlops.core.git import changed_files, fork_point, git
 from mlops.review import changes
 from mlops.review.baseline import read_lock
 from mlops.review.changes import BUDGET, MOST, lock_changes, wear
-from mlops.review.git import changed_files, fork_point, git
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mlops.core.errors import UserError
 from mlops.review.cml import check, digest
-from mlops.stage import UserError
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from mlops.metrics import Classes, Predictions, resample_counts
+from mlops.model.metrics import Classes, Predictions, resample_counts
 from mlops.review.compare import Paired, compare, holm, interval, p_value, parts
 
 RESAMPLES = 12

@@ -18,10 +18,15 @@ import pytest
 from conftest import Project, copied
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 
-from mlops import metrics, modelfile, tables
-from mlops import policy as policies
-from mlops import settings as settings_module
-from mlops.metrics import Classes, Predictions
+from mlops.core import paths
+from mlops.core import policy as policies
+from mlops.core import settings as settings_module
+from mlops.core.git import git
+from mlops.core.report import Policy, Report
+from mlops.data import tables
+from mlops.data.tables import Catalogue, Column
+from mlops.model import metrics, modelfile
+from mlops.model.metrics import Classes, Predictions
 from mlops.review import evidence, gate
 from mlops.review.baseline import Baseline, find, read_lock
 from mlops.review.evidence import (
@@ -34,10 +39,7 @@ from mlops.review.evidence import (
     left_behind,
     score_baseline,
 )
-from mlops.review.git import git
-from mlops.review.report import Policy, Report
 from mlops.review.tell import served, tell
-from mlops.tables import Catalogue, Column
 
 RESAMPLES = 200
 
@@ -75,7 +77,7 @@ def test_a_change_of_nothing_passes_and_its_report_can_be_told(here: Project) ->
     assert sum(each.rows for each in one.slices) == 143
     assert one.drift is not None
     assert {index for _, index in one.drift} == {0.0}
-    assert one.model_bytes == modelfile.MODEL.stat().st_size
+    assert one.model_bytes == paths.MODEL.stat().st_size
     assert one.validation is not None
     policy = judged(found)
     assert (policy.verdict, policy.blocks) == ("pass", False), [each.why for each in policy.results]
@@ -88,7 +90,7 @@ def test_a_change_of_nothing_passes_and_its_report_can_be_told(here: Project) ->
     assert all(each.before == each.after for each in report.lineage)
     assert report.charts[0].title == "ROC curve"
     (size,) = (each for each in report.cost if each.name == "model file")
-    assert size.before == size.after == modelfile.MODEL.stat().st_size
+    assert size.before == size.after == paths.MODEL.stat().st_size
     assert report.served is not None
     assert report.served == report.served_before
     assert (report.served.runtime, report.served.within, report.served.why) == ("onnx", 1e-9, None)
@@ -147,7 +149,7 @@ def test_a_metric_that_is_no_number_is_named(here: Project, value: Any) -> None:
 
 def misrecorded() -> list[str]:
     """What is wrong with the record of the model that is here."""
-    settings, catalogue, test = settings_module.load(), tables.read_catalogue(), tables.read(tables.TEST)
+    settings, catalogue, test = settings_module.load(), tables.read_catalogue(), tables.read(paths.TEST)
     model = modelfile.load(settings)
     said = metrics.predict(model, tables.features(test, tables.feature_columns(settings, catalogue)))
     return check_recorded(test, said, settings, Classes.of(np.asarray(model.classes_), settings.data.positive))
@@ -184,9 +186,9 @@ def some(table: pa.Table, start: int, stop: int) -> pa.Table:
 
 def test_test_rows_that_are_training_rows_are_counted(here: Project) -> None:
     main = main_branch()
-    train, test = tables.read(tables.TRAIN), tables.read(tables.TEST)
-    Path(tables.TRAIN).unlink()
-    tables.write(pa.concat_tables([train, some(test, 10, 17)]), tables.TRAIN)
+    train, test = tables.read(paths.TRAIN), tables.read(paths.TEST)
+    Path(paths.TRAIN).unlink()
+    tables.write(pa.concat_tables([train, some(test, 10, 17)]), paths.TRAIN)
     found = gathered(main).evidence
     assert found.leaked == 7
     assert found.rows == 143
@@ -220,7 +222,7 @@ def test_a_row_is_known_again_whatever_other_rows_are_missing() -> None:
 def test_rows_that_main_s_model_has_learned_are_left_out_of_the_comparison(here: Project) -> None:
     main = main_branch()
     assert main.train is not None
-    test = tables.read(tables.TEST)
+    test = tables.read(paths.TEST)
     known = main._replace(train=pa.concat_tables([main.train, some(test, 0, 40)]))
     found = gathered(known)
     assert found.evidence.rows == 143 - 40
@@ -234,7 +236,7 @@ def test_rows_that_main_s_model_has_learned_are_left_out_of_the_comparison(here:
 def test_no_comparison_is_made_where_main_s_model_has_learned_most_of_the_rows(here: Project) -> None:
     main = main_branch()
     assert main.train is not None
-    known = main._replace(train=pa.concat_tables([main.train, some(tables.read(tables.TEST), 0, 72)]))
+    known = main._replace(train=pa.concat_tables([main.train, some(tables.read(paths.TEST), 0, 72)]))
     found = gathered(known)
     assert found.evidence.rows == 143
     assert found.evidence.baseline_problem == (
@@ -262,7 +264,7 @@ def without(catalogue: Catalogue, name: str) -> Catalogue:
 
 
 def test_a_column_that_main_s_model_needs_and_that_is_gone_or_of_another_kind_is_named(here: Project) -> None:
-    main, catalogue, test = main_branch(), tables.read_catalogue(), tables.read(tables.TEST)
+    main, catalogue, test = main_branch(), tables.read_catalogue(), tables.read(paths.TEST)
     classes = Classes(np.array(["benign", "malignant"]), 1)
     gone = without(catalogue, "worst area")
     said = score_baseline(test.drop(["worst area"]), main, gone, classes)
@@ -278,7 +280,7 @@ def test_a_column_that_main_s_model_needs_and_that_is_gone_or_of_another_kind_is
 
 
 def test_a_new_column_does_not_keep_main_s_model_from_being_scored(here: Project) -> None:
-    main, catalogue, test = main_branch(), tables.read_catalogue(), tables.read(tables.TEST)
+    main, catalogue, test = main_branch(), tables.read_catalogue(), tables.read(paths.TEST)
     new = Column(name="new", kind="text", type="string", unit=None, missing=0, distinct=1)
     more = catalogue.model_copy(update={"columns": [new, *catalogue.columns]})
     table = test.append_column("new", pa.array(["x"] * test.num_rows))
@@ -291,7 +293,7 @@ def test_a_new_column_does_not_keep_main_s_model_from_being_scored(here: Project
 
 
 def test_a_class_that_is_new_in_the_table_has_no_probability_by_main_s_model(here: Project) -> None:
-    main, catalogue, test = main_branch(), tables.read_catalogue(), tables.read(tables.TEST)
+    main, catalogue, test = main_branch(), tables.read_catalogue(), tables.read(paths.TEST)
     classes = Classes(np.array(["benign", "doubtful", "malignant"]), 2)
     said, problem, _ = score_baseline(test, main, catalogue, classes)
     assert problem is None
@@ -303,7 +305,7 @@ def test_a_class_that_is_new_in_the_table_has_no_probability_by_main_s_model(her
 
 
 def test_a_model_that_fails_on_the_table_is_told_and_not_a_crash(here: Project) -> None:
-    main, catalogue, test = main_branch(), tables.read_catalogue(), tables.read(tables.TEST)
+    main, catalogue, test = main_branch(), tables.read_catalogue(), tables.read(paths.TEST)
     broken = main._replace(model=LogisticRegression())  # not fitted
     said, problem, _ = score_baseline(test, broken, catalogue, Classes(np.array(["benign", "malignant"]), 1))
     assert said is None
@@ -426,7 +428,7 @@ def test_other_tasks_and_models_without_probabilities_are_compared_on_any_kind_o
                 path.unlink()
     prepare(here, task, estimator)
     settings = settings_module.load()
-    model, train = modelfile.load(settings), tables.read(tables.TRAIN)
+    model, train = modelfile.load(settings), tables.read(paths.TRAIN)
     main = Baseline("0" * 40, {}, settings, tables.read_catalogue(), model, train, "cache")
     found = gather(settings, main, [], False, RESAMPLES)
     assert found.evidence.baseline_problem is None
@@ -442,9 +444,9 @@ def test_other_tasks_and_models_without_probabilities_are_compared_on_any_kind_o
 
 def test_no_test_rows_at_all_are_a_failure_and_not_a_crash(here: Project) -> None:
     main = main_branch()
-    test = tables.read(tables.TEST)
-    Path(tables.TEST).unlink()
-    tables.write(test.slice(0, 0), tables.TEST)
+    test = tables.read(paths.TEST)
+    Path(paths.TEST).unlink()
+    tables.write(test.slice(0, 0), paths.TEST)
     found = gathered(main)
     assert found.evidence.rows == 0
     assert math.isinf(found.evidence.latency_ms)

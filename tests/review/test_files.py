@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from review.test_changes import ROOT, commit, locked, write  # noqa: F401
 
+from mlops.core.git import changed_files, git
 from mlops.review.files import CODEOWNERS, is_untouched, owned
-from mlops.review.git import changed_files, git
 
 OWNERS = (ROOT / CODEOWNERS).read_text(encoding="utf-8")
 
@@ -27,7 +27,7 @@ OWNERS = (ROOT / CODEOWNERS).read_text(encoding="utf-8")
         (["deploy/compose/.env", "deploy/kubernetes/overlays/production/kustomization.yaml"], True),
         (["deploy/../src/mlops/x.py"], False),
         ([], False),
-        (["README.md", "src/mlops/settings.py"], False),
+        (["README.md", "src/mlops/core/settings.py"], False),
         (["data/raw/README.md"], False),
         (["src/mlops/README.md"], False),
         (["models/README.md"], False),
@@ -120,14 +120,14 @@ def places(*files: str) -> list[tuple[str, list[str]]]:
 
 def test_files_that_no_line_foresaw_come_first_and_the_most_dangerous_next() -> None:
     found = places(
-        "src/mlops/metrics.py", "GNUmakefile", "json.py", ".github/workflows/ci.yaml", "gate.yaml", "Makefile"
+        "src/mlops/model/metrics.py", "GNUmakefile", "json.py", ".github/workflows/ci.yaml", "gate.yaml", "Makefile"
     )
     assert found == [
         ("*", ["GNUmakefile", "json.py"]),
         ("/.github/", [".github/workflows/ci.yaml"]),
         ("/Makefile", ["Makefile"]),
         ("/gate.yaml", ["gate.yaml"]),
-        ("/src/", ["src/mlops/metrics.py"]),
+        ("/src/", ["src/mlops/model/metrics.py"]),
     ]
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlops import policy
-from mlops.metrics import Classes, Predictions
-from mlops.policy import Gate
+from mlops.core import policy
+from mlops.core.policy import Gate
+from mlops.core.report import Policy, Result
+from mlops.model.metrics import Classes, Predictions
 from mlops.review.compare import Paired, compare
 from mlops.review.gate import Evidence, SliceEvidence, error_by_chance, judge
-from mlops.review.report import Policy, Result
 
 TODAY = datetime.date(2026, 3, 1)
 RESAMPLES = 400

@@ -11,9 +11,9 @@ import pytest
 from conftest import Project
 from markdown_it import MarkdownIt
 
-from mlops.letters import unseen
+from mlops.core.letters import unseen
+from mlops.core.report import Report, shortened
 from mlops.review.render import comment
-from mlops.review.report import Report, shortened
 
 RUN_URL = "https://github.com/ada/a-project/actions/runs/30433642"
 PATTERNS = {

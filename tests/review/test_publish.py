@@ -23,8 +23,8 @@ from review.github import API, BOT, GitHub, serve, write_certificate
 from review.test_artifact import entry, zipped
 from review.test_verdict import BREAKING, EVERY_KIND, HEAD, LATER, honest, metric_of, result_of
 
+from mlops.core.errors import UserError
 from mlops.review import publish, render
-from mlops.stage import UserError
 
 ROOT = Path(__file__).parents[2]
 OTHER = "f" * 40
@@ -662,7 +662,7 @@ def files(*names: str, **different: str) -> list[dict[str, str]]:
         files("docs/../src/x.md"),
         files("docs//x.md"),
         files("docs/canvas.md"),
-        files("docs/new.md", previous_filename="src/mlops/stage.py", status="renamed"),
+        files("docs/new.md", previous_filename="src/mlops/core/errors.py", status="renamed"),
         files("src/gone.py", status="removed"),
         [],
     ],

@@ -16,8 +16,8 @@ import pytest
 from conftest import ROOT
 from review.github import API, GitHub, serve, write_certificate
 
+from mlops.core.errors import UserError
 from mlops.review import relock
-from mlops.stage import UserError
 
 SYMLINK = (stat.S_IFLNK | 0o777) << 16
 

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from test_hostile_text import Page, report_of
 
-from mlops.markdown import escaped, number, table
-from mlops.review.render import MOST_BYTES, chart, comment, heading, interval, measured
-from mlops.review.report import Baseline as MainModel
-from mlops.review.report import (
+from mlops.core.markdown import escaped, number, table
+from mlops.core.report import Baseline as MainModel
+from mlops.core.report import (
     Change,
     Changes,
     Chart,
@@ -30,6 +29,7 @@ from mlops.review.report import (
     Waiver,
     Wear,
 )
+from mlops.review.render import MOST_BYTES, chart, comment, heading, interval, measured
 
 HEAD, BASE, MD5 = "1" * 40, "2" * 40, "3" * 32
 ALONE = ["@", "#", ":", "<", "&", "|", "`", "*", "_", "[", "]", "(", ")", "!", "~", "\\", "$", "{", "}", '"', "'", ">"]

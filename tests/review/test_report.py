@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from mlops.letters import unseen
-from mlops.review.report import MOST_BYTES, Report, read, shortened
-from mlops.stage import UserError
+from mlops.core.errors import UserError
+from mlops.core.letters import unseen
+from mlops.core.report import MOST_BYTES, Report, read, shortened
 
 HEAD = "0123456789abcdef0123456789abcdef01234567"
 LEAST: dict[str, Any] = {

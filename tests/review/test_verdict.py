@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from review.test_gate import FIRST, RED, RULES, UNCLEAR, bins, evidence, of_slices, pairs
 
-from mlops.metrics import Classes, Predictions
-from mlops.policy import Gate, Rule, subject
+from mlops.core.policy import Gate, Rule, subject
+from mlops.core.report import Baseline, Comparison, Estimate, Report, shortened
+from mlops.model.metrics import Classes, Predictions
 from mlops.review.compare import Paired, compare
 from mlops.review.gate import Evidence, SliceEvidence, judge
-from mlops.review.report import Baseline, Comparison, Estimate, Report, shortened
 from mlops.review.tell import compared
 from mlops.review.verdict import derive, limit, within
 

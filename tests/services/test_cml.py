@@ -9,8 +9,8 @@ import pytest
 from review.github import GitHub
 from review.test_publish import HEAD, answering, certificate, github, main_s  # noqa: F401
 
+from mlops.core.errors import UserError
 from mlops.review import publish
-from mlops.stage import UserError
 
 CML = Path(os.environ.get("CML") or Path(__file__).parents[2] / ".github/cml/node_modules/.bin/cml")
 

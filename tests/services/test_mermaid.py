@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from mlops.core.report import Chart, Series
 from mlops.review.render import chart
-from mlops.review.report import Chart, Series
 
 MERMAID = ROOT / "build/tools/node_modules/mermaid/dist/mermaid.min.js"
 

@@ -19,10 +19,10 @@ import pytest
 from conftest import ROOT, Project
 from ruamel.yaml import YAML
 
-from mlops import sources
+from mlops.core.errors import UserError
+from mlops.core.settings import Settings
+from mlops.data import sources
 from mlops.pipeline import ingest
-from mlops.settings import Settings
-from mlops.stage import UserError
 
 USER, PASSWORD = "ada", "p@ss/word:of%Ada"
 QUOTED = "p%40ss%2Fword%3Aof%25Ada"

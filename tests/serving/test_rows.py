@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlops.contract import Contract, Field
-from mlops.inference import Answer
+from mlops.inference.contract import Contract, Field
+from mlops.inference.runtime import Answer
 from mlops.serving import rows
 
 NUMBERS = [Field(name=f"measured {number}", kind="numeric", nullable=False, low=0.0, high=1.0) for number in range(30)]
@@ -23,7 +23,7 @@ NAMED = [Field(name='a "name"', kind="text", nullable=True), Field(name="day", k
 MEASURE = """
 import sys
 from pathlib import Path
-from mlops.contract import Contract
+from mlops.inference.contract import Contract
 from mlops.serving import rows
 
 def most():

@@ -20,12 +20,11 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Project, copied
 
-from mlops import inference
-from mlops.contract import Contract
-from mlops.inference import Answer
+from mlops.core.errors import UserError
+from mlops.inference.contract import Contract
+from mlops.inference.runtime import Answer
 from mlops.serving import batches, files
 from mlops.serving import score as scoring
-from mlops.stage import UserError
 
 PATIENCE = 300  # seconds that anything may take on a busy machine
 FIELD = "mean radius"
@@ -409,7 +408,7 @@ def test_a_csv_of_another_make_is_read(tmp_path: Path, name: str, content: bytes
 @pytest.mark.parametrize("runtime", ["onnx", "scikit-learn"])
 def test_the_hint_for_a_damaged_model_is_one_that_works(runtime: str) -> None:
     with pytest.raises(UserError, match="dvc checkout --force"):  # without it DVC keeps what was edited
-        inference.loaded(b"damaged", CONTRACT.model_copy(update={"runtime": runtime}))
+        runtime.loaded(b"damaged", CONTRACT.model_copy(update={"runtime": runtime}))
 
 
 @pytest.mark.parametrize(

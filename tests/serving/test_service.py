@@ -13,8 +13,8 @@ import pytest
 from conftest import Project, copied
 from serving.served import Served, serving
 
+from mlops.core.files import write_json
 from mlops.serving.front import OFFERED
-from mlops.stage import write_json
 
 NO_REQUESTS = [
     *("", "{", "null", "[]", "7", '"rows"', "{}", "{'rows': []}", '{"a":1}', "1" * 5_000),

@@ -11,7 +11,7 @@ import pytest
 from conftest import Project, copied
 from serving.served import PATIENCE, command, environment
 
-from mlops.provenance import md5
+from mlops.core.files import md5
 
 MODEL, SCHEMA = "models/service/model.onnx", "models/service/schema.json"
 

@@ -11,7 +11,7 @@ import pytest
 from workflows.machine import Run
 from workflows.releasing import Releasing, releasing
 
-from mlops.lineage import md5
+from mlops.core.files import md5
 
 
 @pytest.fixture(scope="module")

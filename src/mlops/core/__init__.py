@@ -1,1 +1,1 @@
-"""The ground floor: errors, files, settings, Git and GitHub. It imports no other package of mlops."""
+"""The ground floor: errors, files, settings, the lock, Git and GitHub. It imports no other package of `mlops`."""

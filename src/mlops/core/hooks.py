@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeVar
 
-from mlops.stage import UserError
+from mlops.core.errors import UserError
 
 PACKAGE = "project"
 ROOM = Path("src") / PACKAGE

@@ -1,4 +1,4 @@
-"""Stage `card`: write `models/CARD.md`, the model card, from what the other stages have found.
+"""Stage `card`: write `models/paths.CARD.md`, the model card, from what the other stages have found.
 
 What a person has to say, such as the intended use, is copied from `docs/canvas.md`. The rest are numbers, inputs,
 limits and hashes of the files here; no commit and no time, so that the same model has the same card.
@@ -16,11 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from markdown_it import MarkdownIt
 
-from mlops import contract as contracts
-from mlops import lineage, provenance, tables
-from mlops import settings as settings_module
-from mlops.contract import Contract
-from mlops.markdown import number, table, verbatim
+from mlops.core import files, paths
+from mlops.core import settings as settings_module
+from mlops.core.errors import UserError, run
+from mlops.core.files import atomic
+from mlops.core.markdown import number, table, verbatim
+from mlops.core.settings import Settings
+from mlops.data import tables
+from mlops.data.tables import Catalogue
+from mlops.inference import contract as contracts
+from mlops.inference.contract import Contract
 from mlops.pipeline.card_sections import (
     Evaluation,
     calibration_section,
@@ -33,12 +38,7 @@ from mlops.pipeline.card_sections import (
     metric_table,
     slice_section,
 )
-from mlops.settings import Settings
-from mlops.stage import UserError, atomic, run
-from mlops.tables import Catalogue
 
-CARD = Path("models/CARD.md")
-MODEL = Path("models/model.skops")
 CANVAS = Path("docs/canvas.md")
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 COPIED = (
@@ -56,11 +56,11 @@ MOST_CLASSES, MOST_PARAMETERS = 20, 20
 
 def main() -> str:
     settings = settings_module.load()
-    evaluation = json.loads(lineage.EVALUATION.read_text(encoding="utf-8"))
+    evaluation = json.loads(paths.EVALUATION.read_text(encoding="utf-8"))
     catalogue = tables.read_catalogue()
     contract = contracts.read()
     target = settings.data.target
-    train, test = (tables.read(path, [target])[target] for path in (tables.TRAIN, tables.TEST))
+    train, test = (tables.read(path, [target])[target] for path in (paths.TRAIN, paths.TEST))
     canvas, theirs = read_canvas(target)
     card = render(
         target=verbatim(target),
@@ -77,16 +77,16 @@ def main() -> str:
         limits=limits(evaluation, settings, catalogue, contract, test),
         lineage=lineage_table(catalogue),
     )
-    with atomic(CARD) as partial:
+    with atomic(paths.CARD) as partial:
         partial.write_text(card, encoding="utf-8")
     about = "" if theirs else f", without {CANVAS}, which is about another target"
-    return f"{len(card.splitlines()):,} lines{about} → {CARD}"
+    return f"{len(card.splitlines()):,} lines{about} → {paths.CARD}"
 
 
 def render(**parts: Any) -> str:
     """Put the parts, which are Markdown, into the template."""
     environment = jinja2.Environment(
-        autoescape=False,  # noqa: S701 - Markdown, escaped by mlops.markdown
+        autoescape=False,  # noqa: S701 - Markdown, escaped by mlops.core.markdown
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -137,7 +137,7 @@ def sections(text: str) -> dict[str, str]:
 def model_table(settings: Settings, contract: Contract, evaluation: Evaluation) -> str:
     """What the model is, in a few rows."""
     parameters = dict(settings.model.params)
-    trials = json.loads(lineage.TRIALS.read_text(encoding="utf-8"))
+    trials = json.loads(paths.TRIALS.read_text(encoding="utf-8"))
     if trials:
         parameters |= max(trials, key=lambda trial: trial["mean"])["params"]
     gives = f"a number in {verbatim(contract.unit)}" if contract.unit else "a number"
@@ -212,14 +212,14 @@ def target_table(train: pa.ChunkedArray, test: pa.ChunkedArray) -> str:
 
 def lineage_table(catalogue: Catalogue) -> str:
     """Hashes of what went in and came out, as `dvc.lock` and `models/release.json` have them."""
-    served = {path.name: lineage.md5(path) for path in contracts.FOLDER.iterdir()}
+    served = {path.name: files.md5(path) for path in paths.SERVICE.iterdir()}
     rows = [
         ["table", "its content", f"SHA-256 `{catalogue.sha256}`"],
         *(
-            [name, f"`{path}`", f"MD5 `{lineage.md5(path)}`"]
-            for name, path in (("training rows", tables.TRAIN), ("test rows", tables.TEST), ("model", MODEL))
+            [name, f"`{path}`", f"MD5 `{files.md5(path)}`"]
+            for name, path in (("training rows", paths.TRAIN), ("test rows", paths.TEST), ("model", paths.MODEL))
         ),
-        ["what is served", f"`{contracts.FOLDER}`", f"MD5 `{provenance.folder_md5(served)}`"],
+        ["what is served", f"`{paths.SERVICE}`", f"MD5 `{files.folder_md5(served)}`"],
     ]
     return table(["what", "where", "hash"], rows)
 

@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops.contract import Contract, Field
-from mlops.markdown import details, number, one_line, table, verbatim
-from mlops.settings import Settings
-from mlops.tables import Catalogue
+from mlops.core.markdown import details, number, one_line, table, verbatim
+from mlops.core.settings import Settings
+from mlops.data.tables import Catalogue
+from mlops.inference.contract import Contract, Field
 
 # what is shown at most
 SLICES, IMPORTANT, FIELDS, VALUES, NAMES = 20, 10, 50, 8, 10

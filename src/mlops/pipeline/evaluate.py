@@ -13,13 +13,16 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from mlops import curves, lineage, metrics, modelfile, slices, tables
-from mlops import settings as settings_module
-from mlops.curves import rounded
-from mlops.lineage import EVALUATION, METRICS, PREDICTIONS
-from mlops.metrics import Array, Classes, Predictions
-from mlops.settings import Settings
-from mlops.stage import run, write_json
+from mlops.core import files, journal, paths
+from mlops.core import settings as settings_module
+from mlops.core.errors import run
+from mlops.core.files import write_json
+from mlops.core.paths import EVALUATION, METRICS, PREDICTIONS
+from mlops.core.settings import Settings
+from mlops.data import tables
+from mlops.model import curves, metrics, modelfile, slices
+from mlops.model.curves import rounded
+from mlops.model.metrics import Array, Classes, Predictions
 
 # What permutation importance may cost: predictions, and cells in each
 IMPORTANCE_PREDICTIONS, IMPORTANCE_CELLS = 1_000, 100_000
@@ -31,7 +34,7 @@ def main() -> str:
     settings_module.check_columns(settings, catalogue.names, prepared=True)
     columns = tables.feature_columns(settings, catalogue)
     model = modelfile.load(settings)
-    train, test = tables.read(tables.TRAIN), tables.read(tables.TEST)
+    train, test = tables.read(paths.TRAIN), tables.read(paths.TEST)
     X, y = tables.features(test, columns), tables.target(test, settings)
     classes = None
     if settings.data.task == "classification":
@@ -55,8 +58,8 @@ def main() -> str:
         "classes": None if classes is None else classes.labels.tolist(),
         "positive": classes.labels[classes.positive].item() if classes and len(classes.labels) == 2 else None,
         "rows": {"train": train.num_rows, "test": test.num_rows},
-        "model": {"estimator": settings.model.estimator, "bytes": modelfile.MODEL.stat().st_size},
-        "served": json.loads(lineage.EXPORTED.read_text(encoding="utf-8")),
+        "model": {"estimator": settings.model.estimator, "bytes": paths.MODEL.stat().st_size},
+        "served": json.loads(paths.EXPORTED.read_text(encoding="utf-8")),
         "interval": asked,
         "metrics": {
             name: {
@@ -76,7 +79,7 @@ def main() -> str:
     write_json(summary(evaluation), METRICS)
     tables.write(prediction_table(test, predictions, settings, classes), PREDICTIONS)
     curves.write({**drawn, "importance": importance[: curves.MOST_BARS]})
-    lineage.note("evaluate", lineage.md5(modelfile.MODEL), **modelfile.measure_latency(model, X))
+    journal.note("evaluate", files.md5(paths.MODEL), **modelfile.measure_latency(model, X))
     first, estimate = next(iter(estimates.items()))
     return f"{first} {shown(estimate)} on {len(y):,} test rows → {EVALUATION}"
 

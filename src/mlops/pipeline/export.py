@@ -17,14 +17,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops import contract as contracts
-from mlops import inference, lineage, metrics, modelfile, tables
-from mlops import settings as settings_module
-from mlops.contract import Contract, Field
-from mlops.metrics import Array, Predictions
+from mlops.core import paths
+from mlops.core import settings as settings_module
+from mlops.core.errors import UserError, run
+from mlops.core.files import write_json
+from mlops.data import tables
+from mlops.data.tables import Column
+from mlops.inference import contract as contracts
+from mlops.inference import runtime
+from mlops.inference.contract import Contract, Field
+from mlops.model import metrics, modelfile
+from mlops.model.metrics import Array, Predictions
 from mlops.pipeline.export_onnx import UnconvertibleError, convert
-from mlops.stage import UserError, run, write_json
-from mlops.tables import Column
 
 # A closed list of values is part of the contract up to this length
 MOST_VALUES = 50
@@ -46,8 +50,8 @@ def main() -> str:
     seen = set(columns_seen(model))
     columns = [column for column in tables.feature_columns(settings, catalogue) if column.name in seen]
     # one column at a time, since only a row of it is kept
-    fields = [describe(column, values_of(column), train) for column, train in each(tables.TRAIN, columns)]
-    asked = probes(tables.read(tables.TEST, [column.name for column in columns]), columns)
+    fields = [describe(column, values_of(column), train) for column, train in each(paths.TRAIN, columns)]
+    asked = probes(tables.read(paths.TEST, [column.name for column in columns]), columns)
     expected = metrics.predict_table(model, asked, columns)
     contract = Contract(
         task=settings.data.task,
@@ -63,14 +67,14 @@ def main() -> str:
     )
 
     def differs(content: bytes, contract: Contract) -> float:
-        served = inference.loaded(content, contract)
+        served = runtime.loaded(content, contract)
         return distance(expected, answers(served, asked, columns))
 
     content, contract, found = compiled(model, contract, differs)
     write(content, contract)
-    write_json({**found, "rows": asked.num_rows, "bytes": len(content)}, lineage.EXPORTED)
+    write_json({**found, "rows": asked.num_rows, "bytes": len(content)}, paths.EXPORTED)
     outcome = found["why"] or f"predictions differ by less than {found['difference_below']:g}"
-    return f"{contract.runtime}, {outcome} → {contracts.FOLDER / contract.file}"
+    return f"{contract.runtime}, {outcome} → {paths.SERVICE / contract.file}"
 
 
 def each(path: Path, columns: list[Column]) -> Iterator[tuple[Column, pa.ChunkedArray]]:
@@ -85,7 +89,7 @@ def values_of(column: Column) -> list[str] | None:
     """All values of a categorical column, in the whole table, where they are few."""
     if column.kind != "categorical" or not 0 < (column.distinct or 0) <= MOST_VALUES:
         return None
-    return sorted(pc.unique(tables.read(tables.TABLE, [column.name])[0].drop_null()).to_pylist())
+    return sorted(pc.unique(tables.read(paths.TABLE, [column.name])[0].drop_null()).to_pylist())
 
 
 def columns_seen(model: Any) -> list[str]:
@@ -192,13 +196,11 @@ def compiled(
         if difference <= TOLERANCE:
             return content, changed, told(changed, "double" if double else "single", difference)
         why = "as ONNX it predicts otherwise"
-    content = modelfile.MODEL.read_bytes()
+    content = paths.MODEL.read_bytes()
     changed = contract.model_copy(update={"runtime": "scikit-learn", "trusted": modelfile.types(content)})
     difference = differs(content, changed)
     if difference > TOLERANCE:
-        raise UserError(
-            f"{modelfile.MODEL} predicts otherwise when it is served: {name_of(model)} is not deterministic"
-        )
+        raise UserError(f"{paths.MODEL} predicts otherwise when it is served: {name_of(model)} is not deterministic")
     return content, changed, told(changed, "double", difference, why)
 
 
@@ -219,7 +221,7 @@ def told(contract: Contract, precision: str, difference: float, why: str | None 
     }
 
 
-def answers(served: inference.Model, table: pa.Table, columns: list[Column]) -> Predictions:
+def answers(served: runtime.Model, table: pa.Table, columns: list[Column]) -> Predictions:
     """What the served model says of a table, a block of rows at a time."""
     found = []
     for start in range(0, table.num_rows, ROWS_ASKED):
@@ -253,7 +255,7 @@ def distance(expected: Predictions, found: Predictions) -> float:
     return difference if same_labels and not math.isnan(difference) else math.inf
 
 
-def write(content: bytes, contract: Contract, folder: Path = contracts.FOLDER) -> None:
+def write(content: bytes, contract: Contract, folder: Path = paths.SERVICE) -> None:
     """Write the folder, whole or not at all."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -16,8 +16,8 @@ from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from sklearn.svm import SVC, NuSVC
 
-from mlops import onnxfile
-from mlops.contract import Contract, Field
+from mlops.inference import onnxfile
+from mlops.inference.contract import Contract, Field
 from mlops.pipeline import export_trees
 from mlops.pipeline.export_graph import OPSET, Graph
 

@@ -15,10 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops import kinds, sources, tables
-from mlops import settings as settings_module
-from mlops.settings import Data, Kind, Settings
-from mlops.stage import UserError, run, write_json
+from mlops.core import paths
+from mlops.core import settings as settings_module
+from mlops.core.errors import UserError, run
+from mlops.core.files import write_json
+from mlops.core.settings import Data, Kind, Settings
+from mlops.data import kinds, sources, tables
 
 MIN_ROWS = 10
 PSEUDONYM_KEY = "PSEUDONYM_KEY"
@@ -27,10 +29,10 @@ PSEUDONYM_KEY = "PSEUDONYM_KEY"
 def main() -> str:
     settings = settings_module.load()
     table, catalogue = read_and_prepare(settings)
-    tables.write(table, tables.TABLE)
-    with tables.TABLE.open("rb") as file:
+    tables.write(table, paths.TABLE)
+    with paths.TABLE.open("rb") as file:
         catalogue["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-    write_json(catalogue, tables.CATALOGUE)
+    write_json(catalogue, paths.CATALOGUE)
     return f"{catalogue['source']} → {table.num_rows:,} rows × {table.num_columns:,} columns"
 
 

@@ -18,15 +18,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops import settings as settings_module
-from mlops import tables
+from mlops.core import paths
+from mlops.core import settings as settings_module
+from mlops.core.errors import run
+from mlops.core.files import atomic
+from mlops.core.settings import Settings
+from mlops.data import tables
+from mlops.data.tables import Catalogue, Column
 from mlops.pipeline import profile_figures as figures
 from mlops.pipeline.profile_figures import Array, Target, number, percent, text
-from mlops.settings import Settings
-from mlops.stage import atomic, run
-from mlops.tables import Catalogue, Column
 
-PAGE = Path("reports/profile.html")
 TEMPLATE = Path(__file__).with_name("profile.html.jinja")
 
 # rows behind pictures and relations, behind rank correlations, and behind the words of a text
@@ -45,12 +46,11 @@ def main() -> str:
     settings = settings_module.load()
     catalogue = tables.read_catalogue()
     settings_module.check_columns(settings, catalogue.names, prepared=True)
-    page = profile(tables.read(tables.TRAIN), catalogue, settings)
-    with atomic(PAGE) as partial:
+    page = profile(tables.read(paths.TRAIN), catalogue, settings)
+    with atomic(paths.PROFILE) as partial:
         partial.write_text(render(page), encoding="utf-8")
-    return (
-        f"{page['rows']:,} training rows × {len(page['columns']) + 1:,} columns, {len(page['notes'])} note(s) → {PAGE}"
-    )
+    size = f"{page['rows']:,} training rows × {len(page['columns']) + 1:,} columns"
+    return f"{size}, {len(page['notes'])} note(s) → {paths.PROFILE}"
 
 
 def render(page: Description) -> str:

@@ -16,10 +16,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops import settings as settings_module
-from mlops import tables
-from mlops.settings import Settings
-from mlops.stage import UserError, run
+from mlops.core import paths
+from mlops.core import settings as settings_module
+from mlops.core.errors import UserError, run
+from mlops.core.settings import Settings
+from mlops.data import tables
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -39,12 +40,12 @@ def main() -> str:
     settings = settings_module.load()
     catalogue = tables.read_catalogue()
     settings_module.check_columns(settings, catalogue.names, prepared=True)
-    table = tables.read(tables.TABLE)
+    table = tables.read(paths.TABLE)
     sides = deal(table, settings)
     if settings.data.task == "classification":
         check_classes(table, sides, settings)
-    tables.write(table.filter(pa.array(sides.train)), tables.TRAIN)
-    tables.write(table.filter(pa.array(sides.test)), tables.TEST)
+    tables.write(table.filter(pa.array(sides.train)), paths.TRAIN)
+    tables.write(table.filter(pa.array(sides.test)), paths.TEST)
     left_out = table.num_rows - int(sides.train.sum() + sides.test.sum())
     copies = f", {left_out:,} copies of test rows left out" if left_out else ""
     return f"{sides.train.sum():,} training rows, {sides.test.sum():,} test rows ({settings.split.method}){copies}"

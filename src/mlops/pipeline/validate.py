@@ -22,12 +22,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops import expectations as suites
-from mlops import settings as settings_module
-from mlops import tables
-from mlops.expectations import Rule
-from mlops.settings import Settings, closest
-from mlops.stage import UserError, atomic, run, write_json
+from mlops.core import paths
+from mlops.core import settings as settings_module
+from mlops.core.errors import UserError, run
+from mlops.core.files import atomic, write_json
+from mlops.core.settings import Settings, closest
+from mlops.data import expectations as suites
+from mlops.data import tables
+from mlops.data.expectations import Rule
 
 REPORTS = Path("reports")
 METRIC, FAILURES = REPORTS / "validation.json", REPORTS / "validation_failures.json"
@@ -52,7 +54,7 @@ DOCS_HEAD = """<head>
 
 def main(docs: bool = False) -> str:
     settings = settings_module.load()
-    table = tables.read(tables.TABLE)
+    table = tables.read(paths.TABLE)
     path = settings.validate_.suite
     if not path and not settings.data.key:
         write_results([], [])

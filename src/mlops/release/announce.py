@@ -10,13 +10,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlops import provenance
+from mlops.core import paths
+from mlops.core import report as reports
+from mlops.core.errors import UserError, errors_in_words
+from mlops.core.github import Api
+from mlops.inference import provenance
 from mlops.release import deploy
 from mlops.release.notes import Facts, notes
 from mlops.release.tag import AGAIN, CARD, FOLDER, REPORT, parse, read
-from mlops.review import report as reports
-from mlops.review.github import Api
-from mlops.stage import UserError, errors_in_words
 
 NEEDED = "the job needs `permissions:` with contents and pull-requests: write"
 
@@ -36,7 +37,7 @@ def publish(api: Api, repository: str, tag: str, text: str) -> str:
 def facts(environment: Mapping[str, str]) -> Facts:
     """What there is to tell, from the files of the job before."""
     found = read()
-    release = provenance.read(FOLDER / provenance.RELEASE.name)
+    release = provenance.read(FOLDER / paths.RELEASE.name)
     if release.commit != found.commit:
         raise UserError(f"{FOLDER} holds the release of another commit: {release.commit}")
     if found.tag != environment["GITHUB_REF_NAME"]:

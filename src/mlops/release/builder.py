@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from mlops.stage import UserError
+from mlops.core.errors import UserError
 
 Builder = Literal["docker", "podman", "buildah"]
 BUILDERS: tuple[Builder, ...] = ("docker", "podman", "buildah")

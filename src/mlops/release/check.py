@@ -14,11 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mlops.core.errors import UserError, errors_in_words
+from mlops.core.files import write_json
+from mlops.core.git import git
 from mlops.release import builder as tools
 from mlops.release import identity, image, smoke
 from mlops.release.tag import parse
-from mlops.review.git import git
-from mlops.stage import UserError, errors_in_words, write_json
 
 REPORT = Path("build/release/check.json")
 T = TypeVar("T")

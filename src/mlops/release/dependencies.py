@@ -9,8 +9,8 @@ import subprocess
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-from mlops.contract import Contract
-from mlops.stage import UserError
+from mlops.core.errors import UserError
+from mlops.inference.contract import Contract
 
 GROUP = {"onnx": "serving", "scikit-learn": "serving-scikit-learn"}
 PYTHON = Path(".python-version")

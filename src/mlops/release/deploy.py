@@ -6,20 +6,19 @@ An image is named by its digest and by nothing else. Merging the pull request de
 from __future__ import annotations
 
 import io
-import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from ruamel.yaml import YAML
 
+from mlops.core.commits import commit_files, signed
+from mlops.core.errors import UserError
+from mlops.core.files import atomic
+from mlops.core.git import git, show
+from mlops.core.github import Api
 from mlops.release.tag import MAIN, parse
-from mlops.review.git import git, show
-from mlops.review.github import Api
-from mlops.review.relock import AUTHOR, signed
-from mlops.stage import UserError, atomic
 
 REFERENCE = re.compile(r"[a-z0-9][a-z0-9.:/_-]*@sha256:[0-9a-f]{64}", re.A)
 NOTHING = "sha256:" + "0" * 64
@@ -97,15 +96,17 @@ def propose(
     """
     places = (STAGING,) if parse(tag).is_candidate else PLACES
     branch = f"deploy/{tag}"
-    header = signed(environment)
-    git("fetch", "--quiet", "--depth=1", "origin", f"refs/heads/{MAIN}", environment=header)
+    with_token = signed(environment)
+    git("fetch", "--quiet", "--depth=1", "origin", f"refs/heads/{MAIN}", environment=with_token)
     parent = git("rev-parse", "FETCH_HEAD")
     texts = changed(reference, lambda path: show(parent, path), places)
     if not texts:
         return None
-    made = commit_files(parent, texts, f"Deploy {tag}\n\n{reference}")
+    made = commit_files(
+        parent, {str(path): text.encode() for path, text in texts.items()}, f"Deploy {tag}\n\n{reference}"
+    )
     # the branch is ours alone; what an earlier attempt left on it is replaced
-    git("push", "--quiet", "--force", "origin", f"{made}:refs/heads/{branch}", environment=header)
+    git("push", "--quiet", "--force", "origin", f"{made}:refs/heads/{branch}", environment=with_token)
     owner = repository.split("/")[2]
     what = {"title": f"Deploy {tag}", "body": _body(tag, reference, notes, list(texts))}
     for pull in api.pages(f"{repository}/pulls", state="open", head=f"{owner}:{branch}"):
@@ -125,16 +126,3 @@ def _body(tag: str, reference: str, notes: str, files: list[Path]) -> str:
         "Merge it to deploy. `make rollback` opens the way back.\n\n"
         "<sub>Where a workflow opened this, its checks wait for *Approve workflows to run*.</sub>\n"
     )
-
-
-def commit_files(parent: str, texts: Mapping[Path, str], message: str) -> str:
-    """A commit on `parent` in which these files are changed; nothing is checked out."""
-    with tempfile.TemporaryDirectory() as folder:
-        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        git("read-tree", parent, environment=index)
-        for path, text in texts.items():
-            blob = git("hash-object", "-w", "--stdin", given=text)
-            git("update-index", "--add", "--cacheinfo", f"100644,{blob},{path}", environment=index)
-        tree = git("write-tree", environment=index)
-    who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in AUTHOR.items()}
-    return git("commit-tree", tree, "-p", parent, "-m", message, environment={**os.environ, **who})

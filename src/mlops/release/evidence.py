@@ -11,14 +11,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mlops.provenance import RELEASE
+from mlops.core import paths
+from mlops.core import report as reports
+from mlops.core.errors import UserError, errors_in_words
+from mlops.core.files import write_json
+from mlops.core.paths import RELEASE
+from mlops.core.report import Report
 from mlops.release.identity import identify
 from mlops.release.tag import CARD, FOLDER, REPORT, read
-from mlops.review import report as reports
-from mlops.review.report import Report
-from mlops.stage import UserError, errors_in_words, write_json
 
-MODEL_CARD = Path("models/CARD.md")
 REVIEW = Path("build/review/report.json")
 
 
@@ -47,8 +48,8 @@ def main() -> None:
     write_json(release.model_dump(), RELEASE)
     write_json(release.model_dump(), FOLDER / RELEASE.name)
     shutil.copyfile(REVIEW, REPORT)
-    if MODEL_CARD.is_file():
-        shutil.copyfile(MODEL_CARD, CARD)
+    if paths.CARD.is_file():
+        shutil.copyfile(paths.CARD, CARD)
     print(f"{tag.tag} of commit {release.commit[:10]}: model {release.model_md5[:10]} as in dvc.lock → {FOLDER}")
 
 

@@ -17,12 +17,15 @@ from typing import NamedTuple
 
 from ruamel.yaml import YAML
 
-from mlops import contract
-from mlops.provenance import RELEASE, Release
+from mlops.core import paths
+from mlops.core.errors import UserError, errors_in_words
+from mlops.core.files import write_json
+from mlops.core.paths import RELEASE
+from mlops.inference import contract
+from mlops.inference.provenance import Release
 from mlops.release import builder as tools
 from mlops.release import dependencies, identity
 from mlops.release.archive import pack, precompile
-from mlops.stage import UserError, errors_in_words, write_json
 
 FOLDER = Path("build/image")
 CONTAINERFILE = Path("Containerfile")
@@ -30,7 +33,7 @@ CONTAINERFILE = Path("Containerfile")
 HOME = "opt/service"
 PARTS = ("dependencies", "bento")
 SOURCE = f"/{HOME}/bento/src"
-MODEL = f"{SOURCE}/{contract.FOLDER}"
+MODEL = f"{SOURCE}/{paths.SERVICE}"
 
 MODEL_LABEL = "mlops.model-md5"
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mlops.markdown import code, details, escaped, number, table
-from mlops.provenance import Release
+from mlops.core.markdown import code, details, escaped, number, table
+from mlops.core.report import Change, Comparison, Estimate, Report, interval
+from mlops.inference.provenance import Release
 from mlops.release.tag import Tag
-from mlops.review.render import interval
-from mlops.review.report import Change, Comparison, Estimate, Report
 
 # GitHub takes 125,000 characters
 MOST_BYTES = 100_000

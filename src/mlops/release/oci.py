@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import requests
 
+from mlops.core.errors import UserError
+from mlops.core.report import shortened
 from mlops.release.builder import is_loopback
-from mlops.review.report import shortened
-from mlops.stage import UserError
 
 TYPES = (
     "application/vnd.oci.image.index.v1+json",

@@ -15,8 +15,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlops import contract, provenance
-from mlops.provenance import RELEASE, Release, folder_md5, md5
+from mlops.core import paths
+from mlops.core.errors import UserError, errors_in_words
+from mlops.core.files import folder_md5, md5
+from mlops.core.paths import RELEASE
+from mlops.inference import provenance
+from mlops.inference.provenance import Release
 from mlops.release import builder as tools
 from mlops.release import image, sbom
 from mlops.release.check import REPORT
@@ -24,7 +28,6 @@ from mlops.release.deploy import REFERENCE
 from mlops.release.identity import identify
 from mlops.release.oci import Repository
 from mlops.release.tag import FOLDER, parse
-from mlops.stage import UserError, errors_in_words
 
 
 def push(environment: Mapping[str, str]) -> str:
@@ -78,11 +81,11 @@ def check(builder: tools.Builder, reference: str, release: Release) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         tools.copy_out(builder, tools.pull(builder, reference), f"{image.SOURCE}/{RELEASE.parent}", folder)
-        served = folder / contract.FOLDER.name
+        served = folder / paths.SERVICE.name
         provenance.check(release, served)
         found = folder_md5({path.name: md5(path.read_bytes()) for path in served.iterdir()})
         if found != release.service_md5:
-            raise UserError(f"{reference} holds {contract.FOLDER} with the MD5 {found}, not {release.service_md5}")
+            raise UserError(f"{reference} holds {paths.SERVICE} with the MD5 {found}, not {release.service_md5}")
         if provenance.read(folder / RELEASE.name) != release:
             raise UserError(f"{reference} says that it is another release")
 

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mlops import lineage, modelfile
-from mlops import settings as settings_module
-from mlops.pipeline import track  # sets what MLflow must be told before it is imported
-from mlops.provenance import Release
+from mlops.core import files, paths
+from mlops.core import settings as settings_module
+from mlops.core.errors import UserError, errors_in_words
+from mlops.core.lock import outputs, read_lock
+from mlops.inference.provenance import Release
+from mlops.model import tracking  # sets what MLflow must be told before it is imported
 from mlops.release.deploy import REFERENCE
-from mlops.release.identity import LOCK, identify
+from mlops.release.identity import identify
 from mlops.release.tag import parse
-from mlops.stage import UserError, errors_in_words
-from mlops.verify import read_lock
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -91,8 +91,8 @@ def find_run(release: Release) -> str | None:
                 path = mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/model", dst_path=folder)
             except (mlflow.exceptions.MlflowException, OSError):
                 continue  # a run whose files were removed is no evidence; the next one may be
-            file = Path(path) / modelfile.MODEL.name
-            if file.is_file() and lineage.md5(file) == release.model_md5:
+            file = Path(path) / paths.MODEL.name
+            if file.is_file() and files.md5(file) == release.model_md5:
                 return str(run.info.run_id)
     return None
 
@@ -100,19 +100,19 @@ def find_run(release: Release) -> str | None:
 def record(release: Release) -> str:
     """Record the training that the files here are the outcome of, as the stage `track` does."""
     settings = settings_module.load()
-    evaluation = json.loads(lineage.EVALUATION.read_text(encoding="utf-8"))
+    evaluation = json.loads(paths.EVALUATION.read_text(encoding="utf-8"))
     facts = {
-        "params": track.parameters(settings),
-        "metrics": track.numbers(evaluation, release.model_md5),
+        "params": tracking.parameters(settings),
+        "metrics": tracking.numbers(evaluation, release.model_md5),
         "tags": {"commit": release.commit, **hashes()},
     }
-    return track.record(settings, facts)
+    return tracking.record(settings, facts)
 
 
 def hashes() -> dict[str, str]:
     """What the training was about, as `track` records it, from `dvc.lock`: the tables are not needed here."""
-    outputs = {out["path"]: out["md5"] for stage in read_lock(LOCK).values() for out in stage.get("outs", [])}
-    return {f"{name}.md5": outputs[str(path)] for name, path in track.TRACKED_FILES.items()}
+    made = outputs(read_lock())
+    return {f"{name}.md5": made[str(path)]["md5"] for name, path in tracking.TRACKED_FILES.items()}
 
 
 def main(arguments: list[str], environment: Mapping[str, str] = os.environ) -> None:

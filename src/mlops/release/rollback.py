@@ -13,10 +13,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from mlops.core.errors import UserError, errors_in_words
+from mlops.core.git import git, show
 from mlops.release.deploy import NOTHING, PLACES, STAGING, deployed
 from mlops.release.tag import MAIN, VERSION
-from mlops.review.git import git, show
-from mlops.stage import UserError, errors_in_words
 
 REMOTE = "origin"
 PRODUCTION = tuple(path for path in PLACES if path != STAGING)

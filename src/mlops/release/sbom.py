@@ -10,10 +10,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from mlops import contract
+from mlops.core.errors import UserError
+from mlops.core.files import write_json
+from mlops.inference import contract
 from mlops.release.dependencies import GROUP
 from mlops.release.image import FOLDER
-from mlops.stage import UserError, write_json
 
 
 def write(path: Path, requirements: Path = FOLDER / "requirements.txt") -> None:

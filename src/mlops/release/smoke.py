@@ -18,12 +18,13 @@ import pyarrow as pa
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from mlops import contract as contracts
-from mlops import lineage, tables
-from mlops.contract import Contract
-from mlops.provenance import Release
+from mlops.core import paths
+from mlops.core.errors import UserError
+from mlops.data import tables
+from mlops.inference import contract as contracts
+from mlops.inference.contract import Contract
+from mlops.inference.provenance import Release
 from mlops.release.builder import Builder, tool
-from mlops.stage import UserError
 
 TOKEN = "SERVICE_TOKEN"  # noqa: S105 the variable's name
 HARDENED = (
@@ -133,8 +134,8 @@ class Recorded(NamedTuple):
 
 def recorded(contract: Contract) -> Recorded:
     """Read the first test rows and their predictions."""
-    table = tables.read(tables.TEST, [field.name for field in contract.fields]).slice(0, ROWS)
-    known = tables.read(lineage.PREDICTIONS).slice(0, ROWS)
+    table = tables.read(paths.TEST, [field.name for field in contract.fields]).slice(0, ROWS)
+    known = tables.read(paths.PREDICTIONS).slice(0, ROWS)
     probabilities = None
     if contract.classes is not None and contract.probabilities:
         columns = [known[f"probability of {label}"].to_numpy() for label in contract.classes]

@@ -16,10 +16,11 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from mlops.review.git import git
-from mlops.review.github import Api
-from mlops.review.report import Sha
-from mlops.stage import UserError, errors_in_words, write_json
+from mlops.core.errors import UserError, errors_in_words
+from mlops.core.files import write_json
+from mlops.core.git import git
+from mlops.core.github import Api
+from mlops.core.report import Sha
 
 FOLDER = Path("build/release")
 REPORT, CARD = FOLDER / "report.json", FOLDER / "CARD.md"

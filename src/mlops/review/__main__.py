@@ -15,19 +15,21 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from mlops import pointers, policy
-from mlops import settings as settings_module
-from mlops.policy import GATE
+from mlops.core import git, pointers, policy
+from mlops.core import settings as settings_module
+from mlops.core.errors import UserError, errors_in_words
+from mlops.core.files import write_json
+from mlops.core.lock import parse_lock
+from mlops.core.paths import LOCK
+from mlops.core.policy import GATE
+from mlops.core.report import Report, shortened
+from mlops.core.settings import PARAMS
 from mlops.review import baseline as main_branch
-from mlops.review import changes, evidence, gate, git, relock
-from mlops.review.baseline import LOCK
+from mlops.review import changes, evidence, gate, relock
 from mlops.review.files import CODEOWNERS, is_untouched, owned
 from mlops.review.preview import page
 from mlops.review.render import comment
-from mlops.review.report import Report, shortened
 from mlops.review.tell import tell
-from mlops.settings import PARAMS
-from mlops.stage import UserError, errors_in_words, write_json
 
 FOLDER = Path("build/review")
 PAGES = (Path("reports/profile.html"), Path("reports/plots"))
@@ -106,8 +108,8 @@ def reproduce(base: str) -> list[str]:
     if done.returncode:
         LOCK.write_bytes(claimed)
         raise UserError("the pipeline failed: `dvc repro` stopped with an error, which stands above")
-    lock = main_branch.read_lock(made)
-    moved = evidence.check_outputs(lock) + changes.lock_changes(main_branch.read_lock(claimed), lock)
+    lock = parse_lock(made) or {}
+    moved = evidence.check_outputs(lock) + changes.lock_changes(parse_lock(claimed) or {}, lock)
     # of a true lock, what stands beside it in Git may still have been edited by hand
     return moved or evidence.left_behind(lock)
 

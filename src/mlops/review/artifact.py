@@ -11,9 +11,9 @@ import stat
 import zipfile
 import zlib
 
-from mlops.review.github import Api
-from mlops.review.report import MOST_BYTES
-from mlops.stage import UserError
+from mlops.core.errors import UserError
+from mlops.core.github import Api
+from mlops.core.report import MOST_BYTES
 
 NAME = "report.json"
 # text that does not shrink, and the headers around it

@@ -15,22 +15,22 @@ from typing import Any, Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
-from ruamel.yaml import YAML
 
-from mlops import lineage, modelfile, policy, tables
-from mlops import settings as settings_module
-from mlops.policy import GATE, Gate
-from mlops.review.git import git, show
-from mlops.settings import PARAMS, Settings
-from mlops.stage import UserError
-from mlops.tables import Catalogue
-from mlops.verify import apart
+from mlops.core import files, paths, policy
+from mlops.core import settings as settings_module
+from mlops.core.environment import apart
+from mlops.core.errors import UserError
+from mlops.core.git import git, show
+from mlops.core.lock import Lock, hash_of, maker, parse_lock
+from mlops.core.policy import GATE, Gate
+from mlops.core.settings import PARAMS, Settings
+from mlops.data import tables
+from mlops.data.tables import Catalogue
+from mlops.model import modelfile
 
-LOCK = Path("dvc.lock")
 FOLDER = Path("build/review/baseline")
 
 Origin = Literal["cache", "remote", "rebuilt"]
-Lock = dict[str, Any]
 
 
 class Baseline(NamedTuple):
@@ -74,8 +74,8 @@ def find(commit: str, settings: Settings) -> Baseline:
     settings : Settings
         Those of the change.
     """
-    lock = read_lock(show(commit, LOCK))
-    if not lock or "train" not in lock or show(commit, PARAMS) is None:
+    lock = parse_lock(show(commit, paths.LOCK)) or {}
+    if not hash_of(lock, paths.MODEL) or show(commit, PARAMS) is None:
         return Baseline(commit, lock, problem="main has no trained model yet", first=True)
     FOLDER.mkdir(parents=True, exist_ok=True)
     try:
@@ -89,9 +89,9 @@ def find(commit: str, settings: Settings) -> Baseline:
         if was != now:
             return found._replace(problem=f"data.{key} is {was} on main and {now} here, so no metric can be compared")
     try:
-        paths, origin = _files(commit, lock, {modelfile.MODEL: "train", tables.TRAIN: "split"})
-        model = modelfile.load(theirs, paths[modelfile.MODEL])
-        train = pq.ParquetFile(paths[tables.TRAIN]).read()
+        copies, origin = _files(commit, lock, [paths.MODEL, paths.TRAIN])
+        model = modelfile.load(theirs, copies[paths.MODEL])
+        train = pq.ParquetFile(copies[paths.TRAIN]).read()
     except (UserError, pa.ArrowInvalid) as error:
         return found._replace(problem=f"main's model cannot be loaded: {error}")
     return found._replace(model=model, train=train, origin=origin)
@@ -117,19 +117,6 @@ def gate(commit: str) -> Gate | None:
         raise UserError(f"main's gate cannot be read by this change's code: {error}") from None
 
 
-def read_lock(content: bytes | None) -> Lock:
-    """The stages of a `dvc.lock`."""
-    document = YAML(typ="safe").load(content) if content else None
-    stages: Lock = document.get("stages", {}) if isinstance(document, dict) else {}
-    return stages
-
-
-def hash_of(lock: Lock, stage: str, path: Path) -> str | None:
-    """MD5 of an output, as a lock has it."""
-    outputs = lock.get(stage, {}).get("outs", [])
-    return next((out.get("md5") for out in outputs if out.get("path") == str(path)), None)
-
-
 def _settings(commit: str) -> Settings:
     path = FOLDER / PARAMS.name
     path.write_bytes(show(commit, PARAMS) or b"")
@@ -137,17 +124,17 @@ def _settings(commit: str) -> Settings:
 
 
 def _catalogue(commit: str) -> Catalogue:
-    path = FOLDER / tables.CATALOGUE.name
-    path.write_bytes(show(commit, tables.CATALOGUE) or b"")
+    path = FOLDER / paths.CATALOGUE.name
+    path.write_bytes(show(commit, paths.CATALOGUE) or b"")
     try:
         return tables.read_catalogue(path)
     except ValidationError as error:
-        raise UserError(f"{tables.CATALOGUE}: {error.errors()[0]['msg']}") from None
+        raise UserError(f"{paths.CATALOGUE}: {error.errors()[0]['msg']}") from None
 
 
-def _files(commit: str, lock: Lock, wanted: dict[Path, str]) -> tuple[dict[Path, Path], Origin]:
+def _files(commit: str, lock: Lock, wanted: list[Path]) -> tuple[dict[Path, Path], Origin]:
     """Copies of outputs whose hash is the lock's, and where the last of them came from."""
-    hashes = {path: hash_of(lock, stage, path) for path, stage in wanted.items()}
+    hashes = {path: hash_of(lock, path) for path in wanted}
     missing = [str(path) for path, md5 in hashes.items() if not md5]
     if missing:
         raise UserError(f"main's dvc.lock does not name {', '.join(missing)}")
@@ -156,7 +143,7 @@ def _files(commit: str, lock: Lock, wanted: dict[Path, str]) -> tuple[dict[Path,
     for path, md5 in hashes.items():
         here, from_remote = _from_store(str(md5), FOLDER / path.name)
         if here is None:
-            return _rebuild(commit, hashes), "rebuilt"
+            return _rebuild(commit, lock, hashes), "rebuilt"
         found[path] = here
         origin = "remote" if from_remote else origin
     return found, origin
@@ -170,7 +157,7 @@ def _from_store(md5: str, copy: Path) -> tuple[Path | None, bool]:
     with Repo(".") as repo:
         cached = Path(repo.cache.local.oid_to_path(md5))
         if cached.is_file():
-            if lineage.md5(cached) == md5:
+            if files.md5(cached) == md5:
                 return cached, False
             print(f"  {cached} is damaged: its content has another hash; it is removed", file=sys.stderr)
             cached.unlink()
@@ -183,27 +170,28 @@ def _from_store(md5: str, copy: Path) -> tuple[Path | None, bool]:
         except Exception as error:  # each file system has errors of its own
             print(f"  the remote has no {md5}: {type(error).__name__}", file=sys.stderr)
             return None, False
-    if lineage.md5(copy) == md5:
+    if files.md5(copy) == md5:
         return copy, True
     print(f"  the remote's {md5} is damaged: its content has another hash; it is not used", file=sys.stderr)
     return None, False
 
 
-def _rebuild(commit: str, hashes: dict[Path, str | None]) -> dict[Path, Path]:
+def _rebuild(commit: str, lock: Lock, hashes: dict[Path, str | None]) -> dict[Path, Path]:
     """Run main's pipeline up to the model, in a worktree of its own."""
     print(f"  rebuilding main's model at {commit[:10]}, because no cache has it", file=sys.stderr)
     found = {}
+    stage = maker(lock, paths.MODEL)
     with _worktree(commit) as folder:
         if show(commit, "uv.lock") == Path("uv.lock").read_bytes():
-            command = [sys.executable, "-P", "-m", "dvc", "repro", "train"]
+            command = [sys.executable, "-P", "-m", "dvc", "repro", stage]
         else:
-            command = ["make", "--file=Makefile", "pipeline", "FLAGS=train"]
+            command = ["make", "--file=Makefile", "pipeline", f"FLAGS={stage}"]
         environment = {**apart(), "PYTHONPATH": str(folder / "src")}
         done = subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr, check=False)
         if done.returncode:
             raise UserError(f"commit {commit[:10]} does not run: its own pipeline fails")
         for path, md5 in hashes.items():
-            if lineage.md5(folder / path) != md5:
+            if files.md5(folder / path) != md5:
                 raise UserError(f"{path} rebuilt from {commit[:10]} is not what main's dvc.lock says")
             found[path] = FOLDER / path.name
             found[path].write_bytes((folder / path).read_bytes())

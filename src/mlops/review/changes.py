@@ -12,12 +12,12 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mlops.policy import GATE
-from mlops.review.baseline import LOCK, Lock, hash_of
-from mlops.review.git import git, show
-from mlops.review.report import Change, Changes, Wear, shortened
-from mlops.settings import PARAMS
-from mlops.tables import CATALOGUE, TEST
+from mlops.core.git import git, show
+from mlops.core.lock import Lock, hash_of
+from mlops.core.paths import CATALOGUE, LOCK, MODEL, TEST
+from mlops.core.policy import GATE
+from mlops.core.report import Change, Changes, Wear, shortened
+from mlops.core.settings import PARAMS
 
 # What the pipeline writes into Git: told by its numbers
 WRITTEN = ("reports/", "models/CARD.md")
@@ -138,14 +138,14 @@ def _entries(stage: dict[str, Any]) -> dict[str, str]:
 
 def wear(base: str, lock: Lock) -> Wear:
     """Count the models that main has taken while it had the present test rows."""
-    test = hash_of(lock, "split", TEST)
+    test = hash_of(lock, TEST)
     commits = git("log", "--first-parent", f"--max-count={HISTORY}", "--format=%H", base, "--", str(LOCK)).split()
     models = set()
     for commit in commits:
         # a lock is read line by line here, because parsing hundreds of them would take minutes
         content = (show(commit, LOCK) or b"").decode(errors="replace")
         if _md5(content, str(TEST)) == test:
-            models.add(_md5(content, "models/model.skops"))
+            models.add(_md5(content, str(MODEL)))
     return Wear(decisions=max(0, len(models) - 1), budget=BUDGET)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from mlops.stage import UserError, errors_in_words
+from mlops.core.errors import UserError, errors_in_words
 
 FOLDER = Path(".github/cml/node_modules/@dvcorg/cml")
 EXPECTED = Path(".github/cml/cml.sha256")

@@ -11,15 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlops.metrics import (
-    Array,
-    Classes,
-    Predictions,
-    greater_is_better,
-    resample_counts,
-    score,
-    weighted_metrics,
-)
+from mlops.model.metrics import Array, Classes, Predictions, greater_is_better, resample_counts, score, weighted_metrics
 
 # A loss that would be noticed so often is one that the rows could have shown
 POWER = 0.8

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops.metrics import Array
+from mlops.model.metrics import Array
 
 BINS = 10
 # Rarer values count together: where nearly each row has a value of its own, new rows alone would look like drift

@@ -14,21 +14,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from mlops import curves, lineage, metrics, modelfile, provenance, slices, tables
-from mlops import settings as settings_module
-from mlops.lineage import METRICS, PREDICTIONS
-from mlops.metrics import Array, Classes, Predictions
+from mlops.core import files, paths
+from mlops.core import settings as settings_module
+from mlops.core.errors import UserError
+from mlops.core.git import changed_files
+from mlops.core.lock import Lock
+from mlops.core.paths import METRICS, PREDICTIONS
+from mlops.core.report import Chart, Series, shortened
+from mlops.core.settings import Settings
+from mlops.data import tables
+from mlops.data.tables import Catalogue
+from mlops.model import curves, metrics, modelfile, slices
+from mlops.model.metrics import Array, Classes, Predictions
 from mlops.review import drift
-from mlops.review.baseline import Baseline, Lock
+from mlops.review.baseline import Baseline
 from mlops.review.compare import Paired, compare, parts
 from mlops.review.gate import Evidence, SliceEvidence
-from mlops.review.git import changed_files
-from mlops.review.report import Chart, Series, shortened
-from mlops.settings import Settings
-from mlops.stage import UserError
-from mlops.tables import Catalogue
 
-VALIDATION = Path("reports/validation.json")
 GRID = 21
 MOST_SLICES = 50
 # The recorded numbers have six decimals
@@ -54,7 +56,7 @@ def gather(settings: Settings, baseline: Baseline, moved: list[str], dirty: bool
     catalogue = tables.read_catalogue()
     settings_module.check_columns(settings, catalogue.names, prepared=True)
     columns = tables.feature_columns(settings, catalogue)
-    train, test = tables.read(tables.TRAIN), tables.read(tables.TEST)
+    train, test = tables.read(paths.TRAIN), tables.read(paths.TEST)
     model = modelfile.load(settings)
     classes = None
     if settings.data.task == "classification":
@@ -102,9 +104,9 @@ def gather(settings: Settings, baseline: Baseline, moved: list[str], dirty: bool
         first=baseline.first,
         train=metrics.score(tables.target(train, settings), learned, classes),
         calibration=bins,
-        validation=json.loads(VALIDATION.read_text(encoding="utf-8")) if VALIDATION.exists() else None,
+        validation=json.loads(paths.VALIDATION.read_text(encoding="utf-8")) if paths.VALIDATION.exists() else None,
         drift=moved_columns,
-        model_bytes=modelfile.MODEL.stat().st_size,
+        model_bytes=paths.MODEL.stat().st_size,
         latency_ms=modelfile.measure_latency(model, tables.features(test, columns))["latency_ms"]
         if test.num_rows
         else math.inf,
@@ -212,16 +214,8 @@ def check_outputs(lock: Lock) -> list[str]:
         f"{stage}: {out['path']} has another hash"
         for stage, entry in lock.items()
         for out in entry.get("outs", [])
-        if Path(out["path"]).exists() and md5(Path(out["path"])) != out.get("md5")
+        if Path(out["path"]).exists() and files.tree_md5(out["path"]) != out.get("md5")
     ]
-
-
-def md5(path: Path) -> str:
-    """MD5 of a file or a folder, as `dvc.lock` holds it."""
-    if not path.is_dir():
-        return lineage.md5(path)
-    files = sorted(each for each in path.rglob("*") if each.is_file())
-    return provenance.folder_md5({each.relative_to(path).as_posix(): lineage.md5(each) for each in files})
 
 
 def left_behind(lock: Lock) -> list[str]:

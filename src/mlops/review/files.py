@@ -12,12 +12,12 @@ from pathlib import Path, PurePosixPath
 
 from codeowners import CodeOwners
 
-from mlops.review.git import git
-from mlops.review.report import CATCH_ALL, Owned, shortened
-from mlops.verify import read_lock
+from mlops.core import paths
+from mlops.core.git import git
+from mlops.core.lock import read_lock
+from mlops.core.report import CATCH_ALL, Owned, shortened
 
 CODEOWNERS = Path(".github/CODEOWNERS")
-LOCK = Path("dvc.lock")
 
 # Text and pictures for people: by folder and by ending, because DVC, make and Git act on other files wherever they are
 PAGES = frozenset({"README.md", "CONTRIBUTING.md", "LICENSE"})
@@ -36,7 +36,7 @@ def is_untouched(files: list[str]) -> bool:
     root = Path.cwd().resolve()
     tracked = git("ls-files", "--stage", "-z").split("\0")
     links = [line.partition("\t")[2] for line in tracked if line.startswith("120000")]
-    stages = read_lock(LOCK).values() if LOCK.is_file() else []
+    stages = read_lock(paths.LOCK).values() if paths.LOCK.is_file() else []
     read = [*links, *(each["path"] for stage in stages for each in stage.get("deps", []))]
     reached = [Path(name).resolve() for name in read]
     return not any(

@@ -13,12 +13,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from mlops import policy
-from mlops.curves import Rows, calibration_error
-from mlops.metrics import greater_is_better
-from mlops.policy import Gate, subject
+from mlops.core import policy
+from mlops.core.policy import Gate, subject
+from mlops.core.report import Estimate, Policy, Result, Verdict, Waiver, shortened
+from mlops.model.curves import Rows, calibration_error
+from mlops.model.metrics import greater_is_better
 from mlops.review.compare import Paired, holm, interval, p_value
-from mlops.review.report import Estimate, Policy, Result, Verdict, Waiver, shortened
 from mlops.review.verdict import MEGABYTE, blocks, overall
 
 SIMULATIONS = 1_000

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mlops.stage import UserError, errors_in_words
+from mlops.core.errors import UserError, errors_in_words
 
 FOLDER = Path(".github")
 CODEOWNERS = FOLDER / "CODEOWNERS"

@@ -7,22 +7,21 @@ which anybody may have made, and makes a commit without checking out a file.
 
 from __future__ import annotations
 
-import base64
 import io
 import os
 import re
 import shutil
 import stat
-import subprocess
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from mlops.core.commits import AUTHOR, commit_files, signed
+from mlops.core.errors import UserError, errors_in_words
+from mlops.core.git import git
+from mlops.core.github import Api
 from mlops.review.artifact import fetch_artifact
-from mlops.review.github import Api
-from mlops.stage import UserError, errors_in_words
 
 # what a run of the pipeline keeps in Git; no name that begins with a dot, and no dvc.yaml, which could hold commands
 ALLOWED = re.compile(
@@ -35,12 +34,11 @@ MOST_FILES = 200
 MOST_BYTES = 1_000_000
 MOST_ZIPPED = 20_000_000
 NEEDED = "the job needs `permissions:` with actions and pull-requests: read, and contents: write"
-AUTHOR = {"NAME": "github-actions[bot]", "EMAIL": "41898282+github-actions[bot]@users.noreply.github.com"}
 
 
 def pack(target: Path = PACKED) -> list[str]:
     """Copy what the pipeline keeps in Git to `target`, and return the names."""
-    listed = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     names = sorted({name for name in listed if ALLOWED.fullmatch(name) and Path(name).is_file()})
     shutil.rmtree(target, ignore_errors=True)
     for name in names:
@@ -98,14 +96,14 @@ def main(environment: Mapping[str, str] = os.environ) -> str:
     branch, head, author = find_branch(api, repository, number)
     check_pushers(api, repository, branch, head, author)
     files = unpack(rebuilt(api, repository, head))
-    header = signed(environment)
-    _git("fetch", "--quiet", "--depth=1", "origin", f"refs/heads/{branch}", environment=header)
-    tip = _git("rev-parse", "FETCH_HEAD")
+    with_token = signed(environment)
+    git("fetch", "--quiet", "--depth=1", "origin", f"refs/heads/{branch}", environment=with_token)
+    tip = git("rev-parse", "FETCH_HEAD")
     if tip != head:
         raise UserError(f"{branch} has moved from {head[:10]} to {tip[:10]} in the meantime", "start `relock` again")
-    made = commit_files(head, files)
+    made = commit_rebuilt(head, files)
     # no force: a push of somebody else between these two lines wins
-    _git("push", "--quiet", "origin", f"{made}:refs/heads/{branch}", environment=header)
+    git("push", "--quiet", "origin", f"{made}:refs/heads/{branch}", environment=with_token)
     print(f"pushed {made[:10]} to {branch}")
     print("::notice title=relock::Choose 'Approve workflows to run' on the pull request to start its checks.")
     return made
@@ -177,27 +175,18 @@ def rebuilt(api: Api, repository: str, head: str) -> bytes:
     return content
 
 
-def commit_files(parent: str, files: Mapping[str, bytes]) -> str:
+def commit_rebuilt(parent: str, files: Mapping[str, bytes]) -> str:
     """A commit on `parent` in which the files of the pipeline are `files`; nothing is checked out."""
-    ignored = subprocess.run(["git", "check-ignore", "--no-index", *files], capture_output=True, text=True, check=False)
-    if ignored.stdout:
-        raise UserError(f"the rebuilt files are refused: {ignored.stdout.split()[0]} is kept out of Git")
-    with tempfile.TemporaryDirectory() as folder:
-        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        _git("read-tree", parent, environment=index)
-        there = _git("ls-files", "-z", environment=index).split("\0")
-        for name in there:
-            if ALLOWED.fullmatch(name) and name not in files:
-                _git("update-index", "--force-remove", "--", name, environment=index)
-        for name, content in files.items():
-            blob = _git("hash-object", "-w", "--stdin", given=content)
-            _git("update-index", "--add", "--cacheinfo", f"100644,{blob},{name}", environment=index)
-        tree = _git("write-tree", environment=index)
-    if tree == _git("rev-parse", f"{parent}^{{tree}}"):
-        raise UserError(f"nothing moved: dvc.lock of {parent[:10]} is what its code makes")
-    who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in AUTHOR.items()}
+    ignored = git("check-ignore", "--no-index", *files, check=False)
+    if ignored:
+        raise UserError(f"the rebuilt files are refused: {ignored.split()[0]} is kept out of Git")
+    there = git("ls-tree", "-r", "-z", "--name-only", parent).split("\0")
+    removed = [name for name in there if ALLOWED.fullmatch(name) and name not in files]
     message = f"Run the pipeline of {parent[:10]}\n\nThe workflow `relock` rebuilt dvc.lock and the metric files."
-    return _git("commit-tree", tree, "-p", parent, "-m", message, environment=who)
+    made = commit_files(parent, files, message, removed)
+    if git("rev-parse", f"{made}^{{tree}}") == git("rev-parse", f"{parent}^{{tree}}"):
+        raise UserError(f"nothing moved: dvc.lock of {parent[:10]} is what its code makes")
+    return made
 
 
 def _text(name: str, content: bytes) -> bytes:
@@ -210,28 +199,6 @@ def _text(name: str, content: bytes) -> bytes:
     if "\0" in text:
         raise UserError(f"the rebuilt files are refused: {name} is no text")
     return content
-
-
-def signed(environment: Mapping[str, str]) -> dict[str, str]:
-    """The token for git, where no other process and no file sees it."""
-    token = environment.get("GITHUB_TOKEN", "")
-    if not token:
-        return {}
-    header = base64.b64encode(f"x-access-token:{token}".encode()).decode()
-    return {
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"http.{environment.get('GITHUB_SERVER_URL', 'https://github.com')}/.extraheader",
-        "GIT_CONFIG_VALUE_0": f"AUTHORIZATION: basic {header}",
-    }
-
-
-def _git(*arguments: str, environment: Mapping[str, str] | None = None, given: bytes | None = None) -> str:
-    done = subprocess.run(
-        ["git", *arguments], env={**os.environ, **(environment or {})}, input=given, capture_output=True, check=False
-    )
-    if done.returncode:
-        raise UserError(f"git {arguments[0]} failed: {done.stderr.decode(errors='replace').strip()}")
-    return done.stdout.decode().strip()
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 
-from mlops.markdown import code, details, escaped, number, one_line, table
-from mlops.review.report import (
+from mlops.core.markdown import code, details, escaped, number, one_line, table
+from mlops.core.report import (
     CATCH_ALL,
     Change,
     Chart,
     Comparison,
-    Estimate,
     Owned,
     Policy,
     Report,
@@ -22,6 +21,7 @@ from mlops.review.report import (
     Served,
     Slice,
     Verdict,
+    interval,
 )
 
 # GitHub takes 65,536 characters
@@ -428,19 +428,6 @@ def measured(value: float | None, unit: str) -> str:
     if unit == "bytes":
         return f"{value / 1000:,.0f} kB" if value < 1_000_000 else f"{value / 1_000_000:,.1f} MB"
     return f"{value:.3g} {unit}" if unit else number(value)
-
-
-def interval(found: Estimate, *, signed: bool = False) -> str:
-    """``+0.012 (−0.003 … +0.025)``."""
-    if found.value is None:
-        return "–"
-    if found.value == found.low == found.high == 0:
-        return "none"
-    shown = [
-        "–" if each is None else (f"{each:+.3g}" if signed and each else f"{each:.3g}").replace("-", "−")
-        for each in (found.value, found.low, found.high)
-    ]
-    return f"{shown[0]} ({shown[1]} … {shown[2]})"
 
 
 def plain(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 
-from mlops.stage import UserError, errors_in_words
+from mlops.core.errors import UserError, errors_in_words
 
 JOBS = ("test", "review")
 

@@ -6,17 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mlops import contract, lineage, modelfile, tables
-from mlops.metrics import greater_is_better
-from mlops.policy import Gate
-from mlops.review import changes
-from mlops.review.baseline import Baseline, hash_of
-from mlops.review.compare import Paired
-from mlops.review.evidence import VALIDATION, Findings, md5
-from mlops.review.gate import finite
-from mlops.review.git import show
-from mlops.review.report import Baseline as BaselineReport
-from mlops.review.report import (
+from mlops.core import files, journal, paths
+from mlops.core.git import show
+from mlops.core.lock import hash_of, outputs
+from mlops.core.paths import VALIDATION
+from mlops.core.policy import Gate
+from mlops.core.report import Baseline as BaselineReport
+from mlops.core.report import (
     Change,
     Comparison,
     Cost,
@@ -29,7 +25,14 @@ from mlops.review.report import (
     Validation,
     shortened,
 )
-from mlops.settings import Settings
+from mlops.core.settings import Settings
+from mlops.data import tables
+from mlops.model.metrics import greater_is_better
+from mlops.review import changes
+from mlops.review.baseline import Baseline
+from mlops.review.compare import Paired
+from mlops.review.evidence import Findings
+from mlops.review.gate import finite
 
 FAILURES = Path("reports/validation_failures.json")
 
@@ -39,11 +42,10 @@ def tell(
 ) -> Report:
     """Fill a report."""
     evidence = findings.evidence
-    model = lineage.md5(modelfile.MODEL)
-    theirs = hash_of(baseline.lock, "train", modelfile.MODEL)
-    outputs = {out["path"]: out for out in baseline.lock.get("train", {}).get("outs", [])}
-    size = outputs.get(str(modelfile.MODEL), {}).get("size")
-    trained = lineage.noted("train", model).get("seconds")
+    model = files.md5(paths.MODEL)
+    theirs = hash_of(baseline.lock, paths.MODEL)
+    size = outputs(baseline.lock).get(str(paths.MODEL), {}).get("size")
+    trained = journal.noted("train", model).get("seconds")
     return empty.model_copy(
         update={
             "verdict": policy.verdict,
@@ -57,7 +59,7 @@ def tell(
             ),
             "target": shortened(settings.data.target),
             "estimator": shortened(settings.model.estimator),
-            "rows": Rows(train=tables.read(tables.TRAIN).num_rows, test=evidence.rows),
+            "rows": Rows(train=tables.read(paths.TRAIN).num_rows, test=evidence.rows),
             "confidence": gate.confidence,
             "metrics": [compared(pair, gate.confidence) for pair in evidence.pairs.values()][:12],
             "slices": [
@@ -81,28 +83,26 @@ def tell(
                 ),
                 Cost(name="one row", unit="ms", before=findings.baseline_latency_ms, after=evidence.latency_ms),
             ],
-            "served": served(lineage.EXPORTED.read_bytes() if lineage.EXPORTED.exists() else None),
-            "served_before": served(show(baseline.commit, lineage.EXPORTED)),
+            "served": served(paths.EXPORTED.read_bytes() if paths.EXPORTED.exists() else None),
+            "served_before": served(show(baseline.commit, paths.EXPORTED)),
             "charts": findings.charts[:3],
             "lineage": [
-                Change(
-                    name="table", before=hash_of(baseline.lock, "ingest", tables.TABLE), after=lineage.md5(tables.TABLE)
-                ),
+                Change(name="table", before=hash_of(baseline.lock, paths.TABLE), after=files.md5(paths.TABLE)),
                 Change(
                     name="training rows",
-                    before=hash_of(baseline.lock, "split", tables.TRAIN),
-                    after=lineage.md5(tables.TRAIN),
+                    before=hash_of(baseline.lock, paths.TRAIN),
+                    after=files.md5(paths.TRAIN),
                 ),
                 Change(
                     name="test rows",
-                    before=hash_of(baseline.lock, "split", tables.TEST),
-                    after=lineage.md5(tables.TEST),
+                    before=hash_of(baseline.lock, paths.TEST),
+                    after=files.md5(paths.TEST),
                 ),
                 Change(name="model", before=theirs, after=model),
                 Change(
                     name="what is served",
-                    before=hash_of(baseline.lock, "export", contract.FOLDER),
-                    after=md5(contract.FOLDER),
+                    before=hash_of(baseline.lock, paths.SERVICE),
+                    after=files.tree_md5(paths.SERVICE),
                 ),
             ],
         }

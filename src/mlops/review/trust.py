@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
-from mlops.markdown import table
-from mlops.stage import UserError, atomic, errors_in_words
+from mlops.core.errors import UserError, errors_in_words
+from mlops.core.files import atomic
+from mlops.core.markdown import table
 
 WORKFLOWS = Path(".github/workflows")
 PAGE = Path("docs/trust.md")

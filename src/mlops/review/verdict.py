@@ -11,10 +11,10 @@ import datetime
 import math
 from collections.abc import Iterable
 
-from mlops import dvcfiles, policy
-from mlops.policy import Gate, Rule, subject
-from mlops.review.report import Policy, Report, Result, Verdict, shortened
-from mlops.settings import LOWER_IS_BETTER
+from mlops.core import dvcfiles, policy
+from mlops.core.policy import Gate, Rule, subject
+from mlops.core.report import Policy, Report, Result, Verdict, shortened
+from mlops.core.settings import LOWER_IS_BETTER
 
 MEGABYTE = 1_000_000
 # A number and its limit are rounded to six decimals

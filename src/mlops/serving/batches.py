@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops.contract import MOST_NUMBER, Contract, Field
-from mlops.inference import Array, Encoded
-from mlops.kinds import NO, NUMBER, YES, is_text
+from mlops.data.kinds import NO, NUMBER, YES, is_text
+from mlops.inference.contract import MOST_NUMBER, Contract, Field
+from mlops.inference.runtime import Array, Encoded
 
 DATE = r"^\d{4}-\d\d-\d\d([T ].*)?$"
 MOST_NAMED = 10

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from mlops.contract import Contract
-from mlops.formats import CSV, MISSING, PARQUET, check_names
-from mlops.stage import UserError
+from mlops.core.errors import UserError
+from mlops.data.formats import CSV, MISSING, PARQUET, check_names
+from mlops.inference.contract import Contract
 
 # Rows of a batch: as a matrix they stay in a processor's cache
 ROWS = 1 << 14

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from mlops.stage import UserError
+from mlops.core.errors import UserError
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlops.contract import Contract
-from mlops.provenance import Release
+from mlops.inference.contract import Contract
+from mlops.inference.provenance import Release
 from mlops.serving import rows
 
 REFERENCE = "#/components/schemas/{model}"

@@ -16,9 +16,9 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, WrapValida
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from mlops.contract import MOST_NUMBER, Contract, Label
-from mlops.contract import Field as Column
-from mlops.inference import Answer, Array
+from mlops.inference.contract import MOST_NUMBER, Contract, Label
+from mlops.inference.contract import Field as Column
+from mlops.inference.runtime import Answer, Array
 
 MOST_ROWS = 10_000
 MOST_LETTERS = 10_000

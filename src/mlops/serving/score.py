@@ -27,15 +27,16 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import Progress
 
-from mlops import contract as contracts
-from mlops import inference, provenance
-from mlops.contract import Contract
-from mlops.formats import PARQUET
-from mlops.inference import Answer, Array
-from mlops.provenance import Release
+from mlops.core import paths
+from mlops.core.errors import UserError, errors_in_words
+from mlops.core.files import atomic
+from mlops.data.formats import PARQUET
+from mlops.inference import provenance, runtime
+from mlops.inference.contract import Contract
+from mlops.inference.provenance import Release
+from mlops.inference.runtime import Answer, Array
 from mlops.serving.batches import Checked, accepts, checked
 from mlops.serving.files import Tell, check_place, opened
-from mlops.stage import UserError, atomic, errors_in_words
 
 # Rows of the result that are written at once, as one row group
 ROWS_WRITTEN = 1 << 18
@@ -71,8 +72,8 @@ def score(given: Path, wanted: Path) -> Tally:
         Where a file cannot be read or written, a column is missing, or no row could be scored.
     """
     release = provenance.read()
-    provenance.check(release, contracts.FOLDER)
-    contract, model = inference.load()
+    provenance.check(release, paths.SERVICE)
+    contract, model = runtime.load()
     if given.resolve() == wanted.resolve():
         raise UserError(f"{wanted} would replace what it is made from", "another name for the result")
     check_place(wanted)

@@ -10,7 +10,7 @@ import socket
 import sys
 from pathlib import Path
 
-from mlops.stage import UserError, errors_in_words
+from mlops.core.errors import UserError, errors_in_words
 
 HOST = "127.0.0.1"
 

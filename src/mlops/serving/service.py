@@ -15,13 +15,14 @@ import bentoml
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlops import contract as contracts
-from mlops import inference, provenance
+from mlops.core import paths
+from mlops.core.errors import UserError
+from mlops.inference import contract as contracts
+from mlops.inference import provenance, runtime
 from mlops.serving import rows
 from mlops.serving.front import REQUEST_ID, Front, token
 from mlops.serving.lean import Lean, settle
 from mlops.serving.openapi import description
-from mlops.stage import UserError
 
 WORKERS = "SERVICE_WORKERS"
 
@@ -45,7 +46,7 @@ def workers() -> int:
 try:
     COUNT, SECRET = workers(), token()
     RELEASE = provenance.read()
-    provenance.check(RELEASE, contracts.FOLDER)
+    provenance.check(RELEASE, paths.SERVICE)
     CONTRACT = contracts.read()
 except UserError as error:
     sys.exit(f"error: {error}")
@@ -74,7 +75,7 @@ class Service:
     def __init__(self) -> None:
         import prometheus_client as prometheus
 
-        self.contract, self.model = inference.load()
+        self.contract, self.model = runtime.load()
         self.read = rows.Reader(CONTRACT)
         self.rows = prometheus.Counter("model_rows_total", "Rows that were predicted", ["prediction"])
         self.refused = prometheus.Counter(
@@ -106,7 +107,7 @@ class Service:
         }
         return Response(rows.to_json(found), media_type="application/json")
 
-    def count(self, answer: inference.Answer) -> None:
+    def count(self, answer: runtime.Answer) -> None:
         """For Prometheus: rows by label; a number has none."""
         if self.contract.classes is None:
             self.rows.labels("").inc(len(answer.predicted))

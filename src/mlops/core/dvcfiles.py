@@ -1,0 +1,67 @@
+"""Which DVC files a commit may hold, and where.
+
+DVC loads every `dvc.yaml`, `*.dvc` and `.dvcignore` that it finds, whatever the folder, so a stage below `docs/` would
+run with the pipeline. Files that DVC acts on are therefore allowed in known places only. It is asked before each run,
+so this module imports little.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from mlops.core.errors import UserError, errors_in_words
+
+PIPELINE, LOCK, PLOTS = "dvc.yaml", "dvc.lock", "reports/dvc.yaml"
+KNOWN = frozenset({PIPELINE, LOCK, PLOTS, ".dvcignore", ".dvc/.gitignore", ".dvc/config"})
+NAMES = frozenset({"dvc.yaml", "dvc.lock", ".dvcignore", ".dvc"})
+POINTERS = "data/raw/"
+
+
+def misplaced(names: Iterable[str]) -> list[str]:
+    """Names of files that DVC acts on and that have no place where they are, sorted."""
+    return sorted(name for name in names if is_dvc(name) and name not in KNOWN and not is_pointer(name))
+
+
+def is_pointer(name: str) -> bool:
+    """Whether a name is that of a pointer to raw data."""
+    return name.startswith(POINTERS) and name.endswith(".dvc") and ".dvc" not in name.split("/")
+
+
+def is_dvc(name: str) -> bool:
+    """Whether DVC acts on a file of this name; some file systems do not distinguish `DVC.yaml`."""
+    *folders, last = name.casefold().split("/")
+    return last in NAMES or last.endswith(".dvc") or ".dvc" in folders
+
+
+def present() -> list[str]:
+    """DVC files of the working tree that are in Git or new to it.
+
+    Raises
+    ------
+    UserError
+        Names each file that is out of place, and links, which would bring in files from elsewhere.
+    """
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"git cannot list the files of this folder: {done.stderr.strip()}")
+    names = [
+        name for name in done.stdout.split("\0") if is_dvc(name) and (Path(name).is_symlink() or Path(name).exists())
+    ]
+    wrong = misplaced(names)
+    if wrong:
+        raise UserError(
+            f"DVC would load files in places where it must not: {', '.join(map(repr, wrong))}",
+            f"stages belong in {PIPELINE}, pointers to data in {POINTERS}; move or delete the others",
+        )
+    link = next((name for name in names if Path(name).is_symlink()), None)
+    if link:
+        raise UserError(f"{link} is a symbolic link; DVC would load the file that it points to", f"rm {link}")
+    return names
+
+
+if __name__ == "__main__":
+    with errors_in_words():
+        present()

@@ -1,0 +1,52 @@
+"""Errors that a user can fix, and the line of log that ends a stage."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class UserError(Exception):
+    """A mistake that the user can mend; shown as it is, without a traceback.
+
+    Parameters
+    ----------
+    message : str
+        What was wrong and where (file, key, column, row).
+    hint : str, optional
+        What to do about it; shown after ``try:``.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(f"{message}\n  try: {hint}" if hint else message)
+
+
+@contextmanager
+def errors_in_words() -> Iterator[None]:
+    """Turn a `UserError`, a full disk or Ctrl-C into one message and a non-zero exit."""
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-written is left, `make` goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        # pyarrow raises its own OSError without errno
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            sys.exit(
+                f"error: the disk is full ({error.filename or error}); nothing half-written is left\n"
+                "  try: free some space (`dvc gc --workspace` drops old versions from the cache), then `make`"
+            )
+        raise
+
+
+def run(name: str, main: Callable[[], str]) -> None:
+    """Run one stage and print a line with what came in, what went out and how long it took."""
+    start = time.perf_counter()
+    with errors_in_words():
+        outcome = main()
+    print(f"{name:<9} {outcome}  ({time.perf_counter() - start:.1f} s)", flush=True)

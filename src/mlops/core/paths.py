@@ -1,0 +1,26 @@
+"""The files that the pipeline reads and writes, each named once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+LOCK = Path("dvc.lock")
+
+PREPARED = Path("data/prepared")
+TABLE, TRAIN, TEST = (PREPARED / f"{name}.parquet" for name in ("table", "train", "test"))
+CATALOGUE = PREPARED / "catalogue.json"
+
+MODEL = Path("models/model.skops")
+SERVICE = Path("models/service")
+CARD = Path("models/CARD.md")
+RELEASE = Path("models/release.json")
+
+VALIDATION = Path("reports/validation.json")
+TRIALS = Path("reports/tuning.json")
+EXPORTED = Path("reports/export.json")
+METRICS = Path("reports/metrics.json")
+EVALUATION = Path("reports/evaluation.json")
+PREDICTIONS = Path("reports/predictions.parquet")
+PROFILE = Path("reports/profile.html")
+TRACKED = Path("reports/track.json")
+JOURNAL = Path("reports/journal")

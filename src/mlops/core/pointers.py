@@ -1,0 +1,67 @@
+"""What DVC files other than the pipeline may hold: data and plots, and nothing that DVC would fetch or run."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from mlops.core import dvcfiles
+from mlops.core.settings import read
+
+
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or "\\" in path or ".." in parts:
+        raise ValueError("must name a file or folder beside it")
+    return path
+
+
+class Output(BaseModel):
+    """The data that a pointer stands for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: Annotated[str, AfterValidator(_inside)]
+    md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}(\.dir)?$")]
+    hash: str = "md5"
+    size: int | None = None
+    nfiles: int | None = None
+    isexec: bool = False
+    desc: str | None = None
+    remote: str | None = None
+
+
+class Pointer(BaseModel):
+    """A `*.dvc` file as `dvc add` writes it: one output. One with `deps` would be downloaded from there."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    outs: Annotated[list[Output], Field(min_length=1, max_length=1)]
+    md5: str | None = None
+    desc: str | None = None
+    meta: Any = None
+
+
+class Plots(BaseModel):
+    """`reports/dvc.yaml` as `evaluate` writes it; a stage in it would run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    plots: list[dict[str, Any]]
+
+
+def check() -> None:
+    """Check the DVC files of the working tree: their places, and what they hold.
+
+    Raises
+    ------
+    UserError
+        Names each file that is out of place, or the key that has no place in it.
+    """
+    for name in dvcfiles.present():
+        if dvcfiles.is_pointer(name):
+            read(name, Pointer)
+        elif name == dvcfiles.PLOTS:
+            read(name, Plots)

@@ -1,0 +1,320 @@
+"""`report.json`: everything that a review found, as data.
+
+It crosses the trust line: the run of a pull request writes it, and a job that may write comments reads it. So the
+schema is strict and bounded: known keys only, finite numbers, short text, short lists. Text in it is never markup.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from mlops.core.errors import UserError
+from mlops.core.letters import unseen
+from mlops.core.markdown import one_line
+
+# A report of the default project is 30 kB; lists are cut by who writes it, and counted
+MOST_BYTES = 1_000_000
+MOST_LETTERS = 300
+# Patterns of CODEOWNERS that name every file
+CATCH_ALL = ("*", "/*", "**", "/**")
+
+Verdict = Literal["pass", "fail", "cannot tell"]
+Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+
+
+def _visible(text: str) -> str:
+    if unseen(text):
+        raise ValueError("holds a character that cannot be seen: a control, a direction mark, one of no width")
+    return text
+
+
+# one line, nothing that a terminal or a browser acts on unseen; brackets and the like are escaped where it is rendered
+Text = Annotated[str, StringConstraints(max_length=MOST_LETTERS), AfterValidator(_visible)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
+
+
+class Part(BaseModel):
+    """A part of the report; what it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Estimate(Part):
+    """A number with its interval; None where it is undefined."""
+
+    value: FiniteFloat | None
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
+
+
+class Comparison(Part):
+    """One metric of main's model and of this change's, on the same rows."""
+
+    metric: Text
+    greater_is_better: bool
+    baseline: FiniteFloat | None
+    candidate: FiniteFloat | None
+    difference: Estimate
+    """Candidate minus baseline, with a paired bootstrap interval."""
+    worse: Annotated[float, Field(ge=0, le=1)] | None
+    """Share of the resamples in which the candidate is worse: the probability that it got worse."""
+    detectable: FiniteFloat | None
+    """The smallest loss that these rows would have shown four times out of five."""
+
+
+class Slice(Part):
+    """Rows that share a value, compared on their own."""
+
+    column: Text
+    name: Text
+    rows: Count
+    metrics: Annotated[list[Comparison], Field(max_length=12)]
+
+
+class Waiver(Part):
+    """A rule set aside for a time, with the reason."""
+
+    reason: Text
+    until: Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
+
+
+class Result(Part):
+    """What one rule of the gate found."""
+
+    rule: Text
+    """Kind of rule, as in `gate.yaml`: floor, no_worse, …"""
+    subject: Text
+    """What it looked at: a metric, a column."""
+    found: Estimate
+    limit: FiniteFloat | None
+    unit: Literal["", "bytes", "ms"] = ""
+    verdict: Verdict
+    blocks: bool
+    """Whether this result keeps the change from being merged."""
+    why: Text
+    """One sentence, where the numbers do not say it all."""
+    line: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    """Line of this change's `gate.yaml`."""
+    waiver: Waiver | None = None
+
+
+class Policy(Part):
+    """The gate by one policy: that of the base branch decides, that of the change is shown beside it if it differs."""
+
+    verdict: Verdict
+    blocks: bool
+    results: Annotated[list[Result], Field(max_length=60)]
+
+
+class Change(Part):
+    """A value that is another one than on main; None where one side has none."""
+
+    name: Text
+    before: Text | None
+    after: Text | None
+
+
+class Changes(Part):
+    """What differs from main."""
+
+    params: Annotated[list[Change], Field(max_length=60)] = []
+    data: Annotated[list[Change], Field(max_length=60)] = []
+    files: Annotated[list[Text], Field(max_length=60)] = []
+    dependencies: Annotated[list[Change], Field(max_length=60)] = []
+    left_out: Count = 0
+    """How many more there are than the lists hold."""
+
+
+class Series(Part):
+    name: Text
+    values: Annotated[list[FiniteFloat], Field(max_length=50)]
+
+
+class Chart(Part):
+    """Lines over a common axis."""
+
+    title: Text
+    x: Text
+    y: Text
+    at: Annotated[list[FiniteFloat], Field(max_length=50)]
+    series: Annotated[list[Series], Field(min_length=1, max_length=3)]
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        if any(len(each.values) != len(self.at) for each in self.series):
+            raise ValueError("a series must have one value for each place on the axis")
+        return self
+
+
+class Baseline(Part):
+    """Main's model, or why there is none to compare with."""
+
+    commit: Sha | None
+    model_md5: Hash | None
+    origin: Literal["cache", "remote", "rebuilt"] | None
+    """Where its bytes came from; their hash was checked in each case."""
+    problem: Text | None = None
+
+
+class Rows(Part):
+    train: Count
+    test: Count
+
+
+class Wear(Part):
+    """How often the present test rows have decided a merge."""
+
+    decisions: Count
+    budget: Count
+
+
+class Cost(Part):
+    """What a model costs, before and after; None where this run did not see it."""
+
+    name: Text
+    unit: Literal["s", "bytes", "ms"]
+    before: FiniteFloat | None
+    after: FiniteFloat | None
+
+
+class Served(Part):
+    """The form of the model that the service runs."""
+
+    runtime: Literal["onnx", "scikit-learn"]
+    precision: Literal["single", "double"]
+    within: Annotated[FiniteFloat, Field(ge=0)]
+    """How far its predictions are from the model's at most: in probability, or in standard deviations of a number."""
+    size: Count
+    """Bytes of its file."""
+    why: Text | None
+    """Why it is not ONNX."""
+
+
+class Validation(Part):
+    expectations: Count
+    passed: Count
+    failed: Annotated[list[Text], Field(max_length=20)] = []
+
+
+class Owned(Part):
+    """Files that need the approval of the owners that one line of CODEOWNERS names."""
+
+    place: Text
+    """The line's pattern."""
+    owners: Annotated[list[Text], Field(max_length=10)]
+    files: Annotated[list[Text], Field(max_length=20)]
+    count: Count
+    """How many files there are; the list holds the first."""
+
+
+class Report(Part):
+    """A whole review."""
+
+    version: Annotated[int, Field(ge=1, le=1)] = 1
+    head: Sha
+    base: Sha | None
+    dirty: bool
+    """Whether files were changed and not committed when the review ran."""
+    touched: bool
+    """False where nothing that the change touches can reach the model."""
+    verdict: Verdict
+    blocks: bool
+    problem: Text | None = None
+    """Why the pipeline gave no model to judge."""
+    policy: Policy | None = None
+    proposed: Policy | None = None
+    """The verdict by the policy of this change, where it edits the policy."""
+    baseline: Baseline | None = None
+    target: Text | None = None
+    estimator: Text | None = None
+    rows: Rows | None = None
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    metrics: Annotated[list[Comparison], Field(max_length=12)] = []
+    slices: Annotated[list[Slice], Field(max_length=60)] = []
+    wear: Wear | None = None
+    changes: Changes = Changes()
+    owned: Annotated[list[Owned], Field(max_length=60)] = []
+    """Files of this change that need a code owner's approval, most dangerous first."""
+    doubts: Annotated[list[Text], Field(max_length=20)] = []
+    """Where a report contradicts itself, main's gate or the run that it came from; set on the trusted side."""
+    validation: Validation | None = None
+    cost: Annotated[list[Cost], Field(max_length=6)] = []
+    served: Served | None = None
+    served_before: Served | None = None
+    """The same on main; None where main serves nothing yet."""
+    charts: Annotated[list[Chart], Field(max_length=3)] = []
+    lineage: Annotated[list[Change], Field(max_length=20)] = []
+    """Hashes of data and model, on main and here."""
+
+
+def read(path: str | Path) -> Report:
+    """Read a report that may come from anybody.
+
+    Raises
+    ------
+    UserError
+        Where it is too large, no JSON, or breaks the schema.
+    """
+    path = Path(path)
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise UserError(f"{path.name} has {size:,} bytes; at most {MOST_BYTES:,} are read")
+    try:
+        document = json.loads(path.read_bytes(), parse_constant=_refuse, object_pairs_hook=_unique)
+        return Report.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{_place(problem['loc'])}: {problem['msg']}" for problem in error.errors(include_input=False)[:5]
+        )
+        raise UserError(f"{path.name} is no report: {problems[:1000]}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path.name} is no report: {str(error)[:200]}") from None
+
+
+def _place(keys: tuple[int | str, ...]) -> str:
+    """Where in the report; a key of a stranger's choice must not steer the log or fill it."""
+    return re.sub(r"[^A-Za-z0-9_.]", "?", ".".join(map(str, keys)))[:100]
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key appears twice")
+    return found
+
+
+def shortened(text: Any) -> str:
+    """Text as the report holds it."""
+    return one_line(text, MOST_LETTERS)
+
+
+def interval(found: Estimate, *, signed: bool = False) -> str:
+    """``+0.012 (−0.003 … +0.025)``."""
+    if found.value is None:
+        return "–"
+    if found.value == found.low == found.high == 0:
+        return "none"
+    shown = [
+        "–" if each is None else (f"{each:+.3g}" if signed and each else f"{each:.3g}").replace("-", "−")
+        for each in (found.value, found.low, found.high)
+    ]
+    return f"{shown[0]} ({shown[1]} … {shown[2]})"

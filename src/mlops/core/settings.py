@@ -1,0 +1,408 @@
+"""`params.yaml` as typed settings: read, checked in full, and described by a JSON Schema.
+
+Every stage calls `load` before anything else, so that a mistake in any section stops the pipeline before it
+computes. An error names the key with its line, the value, what is allowed and the closest match.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    FiniteFloat,
+    PositiveFloat,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
+
+from mlops.core.errors import UserError
+from mlops.core.files import atomic
+
+PARAMS = Path("params.yaml")
+SCHEMA = Path("params.schema.json")
+
+LOWER_IS_BETTER = frozenset({"log_loss", "brier_score", "mse", "rmse", "mae"})
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Checked = TypeVar("Checked", bound=BaseModel)
+
+Kind = Literal["numeric", "categorical", "boolean", "date", "text"]
+Task = Literal["classification", "regression"]
+SECRET_QUERY_KEYS = re.compile(r"(?i)token|secret|password|passwd|sig(nature)?$|api_?key|credential")
+
+
+def without_credentials(source: str) -> str:
+    """Refuse a URL that carries a password or token, because `params.yaml` is public to every reader."""
+    url = urlsplit(source)
+    if url.password or (url.username and url.scheme in ("http", "https")):
+        raise ValueError("holds a user name or password; credentials belong into the environment")
+    for key in parse_qs(url.query):
+        if SECRET_QUERY_KEYS.search(key):
+            raise ValueError(f"holds the credential {key!r}; credentials belong into the environment")
+    return source
+
+
+def import_path(path: str) -> str:
+    """Accept ``package.module.Name`` only."""
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", path):
+        raise ValueError(f"must be an import path such as sklearn.linear_model.LogisticRegression, got {path!r}")
+    return path
+
+
+class Section(BaseModel):
+    """A part of `params.yaml` or `gate.yaml`; unknown keys are rejected."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Query(Section):
+    """A SQL query as the source of the table."""
+
+    sql: str = Field(min_length=1)
+    """The query; one row of its result is one row of the table."""
+    url_env: str = Field("DATABASE_URL", pattern=r"^[A-Z_][A-Z0-9_]*$")
+    """Name of the environment variable that holds the SQLAlchemy URL."""
+
+
+class Data(Section):
+    """Where the table comes from and what its columns mean."""
+
+    source: Annotated[
+        Annotated[str, Field(min_length=1), AfterValidator(without_credentials), Tag("text")]
+        | Annotated[Query, Tag("mapping")],
+        Discriminator(lambda value: "mapping" if isinstance(value, dict | Query) else "text"),
+    ]
+    """`sklearn:NAME`, a file or glob below `data/raw`, a URL (http, s3, …), or a SQL query.
+
+    CSV, Parquet and JSON Lines are told apart by the name's ending."""
+    task: Task
+    """What is predicted: a class or a number."""
+    target: str
+    """Column to predict."""
+    positive: str | int | float | bool | None = None
+    """Binary classification: the class that precision, recall and the like are about."""
+    key: list[str] = []
+    """Columns that identify a row; not features. Without a key, a row is identified by its content."""
+    drop: list[str] = []
+    """Columns that never reach a model."""
+    private: dict[str, Literal["drop", "pseudonymise"]] = {}
+    """Personal columns, removed or replaced by a keyed hash (key: `PSEUDONYM_KEY` in the environment)."""
+    types: dict[str, Kind] = {}
+    """Column types where the inferred one is wrong."""
+    units: dict[str, str] = {}
+    """Units of measurement, for the catalogue and the plots."""
+    missing_values: list[str] = []
+    """Texts that mean 'missing' in a CSV, beside the empty one, `NA`, `NaN`, `null` and their like."""
+    delimiter: str = Field(",", min_length=1, max_length=1)
+    """What separates the columns of a CSV."""
+    encoding: str = "utf-8"
+    """Character encoding of a CSV."""
+    timeout: PositiveFloat = 60
+    """Seconds that a URL may stay silent."""
+
+
+class Validate(Section):
+    """What the table must fulfil."""
+
+    suite: str | None = Field(None, pattern=r"^data/expectations/[^/]+\.json$")
+    """A Great Expectations suite below `data/expectations`; `make expectations` drafts one."""
+
+
+class Split(Section):
+    """How rows are dealt to training and test."""
+
+    method: Literal["random", "stratified", "time", "group"] = "random"
+    """`stratified` also checks that each class has its share on both sides."""
+    test_size: Share = 0.25
+    """Share of the rows held out."""
+    seed: int = Field(0, ge=0)
+    """Another seed deals the rows differently: choose once, before looking at results."""
+    time: str | None = None
+    """Method `time`: the column that says when a row came to be."""
+    cutoff: Annotated[str | None, BeforeValidator(lambda value: None if value is None else str(value))] = None
+    """Method `time`: rows from this moment on (ISO 8601) are test rows."""
+    group: str | None = None
+    """Method `group`: rows with the same value of this column stay together."""
+
+    @model_validator(mode="after")
+    def _companions(self) -> Self:
+        needs = {"time": self.time, "group": self.group}
+        if self.method in needs and not needs[self.method]:
+            raise ValueError(f"method {self.method} needs split.{self.method}: the name of a column")
+        for method, column in needs.items():
+            if column and self.method != method:
+                raise ValueError(f"split.{method} goes with method {method}, not {self.method}")
+        if self.cutoff and self.method != "time":
+            raise ValueError(f"split.cutoff goes with method time, not {self.method}")
+        return self
+
+
+class Model(Section):
+    """The estimator."""
+
+    estimator: Annotated[str, AfterValidator(import_path)]
+    """Import path of a class with scikit-learn's API, such as `sklearn.linear_model.LogisticRegression`."""
+    params: dict[str, Any] = {}
+    """Its parameters."""
+    threshold: Share | None = None
+    """Binary classification: decide for `data.positive` from this probability on (default 0.5)."""
+    trusted: list[str] = []
+    """Types outside scikit-learn, numpy and scipy that the model file may hold."""
+
+
+class Interval(Section):
+    """A range to draw parameter values from."""
+
+    low: FiniteFloat
+    high: FiniteFloat
+    log: bool = False
+    """Draw on a logarithmic scale."""
+    integer: bool = False
+    """Draw whole numbers only."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, got low {self.low:g} and high {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low must be > 0 on a logarithmic scale, got {self.low:g}")
+        return self
+
+
+class Tuning(Section):
+    """A search for better parameters by cross-validation on the training rows."""
+
+    method: Literal["grid", "random", "bayesian"]
+    metric: str | None = None
+    """Metric to optimise; by default the first of the task."""
+    space: dict[
+        str,
+        Annotated[
+            Annotated[list[Any], Tag("values")] | Annotated[Interval, Tag("range")],
+            Discriminator(lambda value: "range" if isinstance(value, dict | Interval) else "values"),
+        ],
+    ] = Field(min_length=1)
+    """Parameter name → list of values, or a range with `low` and `high`."""
+    trials: int = Field(20, ge=1)
+    """Parameter sets to try; `grid` tries all."""
+    folds: int = Field(5, ge=2)
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _grid_is_finite(self) -> Self:
+        for name, values in self.space.items():
+            if self.method == "grid" and isinstance(values, Interval):
+                raise ValueError(f"method grid needs a list of values for {name}, not a range")
+            if values == []:
+                raise ValueError(f"{name} has no values to try")
+        return self
+
+
+class Evaluate(Section):
+    """How the model is judged."""
+
+    confidence: Share = 0.95
+    """Coverage of the bootstrap intervals."""
+    resamples: int = Field(1000, ge=100, le=100_000)
+    """Bootstrap resamples of the test rows."""
+    slices: list[str] = []
+    """Columns whose values (categories, or quartiles of numbers) are judged on their own."""
+    seed: int = Field(0, ge=0)
+
+
+class Settings(Section):
+    """All of `params.yaml`; every section must be there, because DVC watches each."""
+
+    data: Data
+    validate_: Validate = Field(alias="validate")
+    split: Split
+    model: Model
+    tuning: Tuning | None
+    evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        if self.model.threshold is not None and self.data.positive is None:
+            raise ValueError("model.threshold needs data.positive: the class that it decides for")
+        if self.data.task == "regression":
+            for key, value in {
+                "split.method": "stratified" if self.split.method == "stratified" else None,
+                "model.threshold": self.model.threshold,
+                "data.positive": self.data.positive,
+            }.items():
+                if value is not None:
+                    raise ValueError(f"{key}: {value} goes with task classification, not regression")
+        return self
+
+
+def load(path: str | Path = PARAMS) -> Settings:
+    """Read and check `params.yaml`.
+
+    Raises
+    ------
+    UserError
+        Where the file is missing, is not YAML, or breaks a rule; every broken rule is listed.
+    """
+    return read(path, Settings)
+
+
+def read(path: str | Path, kind: type[Checked]) -> Checked:
+    """Read a YAML file and check it against a model.
+
+    Raises
+    ------
+    UserError
+        Where the file is missing, is not YAML, or breaks a rule; every broken rule is listed with its line.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        # plain lists and numbers, because parameters end up in the model file
+        document = YAML(typ="safe", pure=True).load(text)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing", f"git checkout -- {path}") from None
+    except (YAMLError, ValueError) as error:  # such as the 31st of February
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    try:
+        return kind.model_validate(document if document is not None else {})
+    except ValidationError as error:
+        with_lines = YAML(typ="rt").load(text)
+        problems = {_describe(path, kind, problem, with_lines): None for problem in error.errors()}
+        raise UserError("\n".join(problems)) from None
+
+
+def _describe(path: Path, kind: type[BaseModel], problem: Any, document: Any) -> str:
+    """One line such as ``params.yaml: split.test_size must be < 1, got 7 (line 23)``."""
+    # pydantic names the branches of a union in the location; params.yaml knows only keys and indices
+    location = []
+    node: Any = document
+    line = None
+    for part in problem["loc"]:
+        if isinstance(node, CommentedMap) and part in node:
+            line = node.lc.key(part)[0] + 1
+        elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
+            line = node.lc.item(part)[0] + 1
+        elif problem["type"] != "missing" or part != problem["loc"][-1]:
+            continue
+        location.append(str(part))
+        node = node[part] if problem["type"] != "missing" or part != problem["loc"][-1] else None
+    key = ".".join(location) or "the file"
+    where = f" (line {line})" if line else ""
+    allowed = str(problem.get("ctx", {}).get("error", "")) or problem["msg"]
+    got = "" if isinstance(node, dict) or problem["type"] == "value_error" else f", got {_shown(node)}"
+    if problem["type"] == "extra_forbidden" and problem["loc"] == ("gate",):
+        return f"{path}: unknown key gate{where}; the gate has a file of its own, gate.yaml"
+    if problem["type"] == "extra_forbidden":
+        known = _keys_beside(kind, problem["loc"])
+        return f"{path}: unknown key {key}{where}{closest(location[-1], known)}"
+    if problem["type"] == "missing":
+        return f"{path}: {key} is missing"
+    if problem["type"] == "union_tag_invalid":
+        tag, options = problem["ctx"]["tag"], re.findall(r"'([^']*)'", problem["ctx"]["expected_tags"])
+        return f"{path}: {key}: unknown {problem['ctx']['discriminator'][1:-1]} {tag}{where}{closest(tag, options)}"
+    if problem["type"] == "literal_error":
+        expected = problem["ctx"]["expected"]
+        options = re.findall(r"'([^']*)'", expected)
+        return f"{path}: {key} must be {expected}{got}{where}{closest(str(node), options)}"
+    return f"{path}: {key}: {allowed[0].lower()}{allowed[1:]}{got}{where}"
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)[:200]
+
+
+def _keys_beside(kind: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    """Keys that the file may have where pydantic's `location` ends."""
+    schema = kind.model_json_schema()
+    node = schema
+    for part in location[:-1]:
+        mapping = node.get("discriminator", {}).get("mapping", {})
+        if part in mapping:
+            node = {"$ref": mapping[part]}
+        else:
+            inside = node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
+            node = inside or node  # or else the name of a branch of a union, which is no key
+        for option in [node, *node.get("oneOf", []), *node.get("anyOf", [])]:
+            if "$ref" in option and "discriminator" not in node:
+                node = schema["$defs"][option["$ref"].rsplit("/", 1)[-1]]
+    return list(node.get("properties", {}))
+
+
+def closest(name: str, known: list[str]) -> str:
+    """``; did you mean 'test_size'?``, or what there is to choose from."""
+    by_lower_case = {option.lower(): option for option in known}
+    match = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.6)
+    if match:
+        return f"; did you mean {by_lower_case[match[0]]!r}?"
+    shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+    return f"; known: {shown}" if known else ""
+
+
+def check_columns(settings: Settings, columns: list[str], *, prepared: bool = False) -> None:
+    """Check that every column named in `params.yaml` is one of `columns`.
+
+    Parameters
+    ----------
+    columns : list of str
+        Those of the source, or of a prepared table, from which dropped and private ones are gone.
+
+    Raises
+    ------
+    UserError
+        Names each key with an unknown column, and the closest column there is.
+    """
+    data, split = settings.data, settings.split
+    gone = [*data.drop, *(name for name, rule in data.private.items() if rule == "drop")]
+    kept = [name for name in columns if name not in gone]
+    if prepared:
+        columns = [*columns, *gone]
+    named: list[tuple[str, str | None, list[str]]] = [
+        ("data.target", data.target, kept),
+        ("split.time", split.time, kept),
+        ("split.group", split.group, kept),
+        *(("data.key", name, kept) for name in data.key),
+        *(("data.drop", name, columns) for name in data.drop),
+        *(("data.private", name, columns) for name in data.private),
+        *(("data.types", name, columns) for name in data.types),
+        *(("data.units", name, columns) for name in data.units),
+        *(("evaluate.slices", name, kept) for name in settings.evaluate.slices),
+    ]
+    problems = [
+        f"{PARAMS}: {key}: the table has no column {name!r}{closest(name, known)}"
+        for key, name, known in named
+        if name is not None and name not in known
+    ]
+    if data.target in data.key:
+        problems.append(f"{PARAMS}: data.target: {data.target!r} cannot be a key as well")
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def json_schema(kind: type[BaseModel]) -> dict[str, Any]:
+    """JSON Schema of a file, for completion in editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **kind.model_json_schema()}
+
+
+def write_schema(kind: type[BaseModel], path: Path) -> None:
+    """Write the JSON Schema of a file."""
+    with atomic(path) as partial:
+        partial.write_text(json.dumps(json_schema(kind), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_schema(Settings, SCHEMA)

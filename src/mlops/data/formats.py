@@ -1,0 +1,223 @@
+"""Files as Arrow tables: CSV, Parquet and JSON Lines, with errors that name the file and the row.
+
+Values stay as they were written; which kind of column they make is for `kinds` to say.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from mlops.core.errors import UserError
+from mlops.core.letters import unseen, visible
+from mlops.core.settings import Data
+
+MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None"]
+CSV, PARQUET, JSON_LINES = r"\.csv(\.gz|\.bz2|\.zst)?$", r"\.parquet$", r"\.(jsonl|ndjson)(\.gz|\.bz2|\.zst)?$"
+
+# types are guessed from the first MiBs of a CSV, but read in smaller blocks, each of which takes memory of its own
+GUESSED_FROM, BLOCK = 16 << 20, 4 << 20
+
+
+def read_file(path: Path, data: Data, name: str) -> pa.Table:
+    """Read one CSV, Parquet or JSON Lines file, told apart by its name's ending."""
+    readers: dict[str, Callable[[Path, Data, str], pa.Table]] = {
+        CSV: read_csv,
+        PARQUET: read_parquet,
+        JSON_LINES: read_json_lines,
+    }
+    reader = next((reader for ending, reader in readers.items() if re.search(ending, path.name)), None)
+    if reader is None:
+        raise UserError(f"{name}: cannot tell the format from the name", "a name that ends in .csv, .parquet or .jsonl")
+    if path.is_dir():
+        raise UserError(f"{name} is a folder", f"{name}/*{path.suffix}")
+    try:
+        with path.open("rb") as file:
+            start = file.read(200)
+        if not start:
+            raise UserError(f"{name} is empty", "check how it was written, and copy it again")
+        if re.match(rb"(\xef\xbb\xbf)?\s*<(!|html|\?xml)", start, re.IGNORECASE):
+            raise UserError(f"{name} is an HTML or XML page", "the address of the file itself, not of a page about it")
+        table = reader(path, data, name)
+    except UnicodeDecodeError as error:
+        raise _wrong_encoding(name, data, str(error)) from None
+    except PermissionError:
+        raise UserError(f"{name} may not be read by this user", f"chmod u+r {name}") from None
+    except OSError as error:
+        raise UserError(f"{name} is damaged: {error}", "copy it again") from None
+    if table.num_rows == 0:
+        raise _no_rows(name)
+    return table
+
+
+def _no_rows(name: str) -> UserError:
+    return UserError(f"{name} holds no rows", "check how it was written, and copy it again")
+
+
+def read_csv(path: Path, data: Data, name: str) -> pa.Table:
+    """Read a CSV; a column whose values are not of one type becomes text, for `kinds` to judge."""
+    try:
+        "".encode(data.encoding)
+    except LookupError:
+        raise UserError(
+            f"params.yaml: data.encoding: unknown encoding {data.encoding!r}", "utf-8, latin-1, cp1252"
+        ) from None
+    with path.open("rb") as file:
+        start = file.read(4)
+    marked = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if (marked or start[1:2] == b"\0") and "16" not in data.encoding:
+        hint = "data.encoding: utf-16" if marked else "data.encoding: utf-16-le"
+        raise UserError(f"{name} is encoded in UTF-16, not {data.encoding}", hint)
+    try:
+        table = _parse_csv(path, data, name)
+    except pa.ArrowInvalid as error:
+        raise _malformed_csv(str(error), data, name) from None
+    except UnicodeError as error:
+        raise _wrong_encoding(name, data, str(error)) from None
+    not_text = [field.name for field in table.schema if pa.types.is_binary(field.type)]
+    if not_text:
+        raise _wrong_encoding(name, data, f"column {not_text[0]!r}")
+    if _ends_in_quote(table, path):
+        raise UserError(
+            f"{name}: a quote that opens in row {table.num_rows:,} is never closed",
+            "mend that row; or is the file cut off?",
+        )
+    return table
+
+
+def _ends_in_quote(table: pa.Table, path: Path) -> bool:
+    """Whether a quote swallowed the end of the file, which Arrow takes as one cell of several lines."""
+    last = table.column(-1)[-1].as_py() if table.num_rows else None
+    if not isinstance(last, str) or "\n" not in last:
+        return False
+    end = b""
+    with pa.input_stream(path) as file:
+        while block := file.read(BLOCK):
+            end = (end + block)[-100:]
+    return not end.rstrip(b"\r\n\0").endswith(b'"')
+
+
+def _parse_csv(path: Path, data: Data, name: str) -> pa.Table:
+    """Guess types from the first rows and read all rows with them.
+
+    Arrow can guess from all rows, too, but then it holds the whole text in memory; so this is done only for the
+    types that turned out wrong further down.
+    """
+    fixed = {column: pa.string() for column, kind in data.types.items() if kind != "numeric"}
+    fixed |= dict.fromkeys(data.private, pa.string())
+    parsing = pyarrow.csv.ParseOptions(delimiter=data.delimiter, newlines_in_values=True)
+
+    def options(types: dict[str, pa.DataType], block: int, threads: bool = True) -> tuple[Any, Any, Any]:
+        nulls = [*MISSING, *data.missing_values]
+        return (
+            pyarrow.csv.ReadOptions(use_threads=threads, encoding=data.encoding, block_size=block),
+            parsing,
+            pyarrow.csv.ConvertOptions(null_values=nulls, strings_can_be_null=True, column_types=types),
+        )
+
+    with pyarrow.csv.open_csv(path, *options(fixed, GUESSED_FROM, threads=False)) as first:
+        guessed = first.schema
+    check_names(guessed.names, name)
+    other = next((mark for mark in ",;\t|" if mark in guessed.names[0]), None)
+    if len(guessed) == 1 and other:
+        raise UserError(f"{name} has one column, {guessed.names[0]!r}", f"data.delimiter: {other!r}")
+    types = {field.name: field.type for field in guessed if not pa.types.is_null(field.type)}
+    while True:
+        try:
+            return pyarrow.csv.read_csv(path, *options(types, BLOCK))
+        except pa.ArrowInvalid as error:
+            column = re.search(r"In CSV column #(\d+)", str(error))
+            if not column:  # again, in order: only then the message tells the row
+                return pyarrow.csv.read_csv(path, *options(types, BLOCK, threads=False))
+            wrong = guessed.field(int(column[1])).type
+            if pa.types.is_string(wrong):
+                raise
+        types = {column: kind for column, kind in types.items() if kind != wrong}
+
+
+def _malformed_csv(message: str, data: Data, name: str) -> UserError:
+    """Arrow's message in words; not its text of the row, which may hold private values."""
+    if "UTF8" in message:
+        return _wrong_encoding(name, data, message)
+    if "Empty CSV" in message:
+        return _no_rows(name)
+    cells = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", message)
+    if not cells:
+        return UserError(f"{name}: {message}", "check that each quote is closed")
+    row, expected, got = cells.groups()
+    where = f"row {int(row) - 1:,}" if row else "a row"  # Arrow counts the header, too
+    hint = "mend that row; a cell that holds the delimiter needs quotes"
+    if expected == "1":
+        hint = f"data.delimiter: what separates the columns, if it is not {data.delimiter!r}"
+    return UserError(f"{name}: {where} has {got} cell(s), but the header has {expected}", hint)
+
+
+def _wrong_encoding(name: str, data: Data, where: str) -> UserError:
+    return UserError(f"{name} is not encoded in {data.encoding}: {where}", "data.encoding: latin-1, cp1252, or utf-16")
+
+
+def read_parquet(path: Path, data: Data, name: str) -> pa.Table:
+    """Read a Parquet file."""
+    try:
+        return pq.ParquetFile(path).read().replace_schema_metadata(None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{name} is not a whole Parquet file: {error}", "copy it again") from None
+
+
+def read_json_lines(path: Path, data: Data, name: str) -> pa.Table:
+    """Read JSON Lines: one object a line."""
+    try:
+        table = _parse_json(path, GUESSED_FROM)
+        # Arrow makes dates of all texts that look like dates; where text is wanted, it stays as it was written
+        wanted = [*data.private, *(column for column, kind in data.types.items() if kind in ("categorical", "text"))]
+        dates = {field.name for field in table.schema if pa.types.is_timestamp(field.type)}
+        text = [(column, pa.string()) for column in wanted if column in dates]
+        return _parse_json(path, GUESSED_FROM, pa.schema(text)) if text else table
+    except pa.ArrowInvalid as error:
+        message = str(error)
+    limit = 1 << 30
+    with pa.input_stream(path) as file:
+        content = file.read(limit)
+    try:  # again, as one block, because Arrow counts the rows of each block from 0
+        _parse_json(pa.BufferReader(content), limit)
+    except pa.ArrowInvalid as error:
+        if len(content) < limit:
+            message = re.sub(r"in row (\d+)", lambda match: f"in row {int(match[1]) + 1:,}", str(error))
+    raise UserError(f"{name}: {message}", "one JSON object a line, each key with one type")
+
+
+def _parse_json(source: Any, block: int, schema: pa.Schema | None = None) -> pa.Table:
+    return pyarrow.json.read_json(
+        source, pyarrow.json.ReadOptions(block_size=block), pyarrow.json.ParseOptions(explicit_schema=schema)
+    )
+
+
+def check_names(names: list[str], where: str) -> None:
+    """Column names must be there, be unique, and hold nothing that a reader cannot see."""
+    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        raise UserError(f"{where}: the column name {name!r} appears {count} times", "rename one")
+    unnamed = next((number for number, name in enumerate(names, 1) if not name.strip()), None)
+    if unnamed:
+        raise UserError(
+            f"{where}: column {unnamed} has no name", "give it one; if it numbers the rows, write without index"
+        )
+    for number, name in enumerate(names, 1):
+        for place in unseen(name)[:1]:
+            letter = name[place]
+            known = f" ({unicodedata.name(letter)})" if unicodedata.name(letter, "") else ""
+            raise UserError(
+                f"{where}: the name of column {number}, {visible(name)!r}, holds U+{ord(letter):04X}{known}, "
+                "which cannot be seen or hides other letters",
+                "rename the column",
+            )

@@ -1,0 +1,128 @@
+"""Tables on disk and in memory: typed Parquet, the catalogue that describes it, and the features that a model sees.
+
+A prepared table holds one Arrow type per kind of column: numeric (int64, float64), boolean (bool),
+date (timestamp in UTC), categorical and text (string). Missing values are nulls.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from mlops.core import paths
+from mlops.core.errors import UserError
+from mlops.core.files import atomic
+from mlops.core.settings import Kind, Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+
+class Column(BaseModel):
+    """What the catalogue says of one column."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    kind: Kind
+    type: str
+    unit: str | None
+    missing: int
+    distinct: int | None
+    """Of a categorical column; to count numbers would take more memory than to hold them."""
+
+
+class Catalogue(BaseModel):
+    """What a table is: its source, its columns and the hash of its content."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    rows: int
+    sha256: str
+    columns: list[Column]
+
+    def __getitem__(self, name: str) -> Column:
+        return next(column for column in self.columns if column.name == name)
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+
+def read(path: str | Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a prepared table; says which stage makes it where it is missing or broken."""
+    try:
+        # `pq.read_table` would import Arrow's datasets first, which takes longer than most stages compute
+        return pq.ParquetFile(path).read(columns)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing", "dvc repro") from None
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path} is not a readable Parquet file: {error}", "dvc repro --force") from None
+
+
+def write(table: pa.Table, path: str | Path) -> None:
+    """Write a table as Parquet, whole or not at all, with the same bytes for the same table."""
+    with atomic(path) as partial:
+        pq.write_table(table, partial, compression="zstd", row_group_size=1 << 20)
+
+
+def read_catalogue(path: str | Path = paths.CATALOGUE) -> Catalogue:
+    """Read what `ingest` wrote about the table."""
+    try:
+        return Catalogue.model_validate_json(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing", "dvc repro ingest") from None
+
+
+def feature_columns(settings: Settings, catalogue: Catalogue) -> list[Column]:
+    """Columns that a model may see: all but the target, keys, pseudonyms, and those that deal the split."""
+    data, split = settings.data, settings.split
+    hidden = {data.target, *data.key, *data.private, split.time, split.group}
+    columns = [column for column in catalogue.columns if column.name not in hidden]
+    if not columns:
+        raise UserError(
+            f"{paths.CATALOGUE}: no column is left to learn from", "look at data.drop, data.key, data.private"
+        )
+    return columns
+
+
+def features(table: pa.Table, columns: list[Column]) -> pd.DataFrame:
+    """The feature matrix `X` as a model takes it.
+
+    Returns
+    -------
+    DataFrame of shape (n_samples, n_features)
+        float64 for numeric and boolean columns, datetime64 for dates, strings otherwise; NaN or NaT where missing.
+    """
+    import numpy as np
+    import pandas as pd
+
+    arrays: dict[str, Any] = {}
+    for column in columns:
+        values = table[column.name]
+        if column.kind in ("numeric", "boolean"):
+            arrays[column.name] = values.cast(pa.float64()).to_pandas().to_numpy()
+        elif column.kind == "date":
+            arrays[column.name] = values.to_pandas()
+        else:
+            encoded = values.combine_chunks().dictionary_encode()
+            texts = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)  # one object for equal texts
+            arrays[column.name] = texts[encoded.indices.fill_null(len(texts) - 1).to_numpy()]
+    return pd.DataFrame(arrays, copy=False)
+
+
+def target(table: pa.Table, settings: Settings) -> np.ndarray[Any, Any]:
+    """The target `y`, of shape (n_samples,): labels as they are, or float64 for a regression."""
+    import numpy as np
+
+    values = table[settings.data.target]
+    if settings.data.task == "regression":
+        return np.asarray(values.cast(pa.float64()).to_numpy())
+    labels = values.to_numpy()
+    return np.asarray(labels.astype(str) if labels.dtype == object else labels)

@@ -1,0 +1,101 @@
+"""What the served model takes and gives: its fields, classes and form, as `models/service/schema.json`.
+
+It is derived from the training table when the model is exported, travels in the image beside the model, and is all
+that the service and batch scoring know of the data. It holds no row of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+
+from mlops.core import paths
+from mlops.core.errors import UserError
+
+SCHEMA = "schema.json"
+EXAMPLE = "example.json"  # a request that works
+# Far beyond any measurement, and what trees can take, which look at numbers in single precision
+MOST_NUMBER = 3e38
+MODEL = {"onnx": "model.onnx", "scikit-learn": "model.skops"}
+
+Kind = Literal["numeric", "categorical", "boolean", "date", "text"]
+Runtime = Literal["onnx", "scikit-learn"]
+Label = str | int | float | bool
+
+
+class Part(BaseModel):
+    """A part of the contract; what it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Field(Part):
+    """One column that the model takes."""
+
+    name: str
+    kind: Kind
+    unit: str | None = None
+    nullable: bool
+    """Whether a value may be missing: it was, somewhere in the table."""
+    values: list[str] | None = None
+    """Of a categorical one with few values: those that are allowed."""
+    low: FiniteFloat | str | None = None
+    """Smallest value among the training rows; another one is no error."""
+    high: FiniteFloat | str | None = None
+    example: FiniteFloat | bool | str | None = None
+    """The median or the most frequent value of the training rows: of no row in particular."""
+    codes: list[str] | None = None
+    """Of a categorical one, for ONNX: the categories with a place of their own, in the order of their codes.
+
+    After them come the code of a missing value and that of any other."""
+
+
+class Contract(Part):
+    """What goes in and out of the served model."""
+
+    task: Literal["classification", "regression"]
+    target: str
+    unit: str | None = None
+    classes: list[Label] | None = None
+    """In the order of the probabilities; None for a regression."""
+    positive: Label | None = None
+    threshold: float | None = None
+    """Decide for `positive` from this probability on; None for the most probable class."""
+    probabilities: bool
+    runtime: Runtime
+    trusted: list[str] = []
+    """Types that the skops file may hold, where scikit-learn runs."""
+    missing_values: list[str] = []
+    """Texts in a CSV that mean 'missing', beside the usual ones."""
+    fields: list[Field]
+
+    @property
+    def file(self) -> str:
+        """Name of the model's file, beside the contract."""
+        return MODEL[self.runtime]
+
+    @property
+    def example(self) -> dict[str, Any]:
+        """A row that the model takes."""
+        return {field.name: field.example for field in self.fields}
+
+
+def read(folder: Path = paths.SERVICE) -> Contract:
+    """Read the contract of an exported model.
+
+    Raises
+    ------
+    UserError
+        Where it is missing or broken.
+    """
+    path = folder / SCHEMA
+    try:
+        return Contract.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing", "make, or dvc checkout") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path} is no contract: {place}: {first['msg']}", "dvc repro --force export") from None

@@ -1,0 +1,187 @@
+"""The exported model, loaded and asked: ONNX Runtime where it was converted, scikit-learn otherwise.
+
+What is imported follows from the model: with ONNX neither scikit-learn nor pandas nor PyArrow. The columns come as
+numpy arrays; who has rows of JSON or a Parquet file makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mlops.core import paths
+from mlops.core.errors import UserError
+from mlops.inference import contract as contracts
+from mlops.inference import onnxfile
+from mlops.inference.columns import parts
+from mlops.inference.contract import Contract, Field
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Texts as a dictionary, for many rows at once.
+
+    Attributes
+    ----------
+    places : ndarray of shape (n_samples,)
+        The place of each row's text in `names`; -1 where it is missing.
+    names : list of str
+    """
+
+    places: Array
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+Columns = Mapping[str, Any]
+"""By field: float64 for numeric and boolean (NaN where missing), datetime64[us] for dates; for categories and texts
+objects (None where missing), or `Encoded`."""
+
+
+class Answer(NamedTuple):
+    """What the model says of n_samples rows.
+
+    Attributes
+    ----------
+    predicted : ndarray of shape (n_samples,)
+        Labels, or numbers for a regression.
+    probabilities : ndarray of shape (n_samples, n_classes) or None
+    """
+
+    predicted: Array
+    probabilities: Array | None
+
+
+Model = Callable[[Columns], Answer]
+
+
+def load(folder: Path = paths.SERVICE) -> tuple[Contract, Model]:
+    """Read an exported model.
+
+    Raises
+    ------
+    UserError
+        Where a file is missing or broken.
+    """
+    contract = contracts.read(folder)
+    path = folder / contract.file
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing", "make, or dvc checkout") from None
+    return contract, loaded(content, contract)
+
+
+def loaded(content: bytes, contract: Contract) -> Model:
+    """The model in the bytes of a file, ready to be asked."""
+    return onnx_model(content, contract) if contract.runtime == "onnx" else sklearn_model(content, contract)
+
+
+def onnx_model(content: bytes, contract: Contract) -> Model:
+    """A converted model: one matrix of numbers, one of category codes, one output."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # requests are served side by side, so that one of them needs no threads of its own
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    try:
+        onnxfile.check(content)
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises classes of its own for each kind of damage
+        raise UserError(f"{contract.file} is no whole ONNX model: {error}", "dvc checkout --force") from None
+    shapes = {each.name: each.shape[1] for each in session.get_inputs()}
+    numeric = [field.name for field in contract.fields if field.kind in ("numeric", "boolean")]
+    dates = [field.name for field in contract.fields if field.kind == "date"]
+    categorical = [(field.name, _coder(field)) for field in contract.fields if field.codes is not None]
+    decide = _decision(contract)
+
+    def predict(columns: Columns) -> Answer:
+        n_samples = len(columns[contract.fields[0].name])
+        feed: dict[str, Array] = {}
+        if "numbers" in shapes:
+            feed["numbers"] = numbers = np.empty((n_samples, shapes["numbers"]))
+            given = [columns[name] for name in numeric]
+            for name in dates:
+                given += parts(columns[name])
+            for place, values in enumerate(given):
+                numbers[:, place] = values
+        if "codes" in shapes:
+            feed["codes"] = codes = np.empty((n_samples, shapes["codes"]), dtype=np.int64)
+            for place, (name, coded) in enumerate(categorical):
+                codes[:, place] = coded(columns[name])
+        (found,) = session.run(None, feed)
+        return decide(found)
+
+    return predict
+
+
+def _coder(field: Field) -> Callable[[Array | Encoded], Any]:
+    """From categories to their codes; the one behind the last is for a missing value, the next for any other."""
+    codes: dict[str | None, int] = {name: code for code, name in enumerate(field.codes or [])}
+    missing, other = len(codes), len(codes) + 1
+    codes[None] = missing
+
+    def coded(values: Array | Encoded) -> Any:
+        if isinstance(values, Encoded):
+            known = np.array([*(codes.get(name, other) for name in values.names), missing])
+            return known[values.places]  # the place before the first is the last
+        return [codes.get(value, other) for value in values]
+
+    return coded
+
+
+def _decision(contract: Contract) -> Callable[[Array], Answer]:
+    """From what the graph gives to labels and probabilities."""
+    if contract.classes is None:
+        return lambda found: Answer(found.reshape(-1).astype(np.float64), None)
+    # a text is one object, however many rows have it
+    classes = np.array(contract.classes, dtype=object if isinstance(contract.classes[0], str) else None)
+    if contract.threshold is None:
+        return lambda found: Answer(classes[found.argmax(axis=1)], found.astype(np.float64))
+    threshold, positive = contract.threshold, contract.classes.index(contract.positive)  # type: ignore[arg-type]
+
+    def by_threshold(found: Array) -> Answer:
+        found = found.astype(np.float64)
+        chosen = np.where(found[:, positive] >= threshold, positive, 1 - positive)
+        return Answer(classes[chosen], found)
+
+    return by_threshold
+
+
+def sklearn_model(content: bytes, contract: Contract) -> Model:
+    """The model as it was trained."""
+    import pandas as pd
+    import skops.io
+
+    from mlops.inference import bounds
+
+    try:
+        model = skops.io.loads(content, trusted=contract.trusted)
+        bounds.check(model)
+    except Exception as error:  # a damaged file may break anywhere
+        raise UserError(f"{contract.file} is no whole model file: {error}", "dvc checkout --force") from None
+    names = [field.name for field in contract.fields]
+
+    def predict(columns: Columns) -> Answer:
+        X = pd.DataFrame({name: _objects(columns[name]) for name in names}, copy=False)
+        if contract.classes is None:
+            return Answer(np.asarray(model.predict(X), dtype=np.float64).reshape(-1), None)
+        found = np.asarray(model.predict_proba(X)) if contract.probabilities else None
+        return Answer(np.asarray(model.predict(X)), found)
+
+    return predict
+
+
+def _objects(values: Array | Encoded) -> Array:
+    """Texts one by one, as scikit-learn takes them."""
+    if isinstance(values, Encoded):
+        return np.array([*values.names, None], dtype=object)[values.places]
+    return values

@@ -1,0 +1,334 @@
+"""Metrics with bootstrap intervals, for many resamples of the same rows at once.
+
+A resample only says how often each row counts, so a metric of all resamples is a few matrix products and cumulative
+sums over rows that were sorted once. The values are those of scikit-learn's functions with `sample_weight`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+from scipy import sparse
+
+from mlops.core.errors import UserError
+from mlops.core.settings import LOWER_IS_BETTER, closest
+from mlops.data.tables import Column, features
+
+Array = np.ndarray[Any, Any]
+
+# Cells of the matrix of counts (resamples × rows) that are held at once: about what a processor's cache holds.
+CHUNK = 100_000
+# Rows that are predicted at once, so that the memory of the preprocessing does not grow with the table.
+PREDICT_ROWS = 100_000
+
+
+class Predictions(NamedTuple):
+    """What a model said of n_samples rows.
+
+    Attributes
+    ----------
+    predicted : ndarray of shape (n_samples,)
+        Labels, or numbers for a regression.
+    probabilities : ndarray of shape (n_samples, n_classes) or None
+        None for a regression, and for a classifier without `predict_proba`.
+    """
+
+    predicted: Array
+    probabilities: Array | None
+
+
+class Classes(NamedTuple):
+    """The classes of a classification.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n_classes,)
+        In the order of the probabilities' columns.
+    positive : int
+        Where there are two: the column of the one that precision, recall and the like are about.
+    """
+
+    labels: Array
+    positive: int
+
+    @classmethod
+    def of(cls, labels: Array, positive: Any) -> Self:
+        """The classes of a model; without a declared positive one it is the last, as in scikit-learn."""
+        return cls(labels, len(labels) - 1 if positive is None else int(np.flatnonzero(labels == positive)[0]))
+
+
+class Estimate(NamedTuple):
+    """A metric with its bootstrap interval; None where it is undefined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+def predict(model: Any, X: Any) -> Predictions:
+    """Ask a fitted model for labels, and for probabilities where it has them, a block of rows at a time."""
+    return _predict(model, (X.iloc[start : start + PREDICT_ROWS] for start in range(0, len(X), PREDICT_ROWS)))
+
+
+def predict_table(model: Any, table: pa.Table, columns: list[Column]) -> Predictions:
+    """The same for a prepared table, of which no more than a block becomes features at a time."""
+    starts = range(0, table.num_rows, PREDICT_ROWS)
+    return _predict(model, (features(table.slice(start, PREDICT_ROWS), columns) for start in starts))
+
+
+def _predict(model: Any, blocks: Iterable[Any]) -> Predictions:
+    labels, probabilities = [], []
+    for block in blocks:
+        labels.append(model.predict(block))
+        if hasattr(model, "predict_proba"):
+            probabilities.append(model.predict_proba(block))
+    return Predictions(np.concatenate(labels), np.concatenate(probabilities) if probabilities else None)
+
+
+def scorer(classes: Classes | None, name: str | None = None) -> Callable[[Any, Any, Array], float]:
+    """A scorer as scikit-learn takes it: ``(model, X, y)`` to a number of which more is better.
+
+    Parameters
+    ----------
+    name : str or None
+        A metric of the task; by default its first.
+    """
+
+    def scored(model: Any, X: Any, y: Array) -> float:
+        scores = score(y, predict(model, X), classes)
+        chosen = name or next(iter(scores))
+        if chosen not in scores:
+            raise UserError(f"params.yaml: tuning.metric: no metric {chosen!r} here{closest(chosen, list(scores))}")
+        return scores[chosen] if greater_is_better(chosen) else -scores[chosen]
+
+    return scored
+
+
+def greater_is_better(name: str) -> bool:
+    return name not in LOWER_IS_BETTER
+
+
+def score(y: Array, predictions: Predictions, classes: Classes | None) -> dict[str, float]:
+    """Each metric of the task on all rows, the most telling first.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+    classes : Classes or None
+        None for a regression.
+    """
+    weigh = weighted_metrics(y, predictions, classes)
+    return {name: float(values[0]) for name, values in weigh(np.ones((1, len(y)))).items()}
+
+
+def bootstrap(
+    y: Array,
+    predictions: Predictions,
+    classes: Classes | None,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Each metric with its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13).
+
+    Resamples in which a metric is undefined (no row of a class, say) do not count.
+    """
+    if classes is not None and predictions.probabilities is not None:
+        # in the order of the score, so that its curve reads each resample from front to back
+        order = np.argsort(predictions.probabilities[:, classes.positive], kind="stable")
+        y, predictions = y[order], Predictions(predictions.predicted[order], predictions.probabilities[order])
+    weigh = weighted_metrics(y, predictions, classes)
+    drawn = [weigh(counts) for counts in resample_counts(len(y), resamples, seed)]
+    tail = 100 * (1 - confidence) / 2
+    estimates = {}
+    for name, value in weigh(np.ones((1, len(y)))).items():
+        values = np.concatenate([chunk[name] for chunk in drawn])
+        defined = values[np.isfinite(values)]
+        if not np.isfinite(value[0]) or not len(defined):
+            estimates[name] = Estimate(None, None, None)
+            continue
+        low, high = np.percentile(defined, [tail, 100 - tail])
+        estimates[name] = Estimate(float(value[0]), float(low), float(high))
+    return estimates
+
+
+def resample_counts(n_samples: int, resamples: int, seed: int) -> Any:
+    """Yield how often each row was drawn, in chunks of shape (n_resamples_of_the_chunk, n_samples)."""
+    rng = np.random.default_rng(seed)
+    at_once = max(1, CHUNK // n_samples)
+    for start in range(0, resamples, at_once):
+        counts = np.empty((min(at_once, resamples - start), n_samples))
+        for row in counts:
+            row[:] = np.bincount(rng.integers(0, n_samples, n_samples), minlength=n_samples)
+        yield counts
+
+
+def weighted_metrics(
+    y: Array, predictions: Predictions, classes: Classes | None
+) -> Callable[[Array], dict[str, Array]]:
+    """Prepare the rows once; the function returned takes weights and gives each metric.
+
+    Returns
+    -------
+    callable
+        From weights of shape (n_resamples, n_samples) to a dict of arrays of shape (n_resamples,).
+    """
+    if classes is None:
+        return _regression(y, predictions.predicted)
+    if len(classes.labels) == 2:
+        return _binary(y, predictions, classes)
+    return _multiclass(y, predictions, classes.labels)
+
+
+def _regression(y: Array, predicted: Array) -> Callable[[Array], dict[str, Array]]:
+    center = y.mean()  # the sums below would cancel for targets far from zero
+    error, deviation = y - predicted, y - center
+    rows = np.column_stack([np.ones_like(y), error**2, np.abs(error), deviation, deviation**2])
+
+    def weigh(weights: Array) -> dict[str, Array]:
+        total, squared, absolute, first, second = (weights @ rows).T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread = second - first**2 / total
+            r2 = np.where(spread > 0, 1 - squared / spread, np.nan)
+        mse = squared / total
+        return {"rmse": np.sqrt(mse), "mse": mse, "mae": absolute / total, "r2": r2}
+
+    return weigh
+
+
+def _counts_by_class(y: Array, predicted: Array, classes: Array) -> Callable[[Array], Array]:
+    """From weights to (3, n_classes, n_resamples): rightly predicted, there, predicted."""
+    k = len(classes)
+    pairs, pair = np.unique(_index(y, classes) * k + _index(predicted, classes), return_inverse=True)
+    there, said = np.divmod(pairs, k)
+    right = np.flatnonzero(there == said)
+    columns = np.concatenate([there[right], k + there, 2 * k + said])
+    rows = np.concatenate([right, np.arange(len(pairs)), np.arange(len(pairs))])
+    indicator = sparse.csr_array((np.ones(len(rows)), (columns, rows)), shape=(3 * k, len(pairs)))
+
+    def count(weights: Array) -> Array:
+        by_pair = np.stack([np.bincount(pair, each, len(pairs)) for each in weights], axis=1)
+        return np.asarray(indicator @ by_pair).reshape(3, k, -1)
+
+    return count
+
+
+def _index(values: Array, classes: Array) -> Array:
+    """Which of the classes each value is."""
+    order = np.argsort(classes)
+    return np.asarray(order[np.searchsorted(classes, values, sorter=order)])
+
+
+def _ratio(numerator: Array, denominator: Array) -> Array:
+    """Zero where nothing was counted, as scikit-learn has it."""
+    return np.asarray(np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0))
+
+
+def _binary(y: Array, predictions: Predictions, classes: Classes) -> Callable[[Array], dict[str, Array]]:
+    labels, column = classes
+    count = _counts_by_class(y, predictions.predicted, labels)
+    truth = y == labels[column]
+    by_score = None
+    if predictions.probabilities is not None:
+        probability = predictions.probabilities[:, column]
+        by_score = _by_score(truth, probability)
+        losses = np.column_stack([_log_losses(y, predictions.probabilities, labels), (probability - truth) ** 2])
+
+    def weigh(weights: Array) -> dict[str, Array]:
+        metrics: dict[str, Array] = {}
+        total = weights.sum(axis=1)
+        if by_score is not None:
+            metrics["roc_auc"], metrics["average_precision"] = by_score(weights)
+        right, there, said = count(weights)
+        recalls = np.where(there > 0, _ratio(right, there), np.nan)
+        precision, recall = _ratio(right[column], said[column]), _ratio(right[column], there[column])
+        metrics |= {
+            "accuracy": right.sum(axis=0) / total,
+            "balanced_accuracy": recalls.mean(axis=0),
+            "precision": precision,
+            "recall": recall,
+            "specificity": _ratio(right[1 - column], there[1 - column]),
+            "f1": _ratio(2 * right[column], said[column] + there[column]),
+        }
+        if by_score is not None:
+            metrics["log_loss"], metrics["brier_score"] = (weights @ losses).T / total
+        return metrics
+
+    return weigh
+
+
+def _multiclass(y: Array, predictions: Predictions, labels: Array) -> Callable[[Array], dict[str, Array]]:
+    count = _counts_by_class(y, predictions.predicted, labels)
+    probabilities = predictions.probabilities
+    if probabilities is not None:
+        one_against_rest = [_by_score(y == label, probabilities[:, i]) for i, label in enumerate(labels)]
+        losses = _log_losses(y, probabilities, labels)
+
+    def weigh(weights: Array) -> dict[str, Array]:
+        total = weights.sum(axis=1)
+        right, there, said = count(weights)
+        # a class counts where it is there or was predicted, as scikit-learn has it
+        seen = (there + said) > 0
+        recalls = np.where(there > 0, _ratio(right, there), np.nan)
+        metrics = {
+            "accuracy": right.sum(axis=0) / total,
+            "balanced_accuracy": np.nanmean(recalls, axis=0),
+            "precision_macro": np.where(seen, _ratio(right, said), 0).sum(axis=0) / seen.sum(axis=0),
+            "f1_macro": _ratio(2 * right, said + there).sum(axis=0) / seen.sum(axis=0),
+        }
+        if probabilities is not None:
+            metrics["roc_auc_ovr"] = np.mean([auc(weights)[0] for auc in one_against_rest], axis=0)
+            metrics["log_loss"] = weights @ losses / total
+        return metrics
+
+    return weigh
+
+
+def _log_losses(y: Array, probabilities: Array, classes: Array) -> Array:
+    """Minus the logarithm of the probability of the true class, row by row."""
+    column = _index(y, classes)
+    eps = np.finfo(probabilities.dtype).eps
+    return np.asarray(-np.log(np.clip(probabilities[np.arange(len(y)), column], eps, 1 - eps)))
+
+
+def _by_score(truth: Array, scores: Array) -> Callable[[Array], tuple[Array, Array]]:
+    """From weights to the area under the ROC curve and the average precision.
+
+    Rows are sorted by score once; rows with equal scores make one step of the curve (Fawcett 2006,
+    doi:10.1016/j.patrec.2005.10.010).
+    """
+    order = np.argsort(scores, kind="stable")
+    ordered = bool((order == np.arange(len(order))).all())
+    positive = np.flatnonzero(truth[order])
+    # where each step that holds a positive row starts and ends, among all rows and among the positive ones
+    edges = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0, True])
+    edges_positive = np.searchsorted(positive, edges)
+    steps = np.flatnonzero(np.diff(edges_positive))
+    start, end = edges[steps], edges[steps + 1]
+    start_positive, end_positive = edges_positive[steps], edges_positive[steps + 1]
+
+    def curve(weights: Array) -> tuple[Array, Array]:
+        sorted_weights = weights if ordered else weights[:, order]
+        below, hits_below = _sums_before(sorted_weights), _sums_before(sorted_weights[:, positive])
+        total, positives = below[:, -1:], hits_below[:, -1:]
+        first, last = hits_below[:, start_positive], hits_below[:, end_positive]
+        hits = last - first
+        false_below = (below[:, start] - first + below[:, end] - last) / 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            auc = np.einsum("ij,ij->i", hits, false_below) / (positives * (total - positives))[:, 0]
+            precision = _ratio(positives - first, total - below[:, start])
+            average = np.einsum("ij,ij->i", hits, precision) / positives[:, 0]
+        return auc, average
+
+    return curve
+
+
+def _sums_before(weights: Array) -> Array:
+    """Cumulative sums of each row, from zero on; of shape (n_resamples, n_samples + 1)."""
+    sums = np.zeros((weights.shape[0], weights.shape[1] + 1))
+    np.cumsum(weights, axis=1, out=sums[:, 1:])
+    return sums

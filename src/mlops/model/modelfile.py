@@ -1,0 +1,237 @@
+"""The model file: scikit-learn pipelines in skops format, with the same bytes for the same model.
+
+A pickle runs code while it is loaded, and its reviewers cannot read it. A skops file is data: a JSON tree of types and
+arrays, of which only types on a list are built, and whose arrays are checked before compiled code follows them. So a
+model of a stranger's pull request can be loaded and scored.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mlops.core import paths
+from mlops.core.errors import UserError
+from mlops.core.files import atomic
+from mlops.core.settings import Settings
+from mlops.data import tables
+
+LATENCY_CALLS = 50
+# For a trial of types that nothing here can check
+ROWS_TRIED, SECONDS_TRIED = 1_000, 300
+
+# What skops raises where a file is cut, changed, of a later version, or of a package that is not installed
+BROKEN = (
+    zipfile.BadZipFile,
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+# What scikit-learn's own estimators hold beyond skops's list; each was read, none acts when it is built. What compiled
+# code follows in them is checked in `mlops.inference.bounds`, or else they are not on this list.
+TRUSTED = (
+    "mlops.inference.columns.date_parts",
+    "mlops.inference.columns.filled",
+    "numpy.dtype",
+    "sklearn._loss.loss.HalfTweedieLossIdentity",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+    "sklearn.gaussian_process.kernels.ConstantKernel",
+    "sklearn.gaussian_process.kernels.Product",
+    "sklearn.gaussian_process.kernels.RBF",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.tree._tree.Tree",
+)
+
+# Let in by `model.trusted` alone, but checked like those of the list
+CHECKED = (
+    "scipy.sparse._csc.csc_matrix",
+    "scipy.sparse._csr.csr_matrix",
+    "sklearn.neighbors._ball_tree.BallTree",
+)
+
+
+def save(model: Any, settings: Settings, path: Path = paths.MODEL) -> None:
+    """Write a fitted model.
+
+    Raises
+    ------
+    UserError
+        Where it holds a type or an array that `load` would refuse.
+    """
+    import skops.io
+
+    content = canonical(skops.io.dumps(model))
+    _check_types(content, settings, path)
+    _check_arrays(model, path)
+    with atomic(path) as partial:
+        partial.write_bytes(content)
+
+
+def load(settings: Settings, path: Path = paths.MODEL) -> Any:
+    """Read a model file, building only types on the list, whose arrays fit together.
+
+    Raises
+    ------
+    UserError
+        Where the file is missing or broken, holds another type, or would end the process that predicts with it.
+    """
+    import skops.io
+
+    try:
+        content = path.read_bytes()
+        _check_size(content)
+        trusted = _check_types(content, settings, path)
+        unchecked = {*trusted} - {*TRUSTED, *CHECKED}
+        if unchecked:
+            _try(path, trusted, sorted(unchecked))
+        model = skops.io.loads(content, trusted=trusted)
+        _check_arrays(model, path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing", "dvc repro train") from None
+    except BROKEN as error:
+        problem = f"{path} is no whole model file: {str(error) or type(error).__name__}"
+        raise UserError(problem, "dvc checkout, or dvc repro --force train") from None
+    return model
+
+
+def _check_size(content: bytes) -> None:
+    """Check that a file takes no more memory than it is long; `save` compresses nothing."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(info.file_size for info in archive.infolist()) > len(content):
+            raise zipfile.BadZipFile("it holds more than it is long")
+
+
+def _check_arrays(model: Any, path: Path) -> None:
+    from mlops.inference import bounds  # with all of scikit-learn that it knows
+
+    try:
+        bounds.check(model)
+    except bounds.AlteredError as error:
+        raise UserError(
+            f"{path} would crash the process that predicts with it: {error}",
+            "dvc checkout, or dvc repro --force train; if that does not help, who has changed the file?",
+        ) from None
+
+
+def _try(path: Path, trusted: list[str], unchecked: list[str]) -> None:
+    """Load a file in another process, and predict there with some of the prepared rows.
+
+    Compiled code of other packages follows arrays that nothing here can check: LightGBM ends the process that loads a
+    tree with a wrong child.
+    """
+    ended = "does not end"
+    # a failure in words repeats itself here, where it is reported
+    with suppress(subprocess.TimeoutExpired):
+        command = [sys.executable, "-P", "-m", "mlops.model.modelfile", str(path), *trusted]
+        code = subprocess.run(command, capture_output=True, check=False, timeout=SECONDS_TRIED).returncode
+        if code == 0:
+            return
+        ended = f"ends with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
+    raise UserError(
+        f"{path} cannot be used: a process that loads it and predicts with it {ended}; "
+        f"it holds types that model.trusted lets in: {', '.join(unchecked)}",
+        "dvc checkout, or dvc repro --force train; if that does not help, who has changed the file?",
+    )
+
+
+def _trial(path: str, *trusted: str) -> None:
+    """What the other process does; errors in words are of no interest."""
+    import skops.io
+
+    with suppress(Exception):
+        model = skops.io.loads(Path(path).read_bytes(), trusted=trusted)
+        columns = [column for column in tables.read_catalogue().columns if column.name in model.feature_names_in_]
+        for source in (paths.TEST, paths.TRAIN):
+            rows = tables.read(source, [column.name for column in columns]).slice(0, ROWS_TRIED)
+            model.predict(tables.features(rows, columns))
+
+
+def _check_types(content: bytes, settings: Settings, path: Path) -> list[str]:
+    import skops.io
+
+    found: list[str] = skops.io.get_untrusted_types(data=content)
+    unknown = sorted(set(found) - {*TRUSTED, *settings.model.trusted})
+    if unknown:
+        listed = "".join(f"\n      - {name}" for name in unknown)
+        raise UserError(
+            f"{path} holds types that are not on the list of trusted ones: {', '.join(unknown)}",
+            f"if they belong to {settings.model.estimator}, let params.yaml say so:\n    trusted:{listed}",
+        )
+    return found
+
+
+def types(content: bytes) -> list[str]:
+    """Types of a model file that `load` has let pass, beyond those that skops trusts by itself."""
+    import skops.io
+
+    return sorted(skops.io.get_untrusted_types(data=content))
+
+
+def canonical(content: bytes) -> bytes:
+    """Number the objects of a skops file by appearance, where skops writes their addresses in memory."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    schema = json.loads(files.pop("schema.json"))
+    numbers: dict[int, int] = {}
+    renamed: dict[str, bytes] = {}
+
+    def visit(node: Any) -> None:
+        if isinstance(node, list):
+            for item in node:
+                visit(item)
+        elif isinstance(node, dict):
+            if "__id__" in node:
+                node["__id__"] = numbers.setdefault(node["__id__"], len(numbers))
+            node.pop("_stop_words_id", None)  # an address too; a vectoriser that misses it makes it anew
+            if node.get("file") in files:
+                stem, _, ending = node["file"].partition(".")
+                name = f"{numbers.setdefault(int(stem), len(numbers)) if stem.isdigit() else stem}.{ending}"
+                renamed[name] = files[node["file"]]
+                node["file"] = name
+            for value in node.values():
+                visit(value)
+
+    visit(schema)
+    buffer = io.BytesIO()
+    # stored, not compressed: two builds of zlib may compress the same bytes differently
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in [*renamed.items(), ("schema.json", json.dumps(schema).encode())]:
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return buffer.getvalue()
+
+
+def measure_latency(model: Any, X: Any) -> dict[str, float]:
+    """Milliseconds that one row takes: the median and the 95th percentile of some calls."""
+    import numpy
+
+    one = X.iloc[[0]]
+    milliseconds = []
+    for _ in range(LATENCY_CALLS):
+        start = time.perf_counter()
+        model.predict(one)
+        milliseconds.append(1000 * (time.perf_counter() - start))
+    median, p95 = numpy.percentile(milliseconds, [50, 95])
+    return {"latency_ms": round(median, 3), "latency_ms_p95": round(p95, 3)}
+
+
+if __name__ == "__main__":
+    _trial(*sys.argv[1:])

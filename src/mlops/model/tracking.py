@@ -1,0 +1,153 @@
+"""One training as a run of MLflow: parameters, metrics, hashes, commit, signature and the model file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from mlops.core import files, journal, paths
+from mlops.core.errors import UserError
+from mlops.core.settings import Settings
+from mlops.data import tables
+from mlops.model import modelfile
+
+# Set before MLflow is imported: it would report its use, and retry for minutes where nobody answers.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", "mlops")
+os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")  # uv.lock is in the commit that the run names
+
+TRACKED_FILES = {"data": paths.TABLE, "train": paths.TRAIN, "test": paths.TEST, "model": paths.MODEL}
+
+
+def parameters(settings: Settings) -> dict[str, Any]:
+    """`params.yaml` as MLflow shows it: one parameter a line, and what a search found."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, item in value.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), item)
+        elif value not in (None, {}, []):
+            flat[prefix] = value
+
+    walk("", settings.model_dump(by_alias=True, exclude_unset=True))
+    trials = json.loads(paths.TRIALS.read_text(encoding="utf-8"))
+    if trials:
+        walk("tuned", max(trials, key=lambda trial: trial["mean"])["params"])
+    return flat
+
+
+def numbers(evaluation: dict[str, Any], model_md5: str) -> dict[str, float]:
+    """The metrics with their intervals, and the seconds that training took if it ran here."""
+    measured = {
+        f"{name}{suffix}": each[key]
+        for name, each in evaluation["metrics"].items()
+        for key, suffix in (
+            ("value", ""),
+            ("low", "_low"),
+            ("high", "_high"),
+            ("train", "_train"),
+            ("dummy", "_dummy"),
+        )
+        if each[key] is not None
+    }
+    trained = journal.noted("train", model_md5)
+    return measured | ({"training_seconds": trained["seconds"]} if trained else {})
+
+
+def hashes() -> dict[str, str]:
+    """What the run is about, by the hashes that `dvc.lock` holds too."""
+    return {f"{name}.md5": files.md5(path) for name, path in TRACKED_FILES.items()}
+
+
+def requirements(settings: Settings) -> list[str]:
+    """What MLflow would install to load the model: pins of this environment."""
+    owners = {"mlflow", "pandas", "scikit-learn", "skops"}
+    roots = {name.split(".")[0] for name in (settings.model.estimator, *settings.model.trusted)} - {"sklearn", "mlops"}
+    if roots:  # who owns a module is only known after reading about all packages there are
+        packages = metadata.packages_distributions()
+        for root in sorted(roots - sys.stdlib_module_names):
+            if root not in packages:
+                hint = f"uv add --group serving-scikit-learn {root}"
+                raise UserError(f"the model needs the package {root}, which is not installed here", hint)
+            owners |= set(packages[root])
+    return [f"{owner}=={metadata.version(owner)}" for owner in sorted(owners)]
+
+
+def record(settings: Settings, facts: dict[str, dict[str, Any]]) -> str:
+    """Write one run to MLflow and return its id; a run that fails half way is marked as failed."""
+    import mlflow
+    from mlflow.models import Model
+
+    with mlflow.start_run() as active:
+        mlflow.set_tags(facts["tags"])
+        mlflow.log_params(facts["params"])
+        mlflow.log_metrics(facts["metrics"])
+        mlflow.log_artifact(str(paths.EVALUATION))
+        Model.log(
+            None,
+            SimpleNamespace(save_model=save_model),
+            name="model",
+            flavor_name="sklearn",
+            signature=signature(settings),
+            settings=settings,
+        )
+    return str(active.info.run_id)
+
+
+def signature(settings: Settings) -> Any:
+    """Names and types of what the model takes and gives, from the catalogue: no row of the data is needed."""
+    import pyarrow as pa
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    kinds = {"numeric": DataType.double, "boolean": DataType.double, "date": DataType.datetime}
+    catalogue = tables.read_catalogue()
+    inputs = [
+        ColSpec(kinds.get(column.kind, DataType.string), column.name, required=not column.missing)
+        for column in tables.feature_columns(settings, catalogue)
+    ]
+    numbers = {str(pa.int64()): DataType.long, str(pa.bool_()): DataType.boolean, str(pa.float64()): DataType.double}
+    target = DataType.double
+    if settings.data.task == "classification":
+        target = numbers.get(catalogue[settings.data.target].type, DataType.string)
+    return ModelSignature(Schema(inputs), Schema([ColSpec(target)]))
+
+
+def save_model(path: str, mlflow_model: Any, signature: Any, settings: Settings) -> None:
+    """Lay the model file out as `mlflow.sklearn` loads it.
+
+    MLflow's own function would take the model, not the file: it would write a file with another hash, and load both.
+    """
+    from mlflow import pyfunc
+
+    folder = Path(path)
+    folder.mkdir(parents=True)
+    name = paths.MODEL.name
+    shutil.copyfile(paths.MODEL, folder / name)
+    (folder / "requirements.txt").write_text("\n".join(requirements(settings)), encoding="utf-8")
+    environment = {"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}
+    (folder / "python_env.yaml").write_text(json.dumps(environment), encoding="utf-8")  # JSON is YAML, too
+    pyfunc.add_to_model(
+        mlflow_model, "mlflow.sklearn", model_path=name, python_env="python_env.yaml", predict_fn="predict"
+    )
+    mlflow_model.add_flavor(
+        "sklearn",
+        pickled_model=name,
+        sklearn_version=metadata.version("scikit-learn"),
+        serialization_format="skops",
+        skops_trusted_types=[*modelfile.TRUSTED, *settings.model.trusted],
+    )
+    mlflow_model.signature = signature
+    mlflow_model.model_size_bytes = paths.MODEL.stat().st_size
+    mlflow_model.save(folder / "MLmodel")

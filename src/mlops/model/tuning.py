@@ -1,0 +1,131 @@
+"""Search for better parameters by cross-validation on the training rows: grid, random or Bayesian.
+
+The folds follow the split: groups stay together, and time goes forward. Optuna deals the trials, seeded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import optuna
+from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, TimeSeriesSplit, cross_val_score
+
+from mlops.core.errors import UserError
+from mlops.core.settings import Interval, Settings, Tuning
+from mlops.data.tables import Column
+from mlops.model import metrics
+from mlops.model.estimators import make_model
+
+
+def tune(
+    X: Any, y: metrics.Array, settings: Settings, columns: list[Column], order: metrics.Array | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Find the best parameters.
+
+    Parameters
+    ----------
+    X : DataFrame of shape (n_samples, n_features)
+    y : ndarray of shape (n_samples,)
+    order : ndarray of shape (n_samples,) or None
+        Each row's group or time, where the split goes by one.
+
+    Returns
+    -------
+    best : dict
+        Parameters of the best trial; the earliest where several are equal.
+    trials : list of dict
+        Parameters, mean and standard deviation of the score over the folds (more is better), in order.
+    """
+    tuning = settings.tuning
+    if tuning is None:
+        return {}, []
+    classes = (
+        metrics.Classes.of(np.unique(y), settings.data.positive) if settings.data.task == "classification" else None
+    )
+    scorer = metrics.scorer(classes, tuning.metric)
+    folds = _folds(y, settings, tuning, order)
+    trials: list[dict[str, Any]] = []
+
+    label = tuning.metric or ("rmse" if classes is None else "score")
+    sign = 1 if metrics.greater_is_better(label) else -1
+
+    def objective(trial: optuna.Trial) -> float:
+        tried = {name: _suggest(trial, name, values) for name, values in tuning.space.items()}
+        try:
+            scores = cross_val_score(
+                make_model(settings, columns, tried), X, y, cv=folds, scoring=scorer, error_score="raise"
+            )
+        except (UserError, OSError):
+            raise
+        except Exception as error:  # estimators from anywhere raise anything
+            raise UserError(f"params.yaml: tuning.space: {tried} cannot be fitted: {error}") from None
+        if not np.isfinite(scores).all():
+            fold = int(np.flatnonzero(~np.isfinite(scores))[0]) + 1
+            raise UserError(
+                f"params.yaml: tuning.metric: {label} is undefined on fold {fold} of {len(folds)}, of one class only",
+                "metric: accuracy, or fewer folds",
+            )
+        # six decimals, so that another machine's last bits do not lead the search elsewhere
+        trials.append({"params": tried, "mean": round(float(scores.mean()), 6), "std": round(float(scores.std()), 6)})
+        best = max(trial["mean"] for trial in trials)
+        shown = ", ".join(f"{name}={value}" for name, value in tried.items())
+        print(
+            f"  trial {len(trials)}/{_n_trials(tuning)}: {shown}: "
+            f"{label} {sign * trials[-1]['mean']:.4g} (best {sign * best:.4g})",
+            flush=True,
+        )
+        return float(trials[-1]["mean"])
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    optuna.create_study(direction="maximize", sampler=_sampler(tuning)).optimize(objective, n_trials=_n_trials(tuning))
+    return dict(max(trials, key=lambda trial: trial["mean"])["params"]), trials
+
+
+def _folds(y: metrics.Array, settings: Settings, tuning: Tuning, order: metrics.Array | None) -> list[Any]:
+    """Pairs of row numbers, to learn from and to be asked; each class is there to be learned."""
+    rows = np.arange(len(y))
+    classify = settings.data.task == "classification"
+    try:
+        if settings.split.method == "time":
+            ranked = np.argsort(np.asarray(order), kind="stable")
+            folds = [(ranked[a], ranked[b]) for a, b in TimeSeriesSplit(tuning.folds).split(ranked)]
+        elif settings.split.method == "group":
+            folds = list(GroupKFold(tuning.folds).split(rows, y, order))
+        else:
+            if classify and np.unique(y, return_counts=True)[1].min() < tuning.folds:
+                raise ValueError("the smallest class has fewer training rows than there are folds")
+            dealt = StratifiedKFold if classify else KFold
+            folds = list(dealt(tuning.folds, shuffle=True, random_state=tuning.seed).split(rows, y))
+        for number, (learned, _) in enumerate(folds, 1):
+            absent = np.setdiff1d(y, y[learned]) if classify else y[:0]
+            if len(absent):
+                raise ValueError(f"class {absent[0].item()!r} cannot be learned in fold {number}: it has no row there")
+    except ValueError as error:
+        raise UserError(f"params.yaml: tuning.folds: {tuning.folds}: {error}", "fewer folds") from None
+    return folds
+
+
+def _n_trials(tuning: Tuning) -> int:
+    if tuning.method == "grid":
+        return int(np.prod([len(values) for values in tuning.space.values() if isinstance(values, list)]))
+    return tuning.trials
+
+
+def _sampler(tuning: Tuning) -> optuna.samplers.BaseSampler:
+    if tuning.method == "grid":
+        # values are suggested by their number, because Optuna takes no lists or mappings as choices
+        space = {name: list(range(len(values))) for name, values in tuning.space.items() if isinstance(values, list)}
+        return optuna.samplers.GridSampler(space, seed=tuning.seed)
+    if tuning.method == "random":
+        return optuna.samplers.RandomSampler(seed=tuning.seed)
+    return optuna.samplers.TPESampler(seed=tuning.seed)
+
+
+def _suggest(trial: optuna.Trial, name: str, values: list[Any] | Interval) -> Any:
+    if isinstance(values, list):
+        return values[trial.suggest_categorical(name, range(len(values)))]
+    if values.integer:
+        return trial.suggest_int(name, int(values.low), int(values.high), log=values.log)
+    value = trial.suggest_float(name, values.low, values.high, log=values.log)
+    return min(max(float(f"{value:.4g}"), values.low), values.high)

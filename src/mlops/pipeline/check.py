@@ -1,0 +1,19 @@
+"""`make check`: are `params.yaml`, `gate.yaml` and the DVC files valid? Nothing runs."""
+
+from __future__ import annotations
+
+from mlops.core import pointers, policy, settings
+from mlops.core.errors import errors_in_words
+from mlops.model.estimators import check_estimator
+
+
+def main() -> None:
+    pointers.check()
+    if policy.GATE.exists():
+        policy.load()
+    check_estimator(settings.load())
+
+
+if __name__ == "__main__":
+    with errors_in_words():
+        main()

@@ -1,0 +1,100 @@
+"""The end of `make`: what the model is and how good, where to look, and what to do next.
+
+It reads only the small files that the pipeline left, so that `make` with nothing to do stays quick.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mlops.core import files, journal, paths
+from mlops.core.errors import UserError, errors_in_words
+
+SERVED_BY = {"onnx": "ONNX Runtime", "scikit-learn": "scikit-learn"}
+
+
+def main() -> None:
+    try:
+        evaluation = json.loads(paths.EVALUATION.read_text(encoding="utf-8"))
+        model = files.md5(paths.MODEL)
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} is missing", "make, or dvc checkout") from None
+    print(
+        "\n".join(
+            [
+                "",
+                *heading(evaluation),
+                "",
+                *metric_table(evaluation),
+                "",
+                *where_to_look(evaluation, model),
+                "",
+            ]
+        )
+    )
+
+
+def heading(evaluation: dict[str, Any]) -> list[str]:
+    rows = evaluation["rows"]
+    return [
+        f"{evaluation['model']['estimator']} predicts {evaluation['target']}",
+        f"{rows['train']:,} training rows, {rows['test']:,} test rows",
+    ]
+
+
+def metric_table(evaluation: dict[str, Any]) -> list[str]:
+    """The metrics with their intervals, beside the training rows and a model that looks at no feature."""
+    rows = [("metric", "test", f"{evaluation['interval']['confidence']:.0%} interval", "training", "dummy")]
+    for name, each in evaluation["metrics"].items():
+        interval = f"{_number(each['low'])} … {_number(each['high'])}"
+        rows.append((name, _number(each["value"]), interval, _number(each["train"]), _number(each["dummy"])))
+    one, two, three, four, five = (max(map(len, cells)) for cells in zip(*rows, strict=True))
+    lines = [
+        f"  {name:<{one}}  {value:>{two}}   {interval:<{three}}  {train:>{four}}  {dummy:>{five}}"
+        for name, value, interval, train, dummy in rows
+    ]
+    first = next(iter(evaluation["metrics"]))
+    sign = 1 if evaluation["metrics"][first]["greater_is_better"] else -1
+    slices = [each for each in evaluation["slices"] if each["metrics"][first]["value"] is not None]
+    if slices:
+        worst = min(slices, key=lambda each: sign * each["metrics"][first]["value"])
+        value = _number(worst["metrics"][first]["value"])
+        lines.append(f"  worst slice: {worst['column']} {worst['slice']}, {worst['rows']:,} rows, {first} {value}")
+    return lines
+
+
+def where_to_look(evaluation: dict[str, Any], model: str) -> list[str]:
+    """Files and commands, and the next step."""
+    latency = journal.noted("evaluate", model).get("latency_ms")
+    run = journal.noted("track", model)
+    size = f"{evaluation['model']['bytes'] / 1000:,.0f} kB"
+    found = [
+        (str(paths.MODEL), size + (f", {latency:.1f} ms for one row on this machine" if latency else "")),
+        (str(paths.EVALUATION), "slices, thresholds, importance"),
+        (str(paths.CARD), "the model card: what it is for, its metrics, slices and limits"),
+        (str(paths.PROFILE), "the training rows, in pictures"),
+        ("make plots", "the curves, as a page"),
+    ]
+    served = SERVED_BY[evaluation["served"]["runtime"]]
+    found.append(("make serve", f"the model behind an API, run by {served}"))
+    if run:
+        found.append(("make ui", f"MLflow at {run['uri']}, this is run {run['run_id'][:8]}"))
+    width = max(len(what) for what, _ in found)
+    return [
+        "look at",
+        *(f"  {what:<{width}}   {why}" for what, why in found),
+        "next",
+        "  edit params.yaml on a branch, run `make`, commit what changed, and open a pull request",
+    ]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
+
+
+if __name__ == "__main__":
+    with errors_in_words():
+        main()

@@ -1,0 +1,48 @@
+"""`make verify`: is `dvc.lock` what this commit makes?
+
+The commit is cloned to an empty place with an empty cache, set up from `uv.lock` and run cold. Every output must come
+out as the lock has it; one that does not is named with its stage.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from mlops.core import paths
+from mlops.core.environment import apart
+from mlops.core.errors import UserError, errors_in_words
+from mlops.core.git import git
+from mlops.core.lock import differences, read_lock
+
+
+def main() -> None:
+    commit = git("rev-parse", "HEAD", environment=apart())
+    if git("status", "--porcelain", "--untracked-files=no", environment=apart()):
+        print("note: there are uncommitted changes; it is the commit that is verified, without them")
+    if not git("ls-files", "dvc.lock", environment=apart()):
+        raise UserError("dvc.lock is not in Git", "make && git add dvc.lock && git commit")
+    with tempfile.TemporaryDirectory(prefix="verify-") as folder:
+        clone = Path(folder) / "clone"
+        print(f"cloning {commit[:10]} and running it cold", flush=True)
+        git("clone", "--quiet", str(Path.cwd()), str(clone), environment=apart())
+        git("-C", str(clone), "checkout", "--quiet", commit, environment=apart())
+        before = read_lock(clone / paths.LOCK)
+        make = ["make", "--directory", str(clone), "pipeline", "FLAGS=--force"]
+        done = subprocess.run(make, env=apart(), check=False)
+        if done.returncode:
+            raise UserError(f"commit {commit[:10]} does not run in a fresh clone", "make, and commit what it needs")
+        moved = differences(before, read_lock(clone / paths.LOCK))
+        changed = git("-C", str(clone), "diff", "--name-only", environment=apart()).splitlines()
+    if moved or changed:
+        files = "\n".join(f"  stage {stage}: {path}" for stage, path in moved)
+        others = "".join(f"\n  in Git: {path}" for path in changed if path != "dvc.lock")
+        raise UserError(f"a cold run gives other files than {commit[:10]} holds:\n{files}{others}", "make, and commit")
+    outputs = sum(len(stage.get("outs", [])) for stage in before.values())
+    print(f"verified: {len(before)} stages and {outputs} outputs of {commit[:10]} came out bit for bit as in dvc.lock")
+
+
+if __name__ == "__main__":
+    with errors_in_words():
+        main()

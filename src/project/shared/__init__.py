@@ -1,0 +1,1 @@
+"""What several files of `src/project/` share. It imports nothing else of the package."""
