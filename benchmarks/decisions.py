@@ -69,7 +69,7 @@ class Change(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What the rules said of one pull request, and which intervals held the truth."""
+    """The verdicts of the rules on one pull request, and the intervals that contain the true difference."""
 
     blocked: bool
     unclear: bool
@@ -363,26 +363,28 @@ def report(groups: list[Group]) -> str:
     held, coverage = covered(groups)
     return "\n\n".join(
         [
-            f"Simulated pull requests, {sum(len(each.outcomes) for each in groups):,} in all, on "
-            f"{', '.join(world.name for world in WORLDS)}. Half of each table trains real models; the other half, "
-            f"resampled with noise of {NOISE:g} standard deviations to {POPULATION:,} rows, is the population, from "
-            "which each test set is drawn and in which each model's true metrics are known. The margins for two "
-            f"classes are those of `params.yaml`; {RESAMPLES} resamples each, where a review takes "
-            f"{WORLDS[0].gate.resamples:,}. Shares in percent ± one standard error of the simulation.",
-            "Pull requests that change nothing (another seed of boosting, a forest or stochastic gradient descent, "
+            f"{sum(len(each.outcomes) for each in groups):,} simulated pull requests on "
+            f"{', '.join(world.name for world in WORLDS)}. One half of each table trains real models. The other half, "
+            f"resampled to {POPULATION:,} rows with noise of {NOISE:g} standard deviations, is the population. Test "
+            "sets are drawn from it, and every model's true metrics are computed on it. The margins for two classes "
+            f"are those of `gate.yaml`. The simulation uses {RESAMPLES} resamples, a review "
+            f"{WORLDS[0].gate.resamples:,}. "
+            "Shares are in percent ± one standard error of the simulation.",
+            "Pull requests that change nothing (another seed for boosting, a forest or stochastic gradient descent; "
             "another solver):",
             table(
                 ["test rows", "simulations", *RULES],
                 [[f"{size:,}", *shares(chosen("same", size))] for size in SIZES],
             ),
-            f"Goal: false blocks of at most {MOST_FALSE:.0%} within two standard errors at each size: {verdict(sure)} "
-            f"({100 * false[worst].value:.1f} % at worst, with {worst:,} rows). 'Not below main' blocks "
-            f"{100 * naive[0].value:.0f} % by its first metric and {100 * naive[1].value:.0f} % by any.",
-            "By what was altered, all sizes together:",
+            f"Goal: at most {MOST_FALSE:.0%} false blocks at each size, within two standard errors: {verdict(sure)} "
+            f"(worst case {100 * false[worst].value:.1f} %, with {worst:,} rows). 'Not below main' blocks "
+            f"{100 * naive[0].value:.0f} % when it looks at the first metric, {100 * naive[1].value:.0f} % when it "
+            "looks at all.",
+            "By kind of change, all sizes together:",
             table(["", "simulations", *RULES], [[name, *shares(chosen(name))] for name in names]),
-            "Pull requests that are worse: columns dropped, fewer trees, or wrong labels among the training rows. "
-            "The size is the true loss in margins of the rule that suffers most "
-            f"(± {NEAR:.0%}); 'one slice' loses twice the margin in one slice:",
+            "Pull requests with a worse model: dropped columns, fewer trees, or wrong training labels. '2×' means that "
+            f"the true loss is twice the margin (± {NEAR:.0%}) of the rule it violates most. 'One slice' loses twice "
+            "the margin in one slice. 'Better' swaps main and the change in the cases 1× and 2×:",
             table(
                 ["", "test rows", "simulations", *RULES],
                 [
@@ -391,10 +393,10 @@ def report(groups: list[Group]) -> str:
                     for size in SIZES
                 ],
             ),
-            f"Goal: at least {LEAST_CAUGHT:.0%} of the losses of twice the margin caught at 2,000 rows: "
-            f"{verdict(caught.value >= LEAST_CAUGHT)} ({caught} %). The threshold is main's true value less the "
-            "margin, which nobody knows so well; 'better' swaps main and the change of losses of 1× and 2×.",
-            "Share of the 95 % intervals that hold the true difference, in percent:",
+            f"Goal: at least {LEAST_CAUGHT:.0%} of the losses of twice the margin detected at 2,000 rows: "
+            f"{verdict(caught.value >= LEAST_CAUGHT)} ({caught} %). The threshold in the last column is main's true "
+            "value minus the margin, which is unknown in practice.",
+            "Share of 95 % intervals that contain the true difference, in percent:",
             coverage,
             f"Goal: between {COVERAGE[0]:.0%} and {COVERAGE[1]:.0%} for each size, within two standard errors: {held}.",
         ]
@@ -402,7 +404,7 @@ def report(groups: list[Group]) -> str:
 
 
 def covered(groups: list[Group]) -> tuple[str, str]:
-    """Whether the intervals keep their word, and a table of how often."""
+    """Whether the intervals cover the truth as often as they claim, and a table of coverage."""
 
     def share(size: int, same: bool, name: str | None = None) -> Share:
         # intervals of one test set are right or wrong together, so test sets are counted for the error

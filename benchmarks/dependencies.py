@@ -36,10 +36,12 @@ def measure() -> str:
     ratio = sum(small.values()) / sum(large.values())
     return "\n\n".join(
         [
-            f"What this service needs takes **{ratio:.0%}** of what MLflow's image installs for the same model "
-            f"(goal: at most {GOAL:.0%}: {verdict(ratio <= GOAL)}). Packages only: Python and the system are the same.",
+            f"The packages of this service take **{ratio:.0%}** of the space of those in MLflow's image for the same "
+            "model "
+            f"(goal: at most {GOAL:.0%}: {verdict(ratio <= GOAL)}). Only packages are counted; Python and the system "
+            "are the same.",
             table(
-                ["", "MiB", "the largest, MiB"],
+                ["", "MiB", "largest packages, MiB"],
                 [[name, f"{sum(sizes.values()) / 2**20:,.0f}", largest(sizes)] for name, sizes in found.items()],
             ),
         ]

@@ -56,8 +56,9 @@ def measure() -> str:
             f"Comparison, gate, report, comment and preview add **{added:.1f} s** of CPU time to a review's "
             f"`dvc repro`: **{added / pipeline:.0%}** of the {pipeline:.1f} s of a cold one on the default table "
             f"(medians of {RUNS}; goal: at most {GOAL:.0%}: {verdict(added / pipeline <= GOAL)}).",
-            "`make review` of a change of one parameter, part by part. Cold: nothing was computed before, so main's "
-            "model is rebuilt, too. Warm: main's DVC cache is there, as in CI after a merge:",
+            "`make review` of a change of one parameter, by part. Cold: no cache, so main's model is rebuilt too. "
+            "Warm: "
+            "main's DVC cache is available, as in CI after a merge:",
             parts_table([alone.spent, warm[-1].spent]),
         ]
     )
@@ -132,5 +133,5 @@ def parts_table(runs: list[dict[str, tuple[float, float]]]) -> str:
         ]
         for part in runs[0]
     ]
-    whole = ["all", *(text for cpu, wall in totals for text in (f"{wall:.1f}", f"{cpu:.1f}", "100 %"))]
+    whole = ["total", *(text for cpu, wall in totals for text in (f"{wall:.1f}", f"{cpu:.1f}", "100 %"))]
     return table(["", "cold: seconds", "CPU seconds", "share", "warm: seconds", "CPU seconds", "share"], [*rows, whole])

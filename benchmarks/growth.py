@@ -110,10 +110,10 @@ def report(costs: dict[str, list[Cost]], bytes_held: list[int]) -> str:
                 ],
                 rows,
             ),
-            f"Goal: at its peak, no stage holds more than {MOST_MEMORY:g}× the table above what it holds at "
-            f"{SIZES[0]:,} rows: {_outcome(too_large)}.  \n"
-            f"Goal: a further row costs no stage more CPU time between 1M and 5M than it did up to 1M "
-            f"(up to {MOST_GROWTH:g}×, as sorting takes n log n): {_outcome(too_slow)}.",
+            f"Goal: no stage's peak memory exceeds that at {SIZES[0]:,} rows by more than {MOST_MEMORY:g}× the table's "
+            f"size: {_outcome(too_large)}.  \n"
+            f"Goal: the CPU time per row from 1M to 5M rows is at most {MOST_GROWTH:g}× that up to 1M (sorting takes "
+            f"n log n): {_outcome(too_slow)}.",
         ]
     )
 

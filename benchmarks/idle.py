@@ -29,7 +29,7 @@ def measure() -> str:
             f"`dvc status` (medians of {RUNS} alternating runs; goal: at most {GOAL}×: "
             f"{verdict(max(cpu, wall) <= GOAL)}).",
             table(
-                ["", "CPU seconds, least / median", "seconds, least / median"],
+                ["", "CPU seconds, minimum / median", "seconds, minimum / median"],
                 [
                     [name, least_and_median(cost.cpu for cost in costs), least_and_median(cost.wall for cost in costs)]
                     for name, costs in (("`make`", make), ("`dvc status`", status))

@@ -66,17 +66,17 @@ def run(*command: str, folder: Path) -> Cost:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """What a command sees in a scratch clone: this interpreter, the clone's modules, one thread, nobody told.
+    """What a command sees in a scratch clone: this interpreter, the clone's modules, one thread, telemetry off.
 
     What this interpreter's environment holds is only read: `make` in the clone installs one of the clone's own.
     """
     kept = {name: value for name, value in apart().items() if not name.startswith(("MLFLOW_", "GIT_"))}
     # one thread for the plain script and other servers too, as `mlops.pipeline` pins it for the stages
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    untold = {"GX_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "BENTOML_DO_NOT_TRACK": "true"}
+    telemetry = {"GX_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "BENTOML_DO_NOT_TRACK": "true"}
     # uv last, so that `make` in the clone finds it also where no `make` has started this
     path = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"], str(ROOT / ".uv/bin")])
-    return kept | threads | untold | {"PATH": path, "PYTHONPATH": str(folder / "src")}
+    return kept | threads | telemetry | {"PATH": path, "PYTHONPATH": str(folder / "src")}
 
 
 def uv() -> str:

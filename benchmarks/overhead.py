@@ -39,13 +39,13 @@ def measure() -> str:
             f"A cold `dvc repro` takes **{ratio:.2f}×** the CPU time of the plain script "
             f"(medians of {RUNS} alternating runs; goal: at most {GOAL}×: {verdict(ratio <= GOAL)}).",
             table(
-                ["", "CPU seconds, least / median", "seconds, least / median"],
+                ["", "CPU seconds, minimum / median", "seconds, minimum / median"],
                 [
                     _row("`dvc repro`, everything cold", pipeline),
                     _row("[`plain.py`](plain.py)", plain),
                 ],
             ),
-            "Where it goes, each stage run alone:",
+            "CPU seconds of each stage, run alone:",
             table(
                 [*STAGES, "DVC itself"],
                 [[*(f"{statistics.median(cost.cpu for cost in stages[stage]):.2f}" for stage in STAGES), f"{dvc:.2f}"]],

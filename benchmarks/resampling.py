@@ -44,9 +44,9 @@ def measure() -> str:
             table(
                 [
                     "",
-                    "CPU milliseconds for one resample",
+                    "CPU milliseconds per resample",
                     f"CPU seconds for {RESAMPLES:,}",
-                    "times as fast as the loop",
+                    "speed-up over the loop",
                 ],
                 [
                     _row("`mlops.model.metrics.bootstrap`, one model", one, looped),

@@ -72,17 +72,17 @@ def report(costs: Costs, alone: dict[str, list[float]]) -> str:
     few, many = (f"{size // 1_000_000} million" for size in SIZES)
     return "\n\n".join(
         [
-            f"Goal: at least {GOAL:.0%} of the rows a second of a plain loop that checks nothing: {outcome(slow)}.  \n"
+            f"Goal: at least {GOAL:.0%} of the rows per second of a plain loop without checks: {outcome(slow)}.  \n"
             f"Goal: memory flat from {few} to {many} rows (up to {MOST_GROWTH:g}×): {outcome(growing)}.",
-            f"30 columns of numbers; a second counts from {few} to {many} rows, so that starting up does not; "
+            f"30 numeric columns. The rate is measured between {few} and {many} rows, so that start-up does not count; "
             f"medians of {ROUNDS} rounds:",
             table(
                 [
                     "",
-                    "thousand rows a second",
-                    "of the loop",
+                    "thousand rows per second",
+                    "relative to the loop",
                     f"CPU seconds, {many} rows",
-                    f"MiB at the peak, {few} rows",
+                    f"peak MiB, {few} rows",
                     f"{many} rows",
                     "growth",
                 ],

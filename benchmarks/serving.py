@@ -147,7 +147,7 @@ def report(rounds: dict[str, list[Round]], limits: list[dict[str, list[float]]])
     for rows, goal in GOALS.items():
         least = min(ratio[rows, connections] for connections in CONNECTIONS)
         goals.append(
-            f"Goal: {several(rows)}, at least {goal:g}× the requests of the best of the peers: "
+            f"Goal: {several(rows)}, at least {goal:g}× the requests of the best other server: "
             f"{verdict(least >= goal)} ({least:.1f}× at worst)."
         )
     least = min(of_echo[SIZES[0], connections] for connections in CONNECTIONS)
@@ -162,7 +162,7 @@ def report(rounds: dict[str, list[Round]], limits: list[dict[str, list[float]]])
         if connections == CONNECTIONS[-1] and p99[OURS][rows, connections] >= p99[name][rows, connections]
     ]
     goals.append(
-        f"Goal: at {CONNECTIONS[-1]} connections a p99 below each peer's: {verdict(not slower)}"
+        f"Goal: at {CONNECTIONS[-1]} connections, a p99 below that of every other server: {verdict(not slower)}"
         + (f" against {', '.join(slower)}." if slower else ".")
     )
     spread = [
@@ -175,29 +175,32 @@ def report(rounds: dict[str, list[Round]], limits: list[dict[str, list[float]]])
     }
     return "\n\n".join(
         [
-            "The default table's logistic regression on 30 columns; one worker each; load by wrk on the same machine, "
-            "whose cores it shares. The peers validate with pydantic, make a data frame and ask the pipeline; FastAPI "
-            "has httptools, but not uvloop, with which its p99 was worse. An echo gives a word back, the best that "
-            "BentoML's server can do: as it comes, and as this service uses it.",
+            "The model is the default table's logistic regression on 30 columns. Every server has one worker; wrk "
+            "generates "
+            "the load on the same machine and shares its cores. The other servers validate with pydantic, build a data "
+            "frame and call the pipeline. FastAPI uses httptools, but not uvloop, which made its p99 worse. The echo "
+            "returns one word. It shows the upper limit of BentoML's server, by default and as this service configures "
+            "it.",
             "\n".join(f"{goal}  " for goal in goals).rstrip(),
-            f"Requests in a second, medians of {ROUNDS} rounds; the fastest round of a cell made "
-            f"{statistics.median(spread):.2f}× those of its slowest (median of cells; {max(spread):.2f}× at worst):",
+            f"Requests per second, medians of {ROUNDS} rounds. The fastest round reached "
+            f"{statistics.median(spread):.2f}× the slowest (median over cells; maximum {max(spread):.2f}×):",
             table(
                 header(),
                 [
                     *([name, *(f"{rate[name][case]:,.0f}" for case in CASES)] for name in SERVERS),
-                    ["this service ÷ the best peer", *(f"{ratio[case]:.1f}×" for case in CASES)],
+                    ["this service ÷ the best other server", *(f"{ratio[case]:.1f}×" for case in CASES)],
                     ["this service ÷ the echo on its server", *(f"{of_echo[case]:.0%}" for case in CASES)],
                 ],
             ),
-            "Milliseconds to an answer, p50 / p99:",
+            "Latency in milliseconds, p50 / p99:",
             table(
                 header(),
                 [[name, *(f"{p50[name][case]:.1f} / {p99[name][case]:.1f}" for case in CASES)] for name in SERVERS],
             ),
-            "CPU milliseconds of the server for a request:",
+            "CPU milliseconds of the server per request:",
             table(header(), [[name, *(f"{cpu[name][case]:.2f}" for case in CASES)] for name in SERVERS]),
-            "From the start of the process to the first prediction, and what all its processes hold after the load:",
+            "Time from the start of the process to the first prediction, and memory of all its processes after the "
+            "load:",
             table(
                 ["", "cold start, seconds", "÷ this service", "MiB", "÷ this service"],
                 [
@@ -211,7 +214,7 @@ def report(rounds: dict[str, list[Round]], limits: list[dict[str, list[float]]])
                     for name in SERVERS
                 ],
             ),
-            "The model alone in a loop in one process, calls in a second:",
+            "The model alone, in a loop in one process, calls per second:",
             table(["", *map(several, SIZES)], [[name, *(f"{each:,.0f}" for each in alone[name])] for name in alone]),
         ]
     )

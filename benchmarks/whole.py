@@ -18,9 +18,9 @@ def measure() -> str:
         warm = parts(change.checkout("warm", computed=True), change.base, uv)
     return "\n\n".join(
         [
-            "A pull request that changes one parameter, as `ci.yaml` runs it. Cold: nothing was ever downloaded or "
-            "computed. Warm: uv's downloads and main's DVC cache are there, as after a merge. The tests run beside "
-            "the review, in a job of their own:",
+            "A pull request that changes one parameter, as `ci.yaml` runs it. Cold: nothing is cached. Warm: uv's "
+            "downloads and main's DVC cache are available, as after a merge. The tests are not included: they run "
+            "in a separate job, in parallel.",
             feedback.parts_table([cold, warm]),
         ]
     )
