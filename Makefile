@@ -1,13 +1,13 @@
-# Everything a person or CI does here. `make help` lists the targets.
+# All commands, for people and CI. `make help` lists them.
 .DEFAULT_GOAL := all
 
-# What is in these folders runs, so none of it may come from a commit. Asked before anything of them is on PATH.
+# Programs in these folders are run, so none may come from a commit. Checked before the folders are on PATH.
 INSTALLED := .venv .uv .trusted .github/cml/node_modules build
 TRACKED := $(shell git ls-files -- $(INSTALLED) 2>/dev/null | head -n 3)
-$(if $(TRACKED),$(error Git holds files where programs are installed: $(TRACKED); remove them: git rm -r --cached $(TRACKED)))
+$(if $(TRACKED),$(error Git tracks files where programs are installed: $(TRACKED); remove them: git rm -r --cached $(TRACKED)))
 
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.uv/bin:$(PATH)
-# no module of the working directory stands in for one of Python's own
+# no module of the working directory replaces one of Python's own
 export PYTHONSAFEPATH := 1
 export GX_ANALYTICS_ENABLED := false
 
@@ -16,12 +16,12 @@ NAME ?= iris
 BASE ?= origin/main
 PORT ?= 3000
 
-# A module of src/ by a Python that takes nothing else from here: src comes after the standard library and the packages
+# Runs a module of src/ in isolated mode: src comes after the standard library and the packages
 RUN := -I -c 'import runpy, sys; sys.path.append("src"); del sys.argv[0]; runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)'
 TRUSTED := .trusted/bin/python $(RUN)
 
 .PHONY: all
-all: pipeline ## set up, run the whole pipeline, and show what came out
+all: pipeline ## set up, run the pipeline, and show the results
 	@python -m mlops.pipeline.summary
 
 .PHONY: help
@@ -33,22 +33,22 @@ setup: .venv/.ready ## install everything from uv.lock into .venv
 
 .uv/bin/uv:
 	@echo "installing uv with pip into .uv"
-	@# the first Python that has pip: that of a virtual environment, which make verify starts from, may have none
+	@# the first Python with pip; the virtual environment from which make verify starts may have none
 	@for python in $$(which -a python3); do "$$python" -m pip --version >/dev/null 2>&1 && break; done; \
 		"$$python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
 			--target .uv --only-binary :all: --require-hashes --requirement uv.txt
 
-# set where .venv does not import src of this folder: copied, moved, written to from another folder, or its Python gone.
-# uv's link to src tells, as to start Python takes too long; PYTHONPATH counts, because who lends an environment sets it.
+# Set if .venv does not import this folder's src: it was copied or moved, another folder wrote to it, or its Python is gone.
+# Reads uv's link to src, because starting Python takes too long; honours PYTHONPATH, which a borrowed environment needs.
 ELSEWHERE := $(if $(wildcard .venv/.ready),$(shell \
 	read -r src <$(firstword $(wildcard .venv/lib/python*/site-packages/mlops.pth) /dev/null); \
 	[ -x .venv/bin/python ] && { [ "$${PYTHONPATH%%:*}" -ef src ] || [ "$$src" -ef src ]; } || echo elsewhere))
 .PHONY: elsewhere
 
-# compiled once here, or every stage would compile its imports again where Python may not write bytecode
+# compiled once, because otherwise every stage would compile its imports again where Python may not write bytecode
 .venv/.ready: pyproject.toml uv.lock .python-version $(filter .uv/bin/uv,$(UV)) $(ELSEWHERE)
 	@echo "$(if $(ELSEWHERE),.venv does not import this folder's src; )installing from uv.lock into .venv (about a minute, once)"
-	@# nothing is written to one that was copied from, or is lent by, another folder
+	@# never write to an environment that belongs to another folder
 	@grep -qsxF "VIRTUAL_ENV='$(CURDIR)/.venv'" .venv/bin/activate || rm -rf .venv
 	@UV_PROJECT_ENVIRONMENT=.venv "$(UV)" sync --locked --quiet --compile-bytecode $(if $(ELSEWHERE),--reinstall-package mlops)
 	@touch $@
@@ -62,41 +62,41 @@ check: .venv/.ready ## check params.yaml, gate.yaml and the DVC files without ru
 	@python -m mlops.pipeline.check
 	@touch $@
 
-# each time: a pipeline in another folder would run with this one
+# on every run, because DVC would run a pipeline in another folder along with this one
 .PHONY: dvcfiles
 dvcfiles: .venv/.checked
 	@python3 $(RUN) mlops.core.dvcfiles
 
 .PHONY: pipeline
 pipeline: dvcfiles ## run the stages whose code, data or parameters changed
-	@# asking first whether anything is to be done takes two thirds of the time of finding out by doing
+	@# with nothing to do, dvc status takes two thirds of the time of dvc repro
 	@$(if $(FLAGS),,dvc status --quiet && echo "Data and pipelines are up to date." ||) dvc repro $(FLAGS)
 
 .PHONY: plots
-plots: .venv/.ready ## draw the curves as a page; with BASE=main, over those of that branch
+plots: .venv/.ready ## show the curves as a page; with BASE=main, compare them with that branch
 	@dvc plots $(if $(filter command line,$(origin BASE)),diff "$(BASE)",show) --open
 
 .PHONY: ui
-ui: .venv/.ready ## browse the MLflow runs on this machine
+ui: .venv/.ready ## browse the MLflow runs
 	@MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
 .PHONY: refresh
-refresh: dvcfiles ## read a URL or SQL source again, and run what follows from it
+refresh: dvcfiles ## read a URL or SQL source again, then run the pipeline
 	@dvc repro --force --single-item ingest
 	@dvc repro
 
 .PHONY: expectations
-expectations: dvcfiles ## draft a suite of expectations from the table, to be edited
+expectations: dvcfiles ## draft an expectation suite from the table
 	@dvc repro ingest
 	@python -m mlops.data.expectations
 
 .PHONY: data-docs
-data-docs: .venv/.ready ## show the validation as HTML, in reports/data_docs
+data-docs: .venv/.ready ## write the validation results as HTML to reports/data_docs
 	@python -m mlops.pipeline.validate --docs
 
 .PHONY: remote
-remote: .venv/.ready ## keep data and models in a bucket: make remote URL=s3://bucket/path
-	@[ -n "$(URL)" ] || { echo "error: no bucket is named"; echo "  try: make remote URL=s3://bucket/path"; exit 1; }
+remote: .venv/.ready ## store data and models in a bucket: make remote URL=s3://bucket/path
+	@[ -n "$(URL)" ] || { echo "error: URL is not set"; echo "  try: make remote URL=s3://bucket/path"; exit 1; }
 	@dvc remote add --local --force --default storage "$(URL)"
 	@dvc remote modify --local storage verify true
 
@@ -105,25 +105,25 @@ example: .venv/.ready ## run an example in build/examples: make example NAME=iri
 	@python examples/run.py "$(NAME)"
 
 .PHONY: review
-review: .venv/.checked ## judge this change as a pull request would be: make review BASE=main
+review: .venv/.checked ## compare with main, apply the gate, write the comment: make review BASE=main
 	@python -m mlops.review --base "$(BASE)"
 
 .PHONY: serve
-serve: .venv/.ready ## put the model behind an API on this machine: make serve PORT=3000
+serve: .venv/.ready ## serve the model on this machine: make serve PORT=3000
 	@python -m mlops.release.identity
-	@# in the place of the shell, which would keep a signal to itself
+	@# exec, because the shell would not pass on a signal
 	@exec python -m mlops.serving.serve "$(PORT)"
 
 .PHONY: image
-image: .venv/.ready ## build the image of the model, with docker, podman or buildah: make image PLATFORM=linux/arm64
+image: .venv/.ready ## build the image with docker, podman or buildah: make image PLATFORM=linux/arm64
 	@python -m mlops.release.image
 
 .PHONY: release-check
-release-check: .venv/.ready ## rehearse the release of this commit: check, build, start, ask, stop
+release-check: .venv/.ready ## rehearse the release of this commit: check, build, start, predict, stop
 	@python -m mlops.release.check
 
 .PHONY: rollback
-rollback: .venv/.ready ## show the revert of the last deployment; open it as a pull request with APPLY=yes
+rollback: .venv/.ready ## show the revert of the last deployment; with APPLY=yes, open it as a pull request
 	@APPLY="$(APPLY)" python -m mlops.release.rollback
 
 .PHONY: score
@@ -132,24 +132,24 @@ score: .venv/.ready ## predict each row of a file: make score IN=rows.parquet OU
 	@python -m mlops.serving.score $(if $(IN)$(OUT),"$(IN)" "$(OUT)",--help)
 
 .PHONY: verify
-verify: .venv/.ready ## clone this commit, run it cold, and show that dvc.lock does not move
+verify: .venv/.ready ## clone this commit, run it cold, and check that dvc.lock stays the same
 	@python -m mlops.pipeline.verify
 
 .PHONY: schema
-schema: .venv/.ready ## write params.schema.json and gate.schema.json after a change of settings.py or policy.py
+schema: .venv/.ready ## update params.schema.json and gate.schema.json after a change of settings.py or policy.py
 	@python -m mlops.core.settings
 	@python -m mlops.core.policy
 
 .PHONY: stages
-stages: .venv/.ready ## write the source files of each stage into dvc.yaml after a change of imports
+stages: .venv/.ready ## update the source files in dvc.yaml after a change of imports
 	@python -m mlops.pipeline.stages
 
 .PHONY: trust
-trust: .venv/.ready ## write the table of jobs in docs/trust.md after a change of a workflow
+trust: .venv/.ready ## update the table of jobs in docs/trust.md after a change of a workflow
 	@python -m mlops.review.trust
 
 .PHONY: lint
-lint: .venv/.ready ## formatting, style, types and the direction of imports
+lint: .venv/.ready ## check formatting, style, types and the direction of imports
 	@ruff format --check . && ruff check . && mypy && lint-imports
 
 .PHONY: test
@@ -157,60 +157,60 @@ test: .venv/.ready ## run the tests
 	@pytest -n auto --dist worksteal
 
 .PHONY: test-services
-test-services: .venv/.ready ## run the tests on PostgreSQL, S3, CML and Mermaid (.ci/services installs them)
+test-services: .venv/.ready ## run the tests that need PostgreSQL, S3, CML or Mermaid (.ci/services installs them)
 	@pytest tests/services
 
 .PHONY: test-images
-test-images: .venv/.ready ## build images, run them and send them through a registry (.ci/images installs what it needs)
+test-images: .venv/.ready ## build images, run them and push them to a local registry (.ci/images installs the tools)
 	@PATH="$(PATH):$(HOME)/go/bin:$(HOME)/.local/bin" pytest tests/images
 
 .PHONY: test-deploy
-test-deploy: .venv/.ready ## check deploy/, and rehearse a rollout (.ci/deploy installs what it needs)
+test-deploy: .venv/.ready ## check deploy/ and rehearse a rollout (.ci/deploy installs the tools)
 	@pytest tests/deploy
 
 .PHONY: test-workflows
-test-workflows: .venv/.ready ## check .github and run ci.yaml with act (.ci/tools installs it)
+test-workflows: .venv/.ready ## check .github and run ci.yaml with act (.ci/tools installs the tools)
 	@PATH="$(PATH):$(HOME)/go/bin:$(HOME)/.local/bin" pytest tests/workflows
 
 .PHONY: bench
-bench: .venv/.ready ## measure overhead and growth, and write benchmarks/README.md anew
+bench: .venv/.ready ## run the benchmarks and update benchmarks/README.md
 	@PYTHONSAFEPATH= python -m benchmarks
 
 .PHONY: protect
-protect: ## compare the rules in .github with GitHub's settings; set them with APPLY=yes
+protect: ## compare the rules in .github with GitHub's settings; with APPLY=yes, apply them
 	@APPLY="$(APPLY)" python3 $(RUN) mlops.review.protect
 
 .PHONY: clean
-clean: ## remove everything that make made, but not data and models
+clean: ## remove what make created, except data and models
 	@rm -rf .venv .uv .trusted build reports/journal reports/data_docs .pytest_cache .mypy_cache .ruff_cache
 
-# what the workflows call
+# called by the workflows
 
 .PHONY: unmoved
-unmoved: ## fail when the pipeline has moved a file that is in Git
+unmoved: ## fail if the pipeline has changed a file that is in Git
 	@moved="$$(git status --porcelain -- dvc.lock data models reports)"; [ -z "$$moved" ] || \
-		{ echo "error: this commit holds other files than its code makes:"; echo "$$moved"; \
-		echo "  try: make, and commit them; or start the workflow relock on the branch"; exit 1; }
+		{ echo "error: these files differ from what the code of this commit produces:"; echo "$$moved"; \
+		echo "  try: run make and commit them, or start the workflow relock on the branch"; exit 1; }
 
 .PHONY: gate-required
-gate-required: ## the last step of CI: did every job that must succeed do so?
+gate-required: ## fail unless every required job succeeded
 	@python3 $(RUN) mlops.review.required
 
-# Jobs with a token or secret install into .trusted, in a step before the one that holds it: wheels only, by the hashes in
-# uv.lock, without this project and without what builds it.
+# Jobs with a token or secret install into .trusted, in a step before the one that holds it: only wheels, by the hashes in
+# uv.lock, without this project and its build tools.
 install = "$(UV)" sync --locked --quiet --no-build --no-install-project --only-group $(1)
 
 .PHONY: setup-trusted
-setup-trusted: $(filter .uv/bin/uv,$(UV)) ## for the workflows relock and release: install what handles data
+setup-trusted: $(filter .uv/bin/uv,$(UV)) ## for the workflows relock and release: install the packages that handle data
 	@UV_PROJECT_ENVIRONMENT=.trusted $(call install,trusted)
 
 .PHONY: setup-comment
-setup-comment: setup-trusted ## for the workflow report: install that, and CML
+setup-comment: setup-trusted ## for the workflow report: install those packages and CML
 	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix .github/cml
 	@python3 $(RUN) mlops.review.cml
 
 .PHONY: setup-image
-setup-image: $(filter .uv/bin/uv,$(UV)) ## for the workflow release: install what builds and pushes an image
+setup-image: $(filter .uv/bin/uv,$(UV)) ## for the workflow release: install the packages that build and push an image
 	@UV_PROJECT_ENVIRONMENT=.trusted $(call install,image)
 
 .PHONY: setup-registry
@@ -218,41 +218,41 @@ setup-registry: $(filter .uv/bin/uv,$(UV)) ## for the workflows register and rel
 	@UV_PROJECT_ENVIRONMENT=.trusted $(call install,registry)
 
 .PHONY: relock
-relock: ## for the workflow relock: commit what the review of a pull request has rebuilt to its branch
+relock: ## for the workflow relock: commit the files that the review rebuilt to the pull request's branch
 	@$(TRUSTED) mlops.review.relock
 
 .PHONY: publish
-publish: ## for the workflow report: post the review
+publish: ## for the workflow report: post the comment
 	@$(TRUSTED) mlops.review.publish
 
 .PHONY: register
-register: ## for the workflow register: enter main's model into MLflow's registry
+register: ## for the workflow register: register main's model in MLflow
 	@$(TRUSTED) mlops.release.registry
 
 .PHONY: release-verify
-release-verify: .venv/.ready ## for the workflow release: is the tag a version on main whose gate passed?
+release-verify: .venv/.ready ## for the workflow release: check that the tag is a version on main whose gate passed
 	@python -m mlops.release.tag
 
 .PHONY: release-evidence
-release-evidence: .venv/.ready ## for the workflow release: hash the model, compare it with the release before
+release-evidence: .venv/.ready ## for the workflow release: hash the model and compare it with the previous release
 	@python -m mlops.release.evidence
 
 .PHONY: release-image
-release-image: ## for the workflow release: build the image where it is pushed from
+release-image: ## for the workflow release: build the image
 	@$(TRUSTED) mlops.release.image
 
 .PHONY: release-publish
-release-publish: ## for the workflow release: push the image, and hash the model in it again
+release-publish: ## for the workflow release: push the image and hash the model in it again
 	@$(TRUSTED) mlops.release.publish push
 
 .PHONY: release-tag
-release-tag: ## for the workflow release: let the version name the digest, for good
+release-tag: ## for the workflow release: tag the digest with the version
 	@$(TRUSTED) mlops.release.publish tag
 
 .PHONY: release-announce
-release-announce: ## for the workflow release: write the notes, propose the pull request that deploys
+release-announce: ## for the workflow release: write the notes and propose the deployment pull request
 	@$(TRUSTED) mlops.release.announce
 
 .PHONY: release-register
-release-register: ## for the workflow release: enter the model into MLflow's registry
+release-register: ## for the workflow release: register the model in MLflow
 	@$(TRUSTED) mlops.release.registry release

@@ -140,7 +140,7 @@ def test_programs_that_a_commit_brings_are_refused(project: Project, name: str, 
     project.git("add", "--force", name)
     done = project.run("make", "--file=Makefile", "gate-required", check=False, NEEDS="{}")
     assert done.returncode != 0
-    assert f"Git holds files where programs are installed: {name}" in done.stdout
+    assert f"Git tracks files where programs are installed: {name}" in done.stdout
     assert not (tmp_path / "ran").exists()
 
 

@@ -205,7 +205,7 @@ def installed(name: str, mark: Path) -> Callable[[Project], None]:
     return change
 
 
-HELD = "Git holds files where programs are installed: "
+HELD = "Git tracks files where programs are installed: "
 
 
 def test_a_change_that_brings_a_makefile_and_modules_meets_our_gate(github: GitHub, tmp_path: Path) -> None:

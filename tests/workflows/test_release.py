@@ -66,5 +66,5 @@ def test_a_model_that_the_code_does_not_make_is_stopped(project: Releasing) -> N
     (work.folder / "dvc.lock").write_text(lock.replace(model, "f" * 32), encoding="utf-8")
     project.merge("reviewed by nobody who looked", "success")
     run = project.tag("v1.0.3")
-    stopped(run, "error: this commit holds other files than its code makes:")
+    stopped(run, "error: these files differ from what the code of this commit produces:")
     assert " M dvc.lock" in run.log
