@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -29,6 +29,7 @@ BY_TYPE = [
     ([None, None], "numeric"),
     ([DAY, None], "date"),
     ([DAY.date(), None], "date"),
+    ([time(11, 38, 36), None], "time"),
     (["a", "b"], "categorical"),
     ([{"a": 1}], None),
     ([[1, 2]], None),
@@ -46,6 +47,8 @@ BY_TEXT = [
     (["1", "2.5", "-3e4", "oops"], "numeric"),
     (["2024-05-17", "2024-05-18T10:00:00Z", "soon"], "date"),
     (["17/05/2024", "18/05/2024"], "categorical"),
+    (["11:38:36", "9:05", "midnight"], "time"),
+    (["4:99", "1:72", "2:80"], "categorical"),
     (["1", "low", "high"], "categorical"),
     (["the battery died", "works as it should", "I would buy it again"], "text"),
     (["New York City", "New York City", "New York City"], "categorical"),
@@ -141,3 +144,30 @@ def test_nanoseconds_are_cut_to_microseconds() -> None:
 def test_a_list_is_of_no_kind(kind: Any) -> None:
     with pytest.raises((pa.ArrowNotImplementedError, MisfitError)):
         convert(column([[1], [2]]), kind)
+
+
+def test_times_of_day_are_read_as_people_write_them() -> None:
+    written = ["11:38:36", " 9:05 ", "00:00", "23:59:59.25", "12:30:00.123456", None]
+    expected = [time(11, 38, 36), time(9, 5), time(0), time(23, 59, 59, 250_000), time(12, 30, 0, 123_456), None]
+    found = convert(column(written), "time")
+    assert found.type == pa.time64("us")
+    assert found.to_pylist() == expected
+
+
+@pytest.mark.parametrize("wrong", ["24:00", "11:60", "11:38:60", "noon", "11.38", "11:38 PM", "11:38:36Z", ""])
+def test_what_is_no_time_of_day_is_found_with_its_row(wrong: str) -> None:
+    with pytest.raises(MisfitError) as misfit:
+        convert(column(["11:38", None, wrong, "12:00"]), "time")
+    assert (misfit.value.row, misfit.value.value) == (2, repr(wrong))
+
+
+@pytest.mark.parametrize("found", [pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns")], ids=str)
+def test_typed_times_of_any_unit_are_times_of_day(found: pa.DataType) -> None:
+    assert convert(column([time(11, 38, 36), None], found), "time").to_pylist() == [time(11, 38, 36), None]
+
+
+def test_a_typed_time_beyond_midnight_is_found() -> None:
+    late = pa.chunked_array([pa.array([0, 86_400], pa.int32()).cast(pa.time32("s"))])
+    with pytest.raises(MisfitError, match="no time of a day") as misfit:
+        convert(late, "time")
+    assert misfit.value.row == 1

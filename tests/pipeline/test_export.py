@@ -77,6 +77,7 @@ def made() -> tuple[dict[str, tuple[str, pa.Array]], np.ndarray[Any, Any]]:
         "large": ("numeric", pa.array(1e9 + 1e3 * size)),
         "喫煙": ("boolean", pa.array(gaps((rng.random(N) < 0.5).tolist()))),
         "joined": ("date", pa.array(gaps(start + datetime.timedelta(hours=int(day)) for day in days))),
+        "called": ("time", pa.array(gaps((start + datetime.timedelta(seconds=int(day) * 7)).time() for day in days))),
         "town": ("categorical", pa.array(gaps(rng.choice(["Ä", "B", "rare", "once"], N, p=[0.6, 0.38, 0.01, 0.01])))),
         "never missing": ("categorical", pa.array(rng.choice(["A", "B'", "rare"], N, p=[0.6, 0.395, 0.005]))),
         "many": ("categorical", pa.array([f"v{number}" for number in rng.integers(0, 120, N)])),

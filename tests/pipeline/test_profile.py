@@ -170,6 +170,7 @@ def test_odd_columns_and_every_task_make_a_whole_page(tmp_path: Path, monkeypatc
     frame["almost empty"] = [1.5] + [np.nan] * 119
     frame["yes"] = rng.choice(["true", "false", ""], 120)
     frame["day"] = pd.date_range("1700-01-01", periods=120, freq="1000D").strftime("%Y-%m-%d")
+    frame["at"] = [f"{number % 24:02}:{number % 60:02}:36" for number in range(120)]
     frame["町"] = rng.choice(["東京", "مدينة", "Łódź"], 120)
     frame["class"] = rng.choice(["a", "b", "c"], 120)
     frame["price"] = frame["größe"] * 2

@@ -120,6 +120,25 @@ def test_a_table_with_gaps_dates_texts_and_foreign_names_holds_what_was_drafted_
     assert failures() == []
 
 
+def test_a_table_with_times_of_day_holds_what_was_drafted_from_it_and_a_time_outside_is_found() -> None:
+    head, *rows = VISITS.splitlines()
+    lines = [f"{row},{'' if number == 5 else f'{8 + number:02}:38:36'}" for number, row in enumerate(rows)]
+    visits("\n".join([f"{head},um", *lines]) + "\n")
+    expectations.main()
+    entry = next(
+        each for each in json.loads(SUITE.read_text(encoding="utf-8"))["expectations"] if "midnight" in str(each)
+    )
+    assert entry["kwargs"] == {"column": "um", "min_value": 8 * 3600, "max_value": 18 * 3600}
+    assert entry["meta"]["observed"] == "08:38:36 to 17:38:36, in seconds since midnight"
+    validate.main()
+    assert failures() == []
+    lines[0] = f"{rows[0]},07:59:59"
+    visits("\n".join([f"{head},um", *lines]) + "\n")
+    validate.main()
+    (failure,) = failures()
+    assert (failure["columns"], failure["examples"]) == (["um"], [{"row": 1, "values": {"um": "07:59:59"}}])
+
+
 def test_the_default_table_holds_the_suite_in_this_repository() -> None:
     SUITE.parent.mkdir(parents=True)
     source = Path(__file__).parents[2] / "data/expectations/breast_cancer.json"

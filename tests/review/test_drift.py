@@ -28,6 +28,7 @@ COLUMNS = {
     "booleans": column([True, False, None] * 20),
     "categories": column(["a", "b", "b", None] * 20),
     "text": column([f"a text of its own, {i}" for i in range(300)]),
+    "times": column([DAY.time(), (DAY + datetime.timedelta(hours=5)).time(), None], pa.time64("us")),
     "dates": column([DAY + datetime.timedelta(days=i) for i in range(100)] + [None], pa.timestamp("us")),
 }
 

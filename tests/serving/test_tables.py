@@ -17,6 +17,7 @@ from serving.served import Row, Served, fuzz, identify, serving
 KNOWN = ["north", "south", "east", "west"]
 WORDS = ["late", "broken", "kind", "quick", "never again", "perfect", 'so "good"', "größer: 年齢"]
 
+NO_TIMES = ["24:00", "11:60", "11:38:36Z", "11:38 PM", "noon", "", " 11:38", "11:38:36.1234567", 41916, True]
 NO_DATES = [
     *(
         1614859200,
@@ -55,6 +56,8 @@ def table() -> list[Row]:
                 "member": random.choice(["true", "false"]),
                 "newsletter": "" if number % 5 == 0 else random.choice(["true", "false"]),
                 "opened": f"{day} 1{number % 10}:00:00",
+                "at": f"{number % 24:02}:{number % 60:02}:{number * 7 % 60:02}",
+                "left": "" if number % 4 == 0 else f"{number % 24}:30",
                 "returned": "" if number % 3 else f"2025-01-{number % 28 + 1:02}",
                 "region": region,
                 'the "size"': "" if number % 11 == 0 else random.choice("SML"),
@@ -98,6 +101,8 @@ def recorded(service: Served) -> tuple[list[Row], pd.DataFrame]:
     rows = pd.read_parquet(service.project.folder / "data/prepared/test.parquet")[names]
     for name in rows.select_dtypes(["datetime", "datetimetz"]):
         rows[name] = rows[name].map(lambda moment: None if pd.isna(moment) else moment.isoformat())
+    for name in {"at", "left"} & {*rows}:
+        rows[name] = rows[name].map(lambda time: None if time is None else time.isoformat())
     whole = rows.astype(object).where(rows.notna(), None)
     return whole.to_dict(orient="records"), pd.read_parquet(service.project.folder / "reports/predictions.parquet")
 
@@ -133,6 +138,8 @@ def test_a_table_of_every_kind_gets_the_recorded_predictions(visits: Served) -> 
         "weight": ("numeric", True),
         "member": ("boolean", False),
         "newsletter": ("boolean", True),
+        "at": ("time", False),
+        "left": ("time", True),
         "opened": ("date", False),
         "returned": ("date", True),
         "region": ("categorical", False),
@@ -199,6 +206,23 @@ def test_what_is_no_date_is_refused(visits: Served, value: Any) -> None:
     problem = visits.problem({**visits.example, "opened": value})
     assert problem["field"] == "opened"
     assert "Value error" not in problem["problem"]
+
+
+def test_a_time_of_day_is_taken_with_and_without_seconds(visits: Served) -> None:
+    def predicted(at: str) -> Any:
+        answer = visits.predict({**visits.example, "at": at})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["predictions"]
+
+    assert predicted("09:05") == predicted("9:05:00") == predicted("9:05:00.0") != predicted("21:05")
+
+
+@pytest.mark.parametrize("value", NO_TIMES, ids=str)
+def test_what_is_no_time_of_day_is_refused(visits: Served, value: Any) -> None:
+    problem = visits.problem({**visits.example, "at": value})
+    assert problem["field"] == "at"
+    if isinstance(value, str):
+        assert problem["problem"] == "should be a time of day such as 11:38 or 11:38:36"
 
 
 def test_texts_of_any_letters_are_read_and_a_field_that_comes_twice_is_still_found(visits: Served) -> None:

@@ -41,7 +41,7 @@ LOWER_IS_BETTER = frozenset({"log_loss", "brier_score", "mse", "rmse", "mae"})
 Share = Annotated[float, Field(gt=0, lt=1)]
 Checked = TypeVar("Checked", bound=BaseModel)
 
-Kind = Literal["numeric", "categorical", "boolean", "date", "text"]
+Kind = Literal["numeric", "categorical", "boolean", "date", "time", "text"]
 Task = Literal["classification", "regression"]
 SECRET_QUERY_KEYS = re.compile(r"(?i)token|secret|password|passwd|sig(nature)?$|api_?key|credential")
 

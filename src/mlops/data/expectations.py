@@ -259,6 +259,12 @@ def draft(table: pa.Table, catalogue: tables.Catalogue, settings: Settings) -> l
             first = pc.min(values).as_py()
             seen, year = f"from {first:%Y-%m-%d} on", f"{first.year:04}-01-01T00:00:00"
             entries.append(expect(BETWEEN, "warning", seen, column=name, min_value=year))
+        elif column.kind == "time":
+            # in seconds since midnight, because Great Expectations has no limits that are times
+            low, high = pc.min_max(values).as_py().values()
+            seen = f"{low:%H:%M:%S} to {high:%H:%M:%S}, in seconds since midnight"
+            least, most = 3600 * low.hour, 3600 * (high.hour + 1)
+            entries.append(expect(BETWEEN, "warning", seen, column=name, min_value=least, max_value=most))
     return entries
 
 

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 ISO_DATE = r"^\s*\d{4}-\d\d-\d\d"
+TIME = r"^\s*(?P<hour>[01]?\d|2[0-3]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?:\.(?P<fraction>\d{1,6}))?)?\s*$"
 THREE_WORDS = r"\S\s+\S+\s+\S"
 
+DAY = 86_400_000_000  # microseconds
 NO, YES = ["false", "f", "no", "n", "0"], ["true", "t", "yes", "y", "1"]
 
 
@@ -40,6 +42,8 @@ class MisfitError(ValueError):
         value = values[row]
         # text in a wrong encoding cannot be shown as text
         shown = value.cast(pa.binary()) if is_text(value.type) else value
+        if pa.types.is_time(value.type):  # it may be none that Python has
+            shown = value.cast(pa.time64("us")).cast(pa.int64())
         text = shown.as_py().decode(errors="replace") if is_text(value.type) else shown.as_py()
         self.row = row
         self.value = ", ".join(filter(None, [reprlib.repr(text), why]))
@@ -77,12 +81,16 @@ def infer(values: pa.ChunkedArray, *, typed: bool) -> Kind | None:
         return "numeric"
     if pa.types.is_date(found) or pa.types.is_timestamp(found):
         return "date"
+    if pa.types.is_time(found):
+        return "time"
     if not is_text(found):
         return None
     if not typed and _share(values, NUMBER) >= 0.5:
         return "numeric"
     if not typed and _share(values, ISO_DATE) >= 0.5:
         return "date"
+    if not typed and _share(values, TIME) >= 0.5:
+        return "time"
     filled = len(values) - values.null_count
     # free text: most values are different and have three words or more
     if _share(values, THREE_WORDS) > 0.5 and pc.count_distinct(values).as_py() > 0.5 * filled:
@@ -96,7 +104,7 @@ def _share(values: pa.ChunkedArray, pattern: str) -> float:
 
 
 def convert(values: pa.ChunkedArray, kind: Kind) -> pa.ChunkedArray:
-    """The values in the type of their kind: int64 or float64, bool, timestamp[us] in UTC, string.
+    """The values in the type of their kind: int64 or float64, bool, timestamp[us] in UTC, time64[us], string.
 
     Raises
     ------
@@ -109,6 +117,7 @@ def convert(values: pa.ChunkedArray, kind: Kind) -> pa.ChunkedArray:
         "numeric": _numbers,
         "boolean": _booleans,
         "date": _dates,
+        "time": _times,
         "categorical": _strings,
         "text": _strings,
     }
@@ -187,6 +196,26 @@ def _dates(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([pa.Array.from_pandas(readings[0].dt.tz_convert(None))]).cast(
         pa.timestamp("us"), safe=False
     )
+
+
+def _times(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Times of day, from ``9:05`` or ``21:05:30.25``; what is finer than a microsecond is cut off."""
+    if not is_text(values.type):
+        times = values.cast(pa.time64("us"), safe=False)
+        outside = pc.not_equal(pc.divide(times.cast(pa.int64()), DAY), 0)
+        if pc.any(outside).as_py():
+            raise MisfitError(pc.index(outside, True).as_py(), values, "which is no time of a day")
+        return times
+    read = pc.extract_regex(values, TIME)
+    unread = pc.and_(pc.is_null(read), pc.is_valid(values))
+    if pc.any(unread).as_py():
+        raise MisfitError(pc.index(unread, True).as_py(), values)
+    total: pa.ChunkedArray = pa.chunked_array([pa.repeat(pa.scalar(0, pa.int64()), len(values))])
+    for name, unit in {"hour": 3_600_000_000, "minute": 60_000_000, "second": 1_000_000, "fraction": 1}.items():
+        digits = pc.struct_field(read, name)
+        digits = pc.utf8_rpad(digits, 6, "0") if name == "fraction" else pc.utf8_lpad(digits, 1, "0")
+        total = pc.add(total, pc.multiply(digits.cast(pa.int64()), unit))
+    return total.cast(pa.time64("us"))
 
 
 def _date_formats(text: pd.Series[str]) -> list[str]:

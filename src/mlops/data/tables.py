@@ -1,7 +1,7 @@
 """Tables on disk and in memory: typed Parquet, the catalogue that describes it, and the features that a model sees.
 
 A prepared table holds one Arrow type per kind of column: numeric (int64, float64), boolean (bool),
-date (timestamp in UTC), categorical and text (string). Missing values are nulls.
+date (timestamp in UTC), time of day (time64), categorical and text (string). Missing values are nulls.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def features(table: pa.Table, columns: list[Column]) -> pd.DataFrame:
     Returns
     -------
     DataFrame of shape (n_samples, n_features)
-        float64 for numeric and boolean columns, datetime64 for dates, strings otherwise; NaN or NaT where missing.
+        float64 for numeric and boolean columns, and for times of day as seconds since midnight; datetime64 for dates,
+        strings otherwise; NaN or NaT where missing.
     """
     import numpy as np
     import pandas as pd
@@ -108,6 +109,8 @@ def features(table: pa.Table, columns: list[Column]) -> pd.DataFrame:
         values = table[column.name]
         if column.kind in ("numeric", "boolean"):
             arrays[column.name] = values.cast(pa.float64()).to_pandas().to_numpy()
+        elif column.kind == "time":
+            arrays[column.name] = values.cast(pa.int64()).cast(pa.float64()).to_numpy() / 1e6
         elif column.kind == "date":
             arrays[column.name] = values.to_pandas()
         else:

@@ -39,6 +39,31 @@ def parts(moments: np.ndarray[Any, Any]) -> list[np.ndarray[Any, np.dtype[np.flo
     return [seconds / 86_400, month, (days + 3) % 7, np.floor(seconds / 3600) % 24]
 
 
+def time_parts(times: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """What `clock` makes of each time of day, side by side.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, 3 * n_columns)
+    """
+    return np.column_stack([part for _, column in times.items() for part in clock(column.to_numpy())])
+
+
+def clock(seconds: np.ndarray[Any, Any]) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
+    """Hours since midnight, and the sine and cosine of the hour hand's angle in a day, so that 23:59 is next to 0:00.
+
+    Parameters
+    ----------
+    seconds : ndarray of float64, of shape (n_samples,)
+        Since midnight; NaN where missing.
+    """
+    angle = seconds * (2 * np.pi / 86_400)
+    sine: np.ndarray[Any, np.dtype[np.float64]] = np.sin(angle)
+    cosine: np.ndarray[Any, np.dtype[np.float64]] = np.cos(angle)
+    # processors differ in the last digits
+    return [seconds / 3600, sine.round(12), cosine.round(12)]
+
+
 def filled(texts: pd.Series[str]) -> pd.Series[str]:
     """Texts with an empty one where one is missing."""
     return texts.fillna("")

@@ -20,7 +20,7 @@ EXAMPLE = "example.json"  # a request that works
 MOST_NUMBER = 3e38
 MODEL = {"onnx": "model.onnx", "scikit-learn": "model.skops"}
 
-Kind = Literal["numeric", "categorical", "boolean", "date", "text"]
+Kind = Literal["numeric", "categorical", "boolean", "date", "time", "text"]
 Runtime = Literal["onnx", "scikit-learn"]
 Label = str | int | float | bool
 

@@ -17,7 +17,7 @@ from mlops.core import paths
 from mlops.core.errors import UserError
 from mlops.inference import contract as contracts
 from mlops.inference import onnxfile
-from mlops.inference.columns import parts
+from mlops.inference.columns import clock, parts
 from mlops.inference.contract import Contract, Field
 
 Array = np.ndarray[Any, Any]
@@ -42,7 +42,8 @@ class Encoded:
 
 
 Columns = Mapping[str, Any]
-"""By field: float64 for numeric and boolean (NaN where missing), datetime64[us] for dates; for categories and texts
+"""By field: float64 for numeric and boolean, and for times of day as seconds since midnight (NaN where missing);
+datetime64[us] for dates; for categories and texts
 objects (None where missing), or `Encoded`."""
 
 
@@ -100,6 +101,7 @@ def onnx_model(content: bytes, contract: Contract) -> Model:
     shapes = {each.name: each.shape[1] for each in session.get_inputs()}
     numeric = [field.name for field in contract.fields if field.kind in ("numeric", "boolean")]
     dates = [field.name for field in contract.fields if field.kind == "date"]
+    times = [field.name for field in contract.fields if field.kind == "time"]
     categorical = [(field.name, _coder(field)) for field in contract.fields if field.codes is not None]
     decide = _decision(contract)
 
@@ -111,6 +113,8 @@ def onnx_model(content: bytes, contract: Contract) -> Model:
             given = [columns[name] for name in numeric]
             for name in dates:
                 given += parts(columns[name])
+            for name in times:
+                given += clock(columns[name])
             for place, values in enumerate(given):
                 numbers[:, place] = values
         if "codes" in shapes:

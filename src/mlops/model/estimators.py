@@ -15,7 +15,7 @@ from typing import Any
 from mlops.core.errors import UserError
 from mlops.core.settings import PARAMS, Settings, closest
 from mlops.data.tables import Column
-from mlops.inference.columns import date_parts, filled
+from mlops.inference.columns import date_parts, filled, time_parts
 
 # Rare categories share one column of the one-hot encoding, so that its width does not follow the number of names.
 RARE, MOST_CATEGORIES = 0.01, 50
@@ -120,7 +120,7 @@ def make_model(settings: Settings, columns: list[Column], tuned: dict[str, Any] 
     takes_sparse = get_tags(estimator).input_tags.sparse
     named = {
         kind: [column.name for column in columns if column.kind == kind]
-        for kind in ("numeric", "boolean", "date", "categorical")
+        for kind in ("numeric", "boolean", "date", "time", "categorical")
     }
 
     rare = {"min_frequency": RARE, "max_categories": MOST_CATEGORIES}
@@ -139,6 +139,7 @@ def make_model(settings: Settings, columns: list[Column], tuned: dict[str, Any] 
     steps: list[tuple[str, Any, str | list[str]]] = [
         ("numeric", numeric, named["numeric"] + named["boolean"]),
         ("date", make_pipeline(FunctionTransformer(date_parts, feature_names_out=None), *scaling), named["date"]),
+        ("time", make_pipeline(FunctionTransformer(time_parts, feature_names_out=None), *scaling), named["time"]),
         ("categorical", categorical, named["categorical"]),
     ]
     steps = [step for step in steps if step[2]]

@@ -46,6 +46,7 @@ BROKEN = (
 TRUSTED = (
     "mlops.inference.columns.date_parts",
     "mlops.inference.columns.filled",
+    "mlops.inference.columns.time_parts",
     "numpy.dtype",
     "sklearn._loss.loss.HalfTweedieLossIdentity",
     "sklearn.calibration._CalibratedClassifier",

@@ -18,7 +18,8 @@ MOST_CATEGORIES = 20
 def slice_rows(column: str, train: pa.ChunkedArray, test: pa.ChunkedArray) -> list[tuple[str, Array]]:
     """The slices of a column that have test rows, as names and row numbers.
 
-    Numbers and dates are cut at the quartiles of the training rows, so that the slices do not follow the test rows.
+    Numbers, dates and times are cut at the quartiles of the training rows, so that the slices do not follow the test
+    rows.
     """
     if pa.types.is_string(test.type) or pa.types.is_boolean(test.type):
         labels = pc.fill_null(test.cast(pa.string()), "missing").to_numpy(zero_copy_only=False)
@@ -29,12 +30,14 @@ def slice_rows(column: str, train: pa.ChunkedArray, test: pa.ChunkedArray) -> li
             names = np.unique(labels)
         return [(str(name), np.flatnonzero(labels == name)) for name in names]
     is_date = pa.types.is_timestamp(test.type)
-    as_float = [values.cast(pa.int64()) if is_date else values for values in (train, test)]
+    is_time = pa.types.is_time(test.type)
+    as_float = [values.cast(pa.int64()) if is_date or is_time else values for values in (train, test)]
     known, asked = (values.cast(pa.float64()).to_numpy() for values in as_float)
     if np.isnan(known).all():
         raise UserError(f"params.yaml: evaluate.slices: {column!r} is missing in all training rows")
     edges = np.unique(np.nanquantile(known, QUARTILES))
-    shown_edges = [str(np.datetime64(int(edge), "us"))[:10] if is_date else f"{edge:.4g}" for edge in edges]
+    part = slice(10) if is_date else slice(11, 16)
+    shown_edges = [str(np.datetime64(int(edge), "us"))[part] if is_date or is_time else f"{edge:.4g}" for edge in edges]
     names_of = [f"< {shown_edges[0]}"]
     names_of += [f"{low} to {high}" for low, high in pairwise(shown_edges)]
     names_of += [f"≥ {shown_edges[-1]}"]

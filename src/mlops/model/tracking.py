@@ -111,7 +111,8 @@ def signature(settings: Settings) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
-    kinds = {"numeric": DataType.double, "boolean": DataType.double, "date": DataType.datetime}
+    kinds = {"numeric": DataType.double, "boolean": DataType.double, "time": DataType.double}
+    kinds["date"] = DataType.datetime
     catalogue = tables.read_catalogue()
     inputs = [
         ColSpec(kinds.get(column.kind, DataType.string), column.name, required=not column.missing)

@@ -151,6 +151,8 @@ def domain(field: Field) -> str:
         return f"{number(field.low)} … {number(field.high)}"
     if field.kind == "date":
         return f"{str(field.low)[:10]} … {str(field.high)[:10]}"
+    if field.kind == "time":
+        return f"{str(field.low)[:8]} … {str(field.high)[:8]}"
     return {"boolean": "true, false", "text": "any text"}.get(field.kind, "any, new ones too")
 
 

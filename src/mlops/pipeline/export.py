@@ -118,7 +118,7 @@ def describe(column: Column, values: list[str] | None, train: pa.ChunkedArray) -
         low, high = (None if found is None else float(found) for found in pc.min_max(known).as_py().values())
         middle = pc.quantile(known, 0.5)[0].as_py()
         example = 0.0 if middle is None else float(f"{middle:.4g}")
-    elif column.kind == "date":
+    elif column.kind in ("date", "time"):
         low, high = (value.as_py().isoformat() for value in pc.min_max(known).values())
         middle = pc.quantile(known.cast(pa.int64()), 0.5, interpolation="lower")[0].as_py()
         example = pa.scalar(middle, known.type).as_py().isoformat()

@@ -22,7 +22,7 @@ from mlops.pipeline import export_trees
 from mlops.pipeline.export_graph import OPSET, Graph
 
 CONVERTERS_ML_OPSET = 3  # what skl2onnx writes
-DATE_PARTS = 4
+DATE_PARTS, TIME_PARTS = 4, 3
 UNKNOWN = "a word that nobody has seen"
 
 
@@ -34,7 +34,8 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, lis
     """The model as the bytes of an ONNX file, and the fields with the codes of their categories.
 
     Its inputs are `numbers`, float64 of shape (n_samples, n_numbers): numeric and boolean columns, then four parts of
-    each date; and `codes`, int64 of shape (n_samples, n_categorical). Its output are the probabilities, or the number.
+    each date and three of each time of day; and `codes`, int64 of shape (n_samples, n_categorical). Its output are the
+    probabilities, or the number.
 
     Parameters
     ----------
@@ -57,6 +58,7 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, lis
     fields = {field.name: field for field in contract.fields}
     numeric = [field.name for field in contract.fields if field.kind in ("numeric", "boolean")]
     dates = [field.name for field in contract.fields if field.kind == "date"]
+    times = [field.name for field in contract.fields if field.kind == "time"]
     categorical = [field.name for field in contract.fields if field.kind == "categorical"]
     pieces = []
     for name, transformer, columns in pipeline["preprocessing"].transformers_:
@@ -65,6 +67,11 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, lis
         elif name == "date":
             first = [len(numeric) + DATE_PARTS * dates.index(column) for column in columns]
             places = [start + part for start in first for part in range(DATE_PARTS)]
+            pieces.append(scaled(graph, transformer[1:], places))
+        elif name == "time":
+            behind = len(numeric) + DATE_PARTS * len(dates)
+            first = [behind + TIME_PARTS * times.index(column) for column in columns]
+            places = [start + part for start in first for part in range(TIME_PARTS)]
             pieces.append(scaled(graph, transformer[1:], places))
         elif name == "categorical":
             tables = encoded(transformer, columns)
@@ -78,8 +85,8 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, lis
             )
     matrix = pieces[0] if len(pieces) == 1 else graph.add("Concat", *pieces, axis=1)
     inputs = []
-    if numeric or dates:
-        shape = [None, len(numeric) + DATE_PARTS * len(dates)]
+    if numeric or dates or times:
+        shape = [None, len(numeric) + DATE_PARTS * len(dates) + TIME_PARTS * len(times)]
         inputs.append(helper.make_tensor_value_info("numbers", TensorProto.DOUBLE, shape))
     if categorical:
         inputs.append(helper.make_tensor_value_info("codes", TensorProto.INT64, [None, len(categorical)]))

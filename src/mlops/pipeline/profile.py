@@ -147,9 +147,9 @@ def describe(
         described |= spread(lengths, sampled_lengths, target, number)
         # that texts differ goes without saying, and to count them would take three times their memory
         return described | {"distinct": None, "top": 0.0} | telling_words(sampled, target)
-    if column.kind in ("numeric", "date"):
+    if column.kind in ("numeric", "date", "time"):
         rising = figures.ordered(values)
-        shown = number if column.kind == "numeric" else _moments(rising)
+        shown = {"numeric": number, "time": figures.time_of_day}.get(column.kind) or _moments(rising)
         described |= spread(rising, figures.floats(sampled), target, shown)
         absent = np.isnan(figures.floats(sampled))
         if absent.any():

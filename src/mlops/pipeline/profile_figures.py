@@ -32,13 +32,13 @@ class Target(NamedTuple):
 
 
 def ordered(values: pa.ChunkedArray) -> Array:
-    """Numbers or dates (as microseconds) without the missing ones, in rising order."""
+    """Numbers, or dates and times (as microseconds), without the missing ones, in rising order."""
     found = as_numpy(_numbers(values).drop_null())
     return np.sort(found[~np.isnan(found)] if found.dtype.kind == "f" else found)
 
 
 def floats(values: pa.ChunkedArray) -> Array:
-    """Numbers or dates (as microseconds) as float64 of shape (n_samples,), NaN where missing."""
+    """Numbers, or dates and times (as microseconds), as float64 of shape (n_samples,), NaN where missing."""
     return as_numpy(_numbers(values).cast(pa.float64(), safe=False), math.nan)
 
 
@@ -60,6 +60,8 @@ def as_numpy(values: pa.ChunkedArray | pa.Array, missing: float = 0) -> Array:
 
 
 def _numbers(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_time(values.type):
+        return values.cast(pa.int64())
     return values.cast(pa.timestamp("us")).cast(pa.int64()) if pa.types.is_timestamp(values.type) else values
 
 
@@ -298,6 +300,11 @@ def moment(microseconds: float, unit: str) -> str:
     """A date, or with unit `m` a date and time, in UTC."""
     at = np.datetime64(min(max(int(microseconds), 1 - 2**63), 2**63 - 1), "us")  # as a float, an end may lie beyond
     return str(np.datetime_as_string(at, unit=unit)).replace("T", " ")  # type: ignore[call-overload]
+
+
+def time_of_day(microseconds: float) -> str:
+    """A time of day, with seconds where they are not zero."""
+    return str(np.datetime_as_string(np.datetime64(int(microseconds), "us"), unit="s"))[11:].removesuffix(":00")
 
 
 def text(value: Any) -> str:

@@ -108,6 +108,8 @@ def _column_hash(values: pa.ChunkedArray) -> Hashes:
         return np.asarray(hashes[encoded.indices.to_numpy()])
     if pa.types.is_timestamp(values.type):
         numbers = values.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy()
+    elif pa.types.is_time(values.type):
+        numbers = values.cast(pa.int64()).cast(pa.float64()).to_numpy()
     else:
         numbers = values.cast(pa.float64()).to_numpy() + 0.0  # -0.0 and 0.0 are the same number
     return pd.util.hash_array(numbers)
@@ -127,6 +129,8 @@ def is_late(table: pa.Table, settings: Settings) -> Mask:
     is_date = pa.types.is_timestamp(values.type)
     if not is_date and pa.types.is_string(values.type):
         raise UserError(f"params.yaml: split.time: {column!r} holds text, not dates", f"data.types: {{{column}: date}}")
+    if pa.types.is_time(values.type):
+        raise UserError(f"params.yaml: split.time: {column!r} holds times of day, not dates", "a column of dates")
     _refuse_missing(table, column)
     if split.cutoff is None:
         # a cutoff that followed the data would turn test rows into training rows as new ones arrive

@@ -157,8 +157,8 @@ def columns_of(rule: Rule, there: list[str]) -> tuple[str, ...]:
 def as_pandas(table: pa.Table, names: tuple[str, ...]) -> Any:
     """Columns as Great Expectations takes them, of shape (n_samples, len(names)); all, without a copy, for no names.
 
-    Missing values are NaN, NaT or None, with which a comparison is false. Whole numbers beside missing ones become
-    float64, or stay whole where that would round them.
+    Times of day are seconds since midnight. Missing values are NaN, NaT or None, with which a comparison is false.
+    Whole numbers beside missing ones become float64, or stay whole where that would round them.
     """
     import pandas as pd
 
@@ -171,6 +171,8 @@ def as_pandas(table: pa.Table, names: tuple[str, ...]) -> Any:
             # nanoseconds are compared at once, other units one by one; they reach from 1677 to 2262
             with contextlib.suppress(pa.ArrowInvalid):
                 columns[name] = values.cast(pa.timestamp("ns"))
+        elif pa.types.is_time(values.type):
+            columns[name] = pc.divide(values.cast(pa.int64()).cast(pa.float64()), 1e6)
         elif pa.types.is_integer(values.type) and 0 < values.null_count < len(values):
             low, high = pc.min_max(values).as_py().values()
             rounded |= {values.type} if max(-low, high) > 2**53 else set()
@@ -236,6 +238,8 @@ def _plain(value: Any) -> Any:
     """A value of the table for JSON; long texts are cut."""
     if isinstance(value, datetime.datetime):
         return value.isoformat(sep=" ")
+    if isinstance(value, datetime.time):
+        return value.isoformat()
     if isinstance(value, str):
         return _cut(value, LONGEST)
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -21,7 +21,8 @@ def stability_index(before: pa.ChunkedArray, after: pa.ChunkedArray) -> float:
     Numbers and dates are binned at the deciles of `before`; missing values are a bin of their own, and so is each
     of the most frequent values of a category. Infinite where the two do not hold the same kind of values.
     """
-    if _is_category(before) != _is_category(after) or _is_date(before) != _is_date(after):
+    kinds = (_is_category, _is_date, _is_time)
+    if any(is_of(before) != is_of(after) for is_of in kinds):
         return float("inf")
     if _is_category(before):
         p, q = _shares_of_values(before, after)
@@ -37,6 +38,10 @@ def _is_category(values: pa.ChunkedArray) -> bool:
 
 def _is_date(values: pa.ChunkedArray) -> bool:
     return bool(pa.types.is_timestamp(values.type))
+
+
+def _is_time(values: pa.ChunkedArray) -> bool:
+    return bool(pa.types.is_time(values.type))
 
 
 def _shares_of_values(before: pa.ChunkedArray, after: pa.ChunkedArray) -> tuple[Array, Array]:
@@ -55,7 +60,7 @@ def _shares_of_values(before: pa.ChunkedArray, after: pa.ChunkedArray) -> tuple[
 
 
 def _floats(values: pa.ChunkedArray) -> Array:
-    if _is_date(values):
+    if _is_date(values) or _is_time(values):
         values = values.cast(pa.int64())
     return np.asarray(values.cast(pa.float64(), safe=False).to_numpy())
 

@@ -14,12 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops.data.kinds import NO, NUMBER, YES, is_text
+from mlops.data.kinds import NO, NUMBER, TIME, YES, convert, is_text
 from mlops.inference.contract import MOST_NUMBER, Contract, Field
 from mlops.inference.runtime import Array, Encoded
 
 DATE = r"^\d{4}-\d\d-\d\d([T ].*)?$"
 MOST_NAMED = 10
+DAY = 86_400
 MISSING = "is missing; this column was never empty, so the model cannot do without it"
 
 
@@ -66,6 +67,7 @@ def accepts(kind: str, found: pa.DataType) -> bool:
         or (types.is_dictionary(found) and is_text(found.value_type))
         or (kind == "numeric" and number)
         or (kind == "boolean" and (types.is_boolean(found) or types.is_integer(found)))
+        or (kind == "time" and types.is_time(found))
         or (kind == "date" and (types.is_date(found) or types.is_timestamp(found)))
         or (kind in ("categorical", "text") and (types.is_boolean(found) or types.is_integer(found)))
     )
@@ -105,8 +107,8 @@ def _kept(values: Any, fits: Array) -> Any:
 
 
 def _told(found: pa.Scalar, field: Field) -> str:
-    # a date may be one that Python has no number for
-    value = found.cast(pa.string()).as_py() if field.kind == "date" else found.as_py()
+    # a date or a time may be one that Python has no number for
+    value = found.cast(pa.string()).as_py() if field.kind in ("date", "time") else found.as_py()
     if field.kind == "numeric":
         large = isinstance(value, int | float) or _is_number(value)
         return f"{_short(value)} is not finite, or too large" if large else f"{_short(value)} is no number"
@@ -114,6 +116,8 @@ def _told(found: pa.Scalar, field: Field) -> str:
         return f"{_short(value)} is neither true nor false"
     if field.kind == "date":
         return f"{_short(value)} is no date such as 2025-12-31 or 2025-12-31T23:59:00Z"
+    if field.kind == "time":
+        return f"{_short(value)} is no time of day such as 11:38 or 11:38:36"
     allowed = field.values or []
     named = ", ".join(map(repr, allowed)) if len(allowed) <= MOST_NAMED else f"the {len(allowed)} values that are known"
     return f"{_short(value)} is none of {named}"
@@ -198,6 +202,25 @@ def dates(values: pa.Array, field: Field, blanks: pa.Array) -> Read:
     return Read(found, mask(values.is_null()), ~_in_range(far) & mask(values.is_valid()))
 
 
+def times(values: pa.Array, field: Field, blanks: pa.Array) -> Read:
+    """Times of day as seconds since midnight."""
+    if is_text(values.type):
+        text = pc.utf8_trim_whitespace(_given(values, blanks))
+        whole = pc.if_else(pc.match_substring_regex(text, TIME), text, None)
+        return _read(_seconds(convert(pa.chunked_array([whole]), "time")), text, mask(_unread(whole, text)), blanks)
+    found = _seconds(values.cast(pa.time64("us"), safe=False))
+    missing = np.isnan(found)
+    return Read(found, missing, ~missing & ~((found >= 0) & (found < DAY)))
+
+
+def _unread(whole: pa.Array, text: pa.Array) -> pa.Array:
+    return pc.and_(pc.is_null(whole), pc.is_valid(text))
+
+
+def _seconds(times: pa.Array | pa.ChunkedArray) -> Array:
+    return np.asarray(times.cast(pa.int64()).cast(pa.float64()).to_numpy(zero_copy_only=False) / 1e6)
+
+
 def _in_range(moments: Array) -> Array:
     """Whether it is a moment that Python has, and the service, too."""
     low, high = (np.datetime64(each, "s") for each in (datetime.datetime.min, datetime.datetime.max))
@@ -222,6 +245,7 @@ READERS: dict[str, Callable[[pa.Array, Field, pa.Array], Read]] = {
     "numeric": numbers,
     "boolean": booleans,
     "date": dates,
+    "time": times,
     "categorical": texts,
     "text": texts,
 }
