@@ -149,13 +149,8 @@ trust: .venv/.ready ## update the table of jobs in docs/trust.md after a change 
 	@python -m mlops.review.trust
 
 .PHONY: lint
-<<<<<<< HEAD
-lint: .venv/.ready ## check formatting, style, types and the direction of imports
-	@ruff format --check . && ruff check . && mypy && lint-imports
-=======
-lint: .venv/.ready ## formatting, style, types and the direction of imports
+lint: .venv/.ready ## check formatting, style, types, the direction of imports and declared packages
 	@ruff format --check . && ruff check . && mypy && lint-imports && deptry src
->>>>>>> e4c20d5 (Declare every package that src imports)
 
 .PHONY: test
 test: .venv/.ready ## run the tests
