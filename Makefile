@@ -55,11 +55,11 @@ ELSEWHERE := $(if $(wildcard .venv/.ready),$(shell \
 
 .PHONY: check
 check: .venv/.ready ## check params.yaml, gate.yaml and the DVC files without running anything
-	@python -m mlops.pipeline.check
+	@python -m mlops.review.check
 	@touch .venv/.checked
 
-.venv/.checked: .venv/.ready params.yaml $(wildcard gate.yaml reports/dvc.yaml data/raw/*.dvc data/raw/*/*.dvc) src/mlops/core/settings.py src/mlops/core/policy.py src/mlops/model/estimators.py
-	@python -m mlops.pipeline.check
+.venv/.checked: .venv/.ready params.yaml $(wildcard gate.yaml reports/dvc.yaml data/raw/*.dvc data/raw/*/*.dvc) src/mlops/core/settings.py $(wildcard src/mlops/review/policy.py src/mlops/review/rules/*.py) src/mlops/model/estimators.py
+	@python -m mlops.review.check
 	@touch $@
 
 # on every run, because DVC would run a pipeline in another folder along with this one
@@ -136,9 +136,9 @@ verify: .venv/.ready ## clone this commit, run it cold, and check that dvc.lock 
 	@python -m mlops.pipeline.verify
 
 .PHONY: schema
-schema: .venv/.ready ## update params.schema.json and gate.schema.json after a change of settings.py or policy.py
+schema: .venv/.ready ## update params.schema.json and gate.schema.json after a change of settings.py or of a rule
 	@python -m mlops.core.settings
-	@python -m mlops.core.policy
+	@python -m mlops.review.policy
 
 .PHONY: stages
 stages: .venv/.ready ## update the source files in dvc.yaml after a change of imports

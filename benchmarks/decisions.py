@@ -30,11 +30,11 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from benchmarks.measuring import ROOT, progress, table, verdict
-from mlops.core import policy
 from mlops.model import metrics, slices
 from mlops.model.metrics import Array, Classes, Predictions
-from mlops.review import gate
+from mlops.review import gate, policy
 from mlops.review.compare import Paired, compare, parts
+from mlops.review.rules.comparison import NoWorse, SlicesNoWorse
 
 # test rows → simulations of each case on each table
 SIZES = {150: 60, 500: 60, 2_000: 60, 10_000: 10}
@@ -98,10 +98,10 @@ class World:
             self.y = self.y + rng.normal(size=POPULATION) * NOISE * y.std()
         else:
             self.classes = Classes(np.unique(y), 1)
-        comparing = (policy.NoWorse, policy.SlicesNoWorse)
+        comparing = (NoWorse, SlicesNoWorse)
         self.gate = gate.model_copy(update={"rules": [rule for rule in gate.rules if isinstance(rule, comparing)]})
-        self.margins = {rule.metric: rule.margin for rule in self.gate.rules if isinstance(rule, policy.NoWorse)}
-        self.slice_rule = next(rule for rule in self.gate.rules if isinstance(rule, policy.SlicesNoWorse))
+        self.margins = {rule.metric: rule.margin for rule in self.gate.rules if isinstance(rule, NoWorse)}
+        self.slice_rule = next(rule for rule in self.gate.rules if isinstance(rule, SlicesNoWorse))
         self.first = next(iter(self.margins))
         self.slices = slices.slice_rows(column, pa.chunked_array([X[column]]), pa.chunked_array([self.X[column]]))
         self.slice_of = np.empty(POPULATION, dtype=int)
@@ -218,7 +218,7 @@ class World:
         lost = first.sign * (before[self.first] - first.candidate)
         return Outcome(
             judged.blocks,
-            judged.verdict == "cannot tell",
+            judged.verdict == "inconclusive",
             first.loss > ROUNDED,
             any(pairs[name].loss > ROUNDED for name in self.margins),
             lost > self.margins[self.first],
@@ -333,7 +333,7 @@ class Share(NamedTuple):
 
 RULES = {
     "the gate blocks": "blocked",
-    "the gate cannot tell, and warns": "unclear",
+    "the gate is inconclusive, and warns": "unclear",
     "first metric below main's": "first_below",
     "any metric below main's": "any_below",
     "below a threshold": "under_threshold",

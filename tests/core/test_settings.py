@@ -8,9 +8,9 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from mlops.core import policy
 from mlops.core.errors import UserError
 from mlops.core.settings import Settings, check_columns, json_schema, load
+from mlops.review import policy
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,8 +11,8 @@ import pytest
 from conftest import ROOT, Project
 from ruamel.yaml import YAML
 
-from mlops.core.policy import Gate
 from mlops.core.settings import Settings, Tuning
+from mlops.review.policy import Gate
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

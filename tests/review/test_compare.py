@@ -15,7 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from mlops.model.metrics import Classes, Predictions, resample_counts
-from mlops.review.compare import Paired, compare, holm, interval, p_value, parts
+from mlops.review.compare import Paired, compare, interval, p_value, parts
+from mlops.review.rules.base import holm
 
 RESAMPLES = 12
 

@@ -19,16 +19,18 @@ from conftest import Project, copied
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 
 from mlops.core import paths
-from mlops.core import policy as policies
 from mlops.core import settings as settings_module
+from mlops.core.errors import UserError
 from mlops.core.git import git
+from mlops.core.lock import read_lock
 from mlops.core.report import Policy, Report
 from mlops.data import tables
 from mlops.data.tables import Catalogue, Column
 from mlops.model import metrics, modelfile
 from mlops.model.metrics import Classes, Predictions
 from mlops.review import evidence, gate
-from mlops.review.baseline import Baseline, find, read_lock
+from mlops.review import policy as policies
+from mlops.review.baseline import Baseline, find
 from mlops.review.evidence import (
     Findings,
     check_outputs,
@@ -161,7 +163,7 @@ def test_predictions_of_another_model_or_of_other_rows_are_named(here: Project) 
     path.unlink()  # it is a link into the cache
     other = pc.if_else(pc.equal(pa.array(range(table.num_rows)), 7), "malignant", "benign")
     pq.write_table(table.set_column(table.column_names.index("predicted"), "predicted", other), path)
-    assert misrecorded() == ["the predictions are others"]
+    assert misrecorded() == ["the recorded predictions differ"]
     pq.write_table(table.slice(1), path)
     assert misrecorded() == ["142 predictions are recorded for 143 test rows"]
     pq.write_table(table, path)
@@ -240,7 +242,7 @@ def test_no_comparison_is_made_where_main_s_model_has_learned_most_of_the_rows(h
     found = gathered(known)
     assert found.evidence.rows == 143
     assert found.evidence.baseline_problem == (
-        "main's model was trained on 72 of the 143 test rows, so the two cannot be compared: has the split changed?"
+        "main's model was trained on 72 of the 143 test rows, so it cannot be compared: has the split changed?"
     )
     policy = judged(found)
     assert {each.verdict for each in policy.results if "no_worse" in each.rule} == {"fail"}
@@ -253,7 +255,7 @@ def test_no_model_on_main_is_said_and_only_then_undecided(here: Project) -> None
     main = main_branch()._replace(model=None, train=None, problem="main has no trained model yet", first=True)
     policy = judged(gathered(main))
     told = {each.verdict for each in policy.results if each.rule in ("no_worse", "slices_no_worse", "drift")}
-    assert told == {"cannot tell"}
+    assert told == {"inconclusive"}
     assert not policy.blocks
     policy = judged(gathered(main._replace(first=False, problem="main's model cannot be loaded: it is damaged")))
     assert policy.blocks
@@ -268,15 +270,15 @@ def test_a_column_that_main_s_model_needs_and_that_is_gone_or_of_another_kind_is
     classes = Classes(np.array(["benign", "malignant"]), 1)
     gone = without(catalogue, "worst area")
     said = score_baseline(test.drop(["worst area"]), main, gone, classes)
-    assert said == (None, "main's model needs the column worst area, which the table does not have any more", None)
+    assert said == (None, "main's model needs the column worst area, which the table no longer has", None)
     columns = [
         each.model_copy(update={"kind": "categorical"}) if each.name == "worst area" else each
         for each in catalogue.columns
     ]
     said = score_baseline(test, main, catalogue.model_copy(update={"columns": columns}), classes)
-    assert said == (None, "main's model takes worst area as numeric, but it is categorical now", None)
+    assert said == (None, "main's model needs worst area as numeric, but it is now categorical", None)
     said = score_baseline(test, main, catalogue, Classes(np.array(["benign", "suspicious"]), 1))
-    assert said == (None, "main's model predicts classes that the table does not have any more", None)
+    assert said == (None, "main's model predicts classes that the table no longer has", None)
 
 
 def test_a_new_column_does_not_keep_main_s_model_from_being_scored(here: Project) -> None:
@@ -325,7 +327,7 @@ def test_a_slice_that_the_change_takes_away_is_still_looked_at(here: Project) ->
 
 
 def test_an_output_with_another_hash_is_named(here: Project) -> None:
-    lock = read_lock(Path("dvc.lock").read_bytes())
+    lock = read_lock()
     assert check_outputs(lock) == []
     for name in ("models/model.skops", "reports/metrics.json"):
         content = Path(name).read_bytes()
@@ -342,7 +344,7 @@ def test_an_output_with_another_hash_is_named(here: Project) -> None:
 
 
 def test_files_in_git_that_the_pipeline_would_write_otherwise_are_named_by_their_stage(here: Project) -> None:
-    lock = read_lock(Path("dvc.lock").read_bytes())
+    lock = read_lock()
     assert left_behind(lock) == []
     Path("models/CARD.md").write_text("a better model", encoding="utf-8")
     Path("reports/plots/roc.csv").unlink()
@@ -352,11 +354,20 @@ def test_files_in_git_that_the_pipeline_would_write_otherwise_are_named_by_their
     assert left_behind({}) == []
 
 
+def test_a_model_that_cannot_predict_the_rows_is_one_error_and_no_traceback(here: Project) -> None:
+    settings = settings_module.load()
+    train = tables.read(paths.TRAIN).to_pandas()
+    few = train[["mean radius", "mean texture"]].to_numpy()
+    modelfile.save(LogisticRegression().fit(few, train[settings.data.target]), settings)
+    with pytest.raises(UserError, match=r"^this change's model cannot predict: ValueError: X has 30 features, but "):
+        gathered(main_branch())
+
+
 def test_a_runner_has_nothing_that_waits_to_be_committed(here: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change could leave a runner's files dirty, and its stale lock would then be waited for and not refused."""
     main = main_branch()
     on_a_laptop = gathered(main, moved=("train",), dirty=True)
-    assert next(each for each in judged(on_a_laptop).results if each.rule == "lock").verdict == "cannot tell"
+    assert next(each for each in judged(on_a_laptop).results if each.rule == "lock").verdict == "inconclusive"
     monkeypatch.setenv("CI", "true")
     on_a_runner = gathered(main, moved=("train",), dirty=True)
     assert next(each for each in judged(on_a_runner).results if each.rule == "lock").blocks
@@ -407,7 +418,7 @@ def prepare(project: Project, task: str, estimator: str, test_rows: int | None =
         {"rule": "calibration", "at_most": 0.9},
     ]
     project.edit_gate(lambda gate: gate.update(rules=rules))
-    for stage in ("ingest", "validate", "split", "train", "export", "evaluate"):
+    for stage in ("ingest", "validate", "split", "tune", "train", "export", "evaluate"):
         project.stage(stage)
 
 

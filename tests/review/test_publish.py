@@ -594,14 +594,13 @@ def test_what_a_report_says_of_doubts_and_owners_is_replaced(github: GitHub) -> 
         ({}, "success", "## ✅ May be merged: every rule holds"),
         ({"moved": ["train"]}, "success", "## ✅ May be merged: every rule holds or is waived"),
         ({"leaked": 1}, "failure", "## ❌ Do not merge: 1 rule fails"),
-        ({"moved": ["train"], "dirty": True}, "success", "## ✅ May be merged: every rule holds or is waived"),
         (
             {"baseline_problem": "main has no trained model yet", "first": True, "drift": None},
             "success",
-            "## ⚠️ May be merged, with care: 5 cannot be told",
+            "## ⚠️ May be merged, with care: 5 rules are inconclusive",
         ),
     ],
-    ids=["pass", "waived", "fail", "waived while dirty", "cannot tell"],
+    ids=["pass", "waived", "fail", "inconclusive"],
 )
 def test_an_honest_report_is_posted_as_it_is(
     github: GitHub, tmp_path: Path, evidence: dict[str, Any], conclusion: str, expected: str

@@ -67,7 +67,7 @@ def ruled(rule: str, subject: str, verdict: Any, **other: Any) -> Result:
 
 def policy(*results: Result) -> Policy:
     verdicts = {each.verdict for each in results if each.waiver is None}
-    verdict = next((each for each in ("fail", "cannot tell") if each in verdicts), "pass")
+    verdict = next((each for each in ("fail", "inconclusive") if each in verdicts), "pass")
     return Policy(verdict=verdict, blocks=any(each.blocks for each in results), results=list(results))
 
 
@@ -120,12 +120,12 @@ def report(*results: Result, **other: Any) -> Report:
             report(
                 ruled("floor", "recall", "fail"),
                 ruled("lock", "", "fail"),
-                ruled("floor", "f1", "cannot tell", blocks=True),
+                ruled("floor", "f1", "inconclusive", blocks=True),
             ),
-            "## ❌ Do not merge: 2 rules fail, 1 cannot be told",
+            "## ❌ Do not merge: 2 rules fail, 1 rule is inconclusive",
         ),
-        (report(ruled("floor", "recall", "cannot tell", blocks=True)), "## ❌ Do not merge: 1 cannot be told"),
-        (report(ruled("no_worse", "f1", "cannot tell")), "## ⚠️ May be merged, with care: 1 cannot be told"),
+        (report(ruled("floor", "recall", "inconclusive", blocks=True)), "## ❌ Do not merge: 1 rule is inconclusive"),
+        (report(ruled("no_worse", "f1", "inconclusive")), "## ⚠️ May be merged, with care: 1 rule is inconclusive"),
         (
             report(ruled("lock", "", "fail", blocks=False, waiver=Waiver(reason="a known one", until="2026-12-31"))),
             "## ✅ May be merged: every rule holds or is waived",
@@ -155,7 +155,7 @@ def test_each_reason_is_a_sentence_with_owners_and_failures_first() -> None:
     text = comment(
         report(
             ruled("floor", "a", "pass", why="holds"),
-            ruled("floor", "b", "cannot tell", why="too few rows"),
+            ruled("floor", "b", "inconclusive", why="too few rows"),
             ruled("floor", "c", "fail", why="is bad"),
             ruled("floor", "d", "fail", blocks=False, waiver=waiver, why="is late"),
             problem="something else",

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from review.test_gate import FIRST, RED, RULES, UNCLEAR, bins, evidence, of_slices, pairs
 
-from mlops.core.policy import Gate, Rule, subject
 from mlops.core.report import Baseline, Comparison, Estimate, Report, shortened
 from mlops.model.metrics import Classes, Predictions
 from mlops.review.compare import Paired, compare
 from mlops.review.gate import Evidence, SliceEvidence, judge
+from mlops.review.policy import Gate
+from mlops.review.rules.base import Rule
 from mlops.review.tell import compared
-from mlops.review.verdict import derive, limit, within
+from mlops.review.verdict import derive
 
 HEAD, BASE = "0123456789abcdef0123456789abcdef01234567", "b" * 40
 TODAY = datetime.date(2026, 3, 1)
@@ -160,12 +161,12 @@ def test_what_the_gate_stops_is_accepted(name: str, found: dict[str, Any]) -> No
     accepted(report, gate)
 
 
-@pytest.mark.parametrize("cannot_tell", ["block", "warn"])
+@pytest.mark.parametrize("inconclusive", ["block", "warn"])
 @pytest.mark.parametrize(("name", "found"), [(name, found) for name, found, _ in UNCLEAR])
-def test_what_the_gate_cannot_tell_is_accepted(name: str, found: dict[str, Any], cannot_tell: str) -> None:
-    gate = a_gate([{**RULES[name], "cannot_tell": cannot_tell}])
+def test_what_the_gate_finds_inconclusive_is_accepted(name: str, found: dict[str, Any], inconclusive: str) -> None:
+    gate = a_gate([{**RULES[name], "inconclusive": inconclusive}])
     report = told(gate, evidence(**found))
-    assert (report.verdict, report.blocks) == ("cannot tell", cannot_tell == "block")
+    assert (report.verdict, report.blocks) == ("inconclusive", inconclusive == "block")
     accepted(report, gate)
 
 
@@ -182,7 +183,6 @@ def test_what_the_gate_cannot_tell_is_accepted(name: str, found: dict[str, Any],
         {"drift": []},
         {"calibration": bins((0.5, 0.6), (0.5, 0.4), rows=10)},
         {"validation": None, "train": {}},
-        {"moved": ["train"], "dirty": True},
     ],
     ids=[
         "no rows",
@@ -194,7 +194,6 @@ def test_what_the_gate_cannot_tell_is_accepted(name: str, found: dict[str, Any],
         "no column",
         "few rows",
         "nothing known",
-        "not committed",
     ],
 )
 def test_evidence_that_is_missing_raises_no_doubt(name: str, found: dict[str, Any]) -> None:
@@ -299,7 +298,7 @@ LIMITS: list[tuple[dict[str, Any], float | None]] = [
 
 @pytest.mark.parametrize(("fields", "expected"), LIMITS)
 def test_each_rule_has_the_limit_that_the_gate_reports(fields: dict[str, Any], expected: float | None) -> None:
-    assert limit(a_rule(**fields)) == expected
+    assert a_rule(**fields).bound == expected
     assert {each["rule"] for each, _ in LIMITS} == set(RULES)
 
 
@@ -330,21 +329,21 @@ NUMBERS: list[tuple[dict[str, Any], float, float]] = [
 @pytest.mark.parametrize(("fields", "kept", "broken"), NUMBERS)
 def test_each_rule_knows_which_side_of_its_limit_is_good(fields: dict[str, Any], kept: float, broken: float) -> None:
     rule = a_rule(**fields)
-    bound = limit(rule)
+    bound = rule.bound
     assert bound is not None
-    assert within(rule, kept, bound)
-    assert not within(rule, broken, bound)
+    assert rule.keeps(kept, bound)
+    assert not rule.keeps(broken, bound)
 
 
 def breaking() -> Iterator[tuple[str, str, float]]:
     """For each rule of `EVERY_KIND` that has a limit, a number that breaks it."""
     for rule in a_gate(EVERY_KIND).rules:
-        bound = limit(rule)
+        bound = rule.bound
         if bound is not None:
             above, below = bound + 0.01, bound - 0.01
             less = rule.rule == "floor" or (rule.rule == "worst_slice" and rule.metric == "accuracy")
             loss = rule.rule in ("no_worse", "slices_no_worse") and rule.metric != "log_loss"
-            yield rule.rule, subject(rule), -above if loss else below if less else bound + 1 if bound > 1 else above
+            yield rule.rule, rule.subject, -above if loss else below if less else bound + 1 if bound > 1 else above
 
 
 BREAKING = list(breaking())
@@ -373,6 +372,44 @@ def test_a_pass_without_a_number_is_doubted(name: str, about: str) -> None:
     report, gate = honest()
     empty = edited(report, lambda document: result_of(document, name, about)["found"].update(value=None))
     assert derived(empty, gate).doubts == [f"{f'{name} {about}'.strip()}: it passes without a number"]
+
+
+@pytest.mark.parametrize("name", [rule["rule"] for rule in RULES.values()])
+def test_only_a_rule_with_uncertainty_may_be_inconclusive(name: str) -> None:
+    def undecided(document: dict[str, Any]) -> None:
+        for each in (*document["policy"]["results"], document["policy"], document):
+            each["verdict"] = "inconclusive"
+        # the limit lies in the interval, as it does in an honest report
+        result_of(document, **about)["found"].update(low=-1e9, high=1e9)
+
+    gate = a_gate([RULES[name]])
+    about = {"rule": name, "about": gate.rules[0].subject}
+    report = edited(told(gate, good_evidence()), undecided)
+    uncertain = {"validation", "model_size", "latency", "lock", "leakage", "recorded"}.isdisjoint({name})
+    blocks = RULES[name]["rule"] in ("floor", "ceiling")
+    found = derived(report, gate, "failure" if blocks else "success").doubts
+    named = f"{name} {about['about']}".strip()
+    assert found == ([] if uncertain else [f"{named}: it is inconclusive, which this rule cannot be"])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "doubt"),
+    [
+        (0.7, 0.84, "it is inconclusive, but its interval does not include the limit 0.85"),
+        (0.86, 0.9, "it is inconclusive, but its interval does not include the limit 0.85"),
+        (None, None, "it is inconclusive without an interval"),
+    ],
+)
+def test_a_floor_is_inconclusive_only_if_its_interval_includes_the_limit(
+    low: float | None, high: float | None, doubt: str
+) -> None:
+    def undecided(document: dict[str, Any]) -> None:
+        result_of(document, "floor", "recall").update(verdict="inconclusive", blocks=True)
+        result_of(document, "floor", "recall")["found"].update(low=low, high=high)
+        document["policy"].update(verdict="inconclusive", blocks=True)
+
+    report, gate = honest()
+    assert derived(edited(report, undecided), gate, "failure").doubts == [f"floor recall: {doubt}"]
 
 
 @pytest.mark.parametrize(("name", "about"), [(name, about) for name, about, _ in BREAKING])
@@ -450,7 +487,7 @@ def test_a_waiver_must_be_main_s(different: dict[str, Any] | None, doubt: str | 
     assert derived(other, gate, "success").doubts == ([f"{rule}: {doubt}"] if doubt else [])
 
 
-@pytest.mark.parametrize("verdict", ["pass", "cannot tell"])
+@pytest.mark.parametrize("verdict", ["pass", "inconclusive"])
 def test_a_verdict_that_does_not_follow_from_the_results_is_doubted(verdict: str) -> None:
     report, gate = honest(moved=["train"])
     lying = edited(report, lambda document: document["policy"].update(verdict=verdict))
@@ -531,6 +568,6 @@ def test_doubts_of_any_number_and_form_fit_into_a_report() -> None:
 
 
 def test_every_rule_of_a_gate_has_a_side_of_its_limit_to_test() -> None:
-    kinds = {rule.rule for rule in a_gate(EVERY_KIND).rules if limit(rule) is not None}
+    kinds = {rule.rule for rule in a_gate(EVERY_KIND).rules if rule.bound is not None}
     assert kinds == {each["rule"] for each, _, _ in NUMBERS} == {name for name, _, _ in BREAKING}
     assert kinds == set(RULES) - {"lock", "recorded"}

@@ -32,7 +32,7 @@ MOST_LETTERS = 300
 # Patterns of CODEOWNERS that name every file
 CATCH_ALL = ("*", "/*", "**", "/**")
 
-Verdict = Literal["pass", "fail", "cannot tell"]
+Verdict = Literal["pass", "fail", "inconclusive"]
 Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 

@@ -15,18 +15,18 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from mlops.core import git, pointers, policy
+from mlops.core import git, pointers
 from mlops.core import settings as settings_module
 from mlops.core.errors import UserError, errors_in_words
 from mlops.core.files import write_json
 from mlops.core.lock import parse_lock
 from mlops.core.paths import LOCK
-from mlops.core.policy import GATE
 from mlops.core.report import Report, shortened
 from mlops.core.settings import PARAMS
 from mlops.review import baseline as main_branch
-from mlops.review import changes, evidence, gate, relock
+from mlops.review import changes, evidence, gate, policy, relock
 from mlops.review.files import CODEOWNERS, is_untouched, owned
+from mlops.review.policy import GATE
 from mlops.review.preview import page
 from mlops.review.render import comment
 from mlops.review.tell import tell
@@ -171,7 +171,7 @@ def _command_text(text: str) -> str:
 
 def ending(report: Report) -> list[str]:
     """The verdict for a terminal."""
-    marks = {"pass": "pass", "fail": "FAIL", "cannot tell": "cannot tell"}
+    marks = {"pass": "pass", "fail": "FAIL", "inconclusive": "inconclusive"}
     lines = [""]
     for result in report.policy.results if report.policy else []:
         mark = f"{marks[result.verdict]} (waived)" if result.waiver else marks[result.verdict]
@@ -181,7 +181,7 @@ def ending(report: Report) -> list[str]:
     if not report.touched:
         lines.append("  pass         documentation or deployment only, the model is untouched")
     verdict = "may not be merged" if report.blocks else "may be merged"
-    if report.verdict == "cannot tell" and not report.blocks:
+    if report.verdict == "inconclusive" and not report.blocks:
         verdict += ", with care"
     return [
         *lines,

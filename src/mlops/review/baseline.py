@@ -16,17 +16,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from mlops.core import files, paths, policy
+from mlops.core import files, paths
 from mlops.core import settings as settings_module
 from mlops.core.environment import apart
 from mlops.core.errors import UserError
 from mlops.core.git import git, show
 from mlops.core.lock import Lock, hash_of, maker, parse_lock
-from mlops.core.policy import GATE, Gate
 from mlops.core.settings import PARAMS, Settings
 from mlops.data import tables
 from mlops.data.tables import Catalogue
 from mlops.model import modelfile
+from mlops.review import policy
+from mlops.review.policy import GATE, Gate
 
 FOLDER = Path("build/review/baseline")
 

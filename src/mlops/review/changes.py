@@ -15,9 +15,9 @@ from ruamel.yaml.error import YAMLError
 from mlops.core.git import git, show
 from mlops.core.lock import Lock, hash_of
 from mlops.core.paths import CATALOGUE, LOCK, MODEL, TEST
-from mlops.core.policy import GATE
 from mlops.core.report import Change, Changes, Wear, shortened
 from mlops.core.settings import PARAMS
+from mlops.review.policy import GATE
 
 # What the pipeline writes into Git: told by its numbers
 WRITTEN = ("reports/", "models/CARD.md")

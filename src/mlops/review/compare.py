@@ -17,6 +17,27 @@ from mlops.model.metrics import Array, Classes, Predictions, greater_is_better, 
 POWER = 0.8
 
 
+class Resampled(NamedTuple):
+    """A number with its bootstrap resamples.
+
+    Attributes
+    ----------
+    value : float
+    values : ndarray of shape (n_resamples,)
+    """
+
+    value: float
+    values: Array
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Percentile interval."""
+        return interval(self.values, confidence)
+
+    def p_above(self, limit: float) -> float:
+        """One-sided p-value of 'it is not above the limit'."""
+        return p_value(self.value - limit, self.values - limit)
+
+
 class Paired(NamedTuple):
     """A metric of two models on the same rows; NaN where it is undefined.
 
@@ -39,6 +60,35 @@ class Paired(NamedTuple):
     @property
     def sign(self) -> int:
         return 1 if greater_is_better(self.metric) else -1
+
+    @property
+    def verb(self) -> str:
+        """What a loss is called."""
+        return "dropped" if self.sign > 0 else "risen"
+
+    @property
+    def found(self) -> Resampled:
+        """The candidate's metric."""
+        return Resampled(self.candidate, self.candidate_values[np.isfinite(self.candidate_values)])
+
+    def behind(self, learned: float) -> Resampled:
+        """How much better the metric is elsewhere, such as on the training rows."""
+        values = self.sign * (learned - self.candidate_values)
+        return Resampled(self.sign * (learned - self.candidate), values[np.isfinite(values)])
+
+    def above(self, other: Paired) -> Resampled:
+        """How much higher the candidate's metric is on these rows than on others."""
+        values = self.candidate_values - other.candidate_values
+        return Resampled(self.candidate - other.candidate, values[np.isfinite(values)])
+
+    def p_missed(self, limit: float) -> float:
+        """One-sided p-value of 'the candidate reaches the limit'."""
+        return p_value(self.sign * (limit - self.candidate), self.sign * (limit - self.candidate_values))
+
+    @property
+    def identical(self) -> bool:
+        """Whether no resample shows a difference."""
+        return not self.losses.any()
 
     @property
     def loss(self) -> float:
@@ -90,7 +140,7 @@ class Paired(NamedTuple):
 
 
 def p_value(found: float, resampled: Array) -> float:
-    """One-sided, of 'it is not above zero'; 1 where that cannot be told.
+    """One-sided, of 'it is not above zero'; 1 where that is unknown.
 
     The larger of the percentile's and the normal approximation's: with a handful of rows that differ, the percentile
     alone is too sure. Where no resample is below zero, the approximation alone says how sure one may be; a smallest
@@ -182,17 +232,6 @@ def unseen_rows(
             for name, value in score(y, Predictions(wrong, None), classes).items():
                 steps[name] = float(np.fmax(steps[name], abs(value - whole[name])))
     return {name: step * rows for name, step in steps.items()}
-
-
-def holm(p_values: list[float], alpha: float) -> list[bool]:
-    """Which hypotheses are rejected so that any false rejection at all has probability alpha (Holm 1979)."""
-    order = np.argsort(p_values, kind="stable")
-    rejected = [False] * len(p_values)
-    for rank, number in enumerate(order):
-        if p_values[number] > alpha / (len(p_values) - rank):
-            break
-        rejected[number] = True
-    return rejected
 
 
 def parts(predictions: Predictions, rows: Array) -> Predictions:

@@ -63,8 +63,14 @@ def gather(settings: Settings, baseline: Baseline, moved: list[str], dirty: bool
         classes = Classes.of(np.asarray(model.classes_), settings.data.positive)
 
     everything = Predictions(np.array([]), None)
-    if test.num_rows:
-        everything = metrics.predict_table(model, test, columns)
+    latency_ms = math.inf
+    try:
+        learned = metrics.predict_table(model, train, columns)
+        if test.num_rows:
+            everything = metrics.predict_table(model, test, columns)
+            latency_ms = modelfile.measure_latency(model, tables.features(test, columns))["latency_ms"]
+    except Exception as error:  # an estimator may raise anything
+        raise UserError(f"this change's model cannot predict: {type(error).__name__}: {error}") from None
     misrecorded = check_recorded(test, everything, settings, classes) if test.num_rows else []
     leaked = int(known_rows(test, train, catalogue.names).sum())
 
@@ -90,7 +96,6 @@ def gather(settings: Settings, baseline: Baseline, moved: list[str], dirty: bool
                     seed=1 + len(by_slice),
                 )
                 by_slice.append(SliceEvidence(column, name, len(members), compared))
-    learned = metrics.predict_table(model, train, columns)
     moved_columns = None
     if baseline.train is not None:
         names = [column.name for column in columns] + [settings.data.target]
@@ -107,9 +112,7 @@ def gather(settings: Settings, baseline: Baseline, moved: list[str], dirty: bool
         validation=json.loads(paths.VALIDATION.read_text(encoding="utf-8")) if paths.VALIDATION.exists() else None,
         drift=moved_columns,
         model_bytes=paths.MODEL.stat().st_size,
-        latency_ms=modelfile.measure_latency(model, tables.features(test, columns))["latency_ms"]
-        if test.num_rows
-        else math.inf,
+        latency_ms=latency_ms,
         moved=moved,
         # a runner has nothing to commit: what has moved there stays a failure
         dirty=dirty and not os.environ.get("CI"),
@@ -147,13 +150,13 @@ def fresh_rows(test: pa.Table, baseline: Baseline, settings: Settings) -> tuple[
     """
     everything = np.arange(test.num_rows)
     if baseline.model is None or baseline.train is None:
-        return everything, baseline.problem or "main's model is not here"
+        return everything, baseline.problem or "main's model is not available"
     known = known_rows(test, baseline.train, test.column_names)
     kept = np.flatnonzero(~known)
     if len(kept) < test.num_rows / 2:
         return everything, (
-            f"main's model was trained on {int(known.sum()):,} of the {test.num_rows:,} test rows, so the two cannot "
-            "be compared: has the split changed?"
+            f"main's model was trained on {int(known.sum()):,} of the {test.num_rows:,} test rows, so it cannot be "
+            "compared: has the split changed?"
         )
     return kept, None
 
@@ -163,14 +166,14 @@ def score_baseline(
 ) -> tuple[Predictions | None, str | None, float | None]:
     """Main's model on this change's test rows, or why it cannot be scored; and its latency."""
     if baseline.settings is None or baseline.catalogue is None:
-        return None, "main's settings are not known", None
+        return None, "main's settings are not available", None
     wanted = tables.feature_columns(baseline.settings, baseline.catalogue)
     for column in wanted:
         here = next((each for each in catalogue.columns if each.name == column.name), None)
         if here is None:
-            return None, f"main's model needs the column {column.name}, which the table does not have any more", None
+            return None, f"main's model needs the column {column.name}, which the table no longer has", None
         if here.kind != column.kind:
-            return None, f"main's model takes {column.name} as {column.kind}, but it is {here.kind} now", None
+            return None, f"main's model needs {column.name} as {column.kind}, but it is now {here.kind}", None
     X = tables.features(test, wanted)
     try:
         found = metrics.predict(baseline.model, X)
@@ -179,7 +182,7 @@ def score_baseline(
     if classes is not None:
         labels = np.asarray(baseline.model.classes_)  # type: ignore[union-attr]
         if not set(labels.tolist()) <= set(classes.labels.tolist()):
-            return None, "main's model predicts classes that the table does not have any more", None
+            return None, "main's model predicts classes that the table no longer has", None
         if found.probabilities is not None:
             aligned = np.zeros((len(X), len(classes.labels)))
             aligned[:, [classes.labels.tolist().index(label) for label in labels.tolist()]] = found.probabilities
@@ -204,7 +207,7 @@ def check_recorded(test: pa.Table, found: Predictions, settings: Settings, class
     if len(predicted) != test.num_rows:
         wrong.append(f"{len(predicted):,} predictions are recorded for {test.num_rows:,} test rows")
     elif predicted != found.predicted.tolist():
-        wrong.append("the predictions are others")
+        wrong.append("the recorded predictions differ")
     return wrong
 
 

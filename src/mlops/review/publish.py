@@ -19,10 +19,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from mlops.core import policy
 from mlops.core.errors import UserError, errors_in_words
 from mlops.core.github import AGAIN, Api
 from mlops.core.report import Report, Sha, read, shortened
+from mlops.review import policy
 from mlops.review.artifact import MOST_ZIPPED, NAME, fetch_artifact, unpack
 from mlops.review.files import CODEOWNERS, is_untouched, owned
 from mlops.review.render import comment, no_review

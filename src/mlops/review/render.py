@@ -29,7 +29,7 @@ MOST_BYTES = 60_000
 # of the names of files that need an approval; beyond that they are counted
 MOST_NAMED = 12_000
 MOST_PLACE = 40  # characters of a pattern
-MARKS: dict[Verdict, str] = {"pass": "✅ pass", "fail": "❌ fail", "cannot tell": "⚠️ cannot tell"}
+MARKS: dict[Verdict, str] = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "⚠️ inconclusive"}
 RUNTIMES = {"onnx": "ONNX Runtime", "scikit-learn": "scikit-learn"}
 # told apart in light and in dark mode, and by the colour-blind
 MAIN_COLOUR, HERE_COLOUR = "#8c8c8c", "#d9730d"
@@ -84,7 +84,7 @@ def heading(report: Report) -> str:
         line = "## ❌ No model to judge"
     elif report.blocks or report.verdict == "fail":
         line = "## ❌ Do not merge: " + _counted(report.policy, blocking=True)
-    elif report.verdict == "cannot tell":
+    elif report.verdict == "inconclusive":
         line = "## ⚠️ May be merged, with care: " + _counted(report.policy, blocking=False)
     else:
         waived = any(result.waiver for result in report.policy.results)
@@ -106,10 +106,10 @@ def _counted(policy: Policy, *, blocking: bool) -> str:
         for result in policy.results
         if (result.blocks if blocking else result.verdict != "pass" and result.waiver is None)
     ]
-    unclear = sum(result.verdict == "cannot tell" for result in found)
+    unclear = sum(result.verdict == "inconclusive" for result in found)
     failed = len(found) - unclear
     told = [f"{failed} {_plural(failed, 'rule fails', 'rules fail')}"] if failed else []
-    told += [f"{unclear} cannot be told"] if unclear else []
+    told += [f"{unclear} {_plural(unclear, 'rule is', 'rules are')} inconclusive"] if unclear else []
     return ", ".join(told)
 
 
@@ -154,7 +154,7 @@ def reasons(report: Report) -> str:
         )
     if report.problem:
         lines.append(f"- ❌ {escaped(report.problem)}")
-    order: list[Verdict] = ["fail", "cannot tell", "pass"]
+    order: list[Verdict] = ["fail", "inconclusive", "pass"]
     results = report.policy.results if report.policy else []
     for result in sorted(results, key=lambda each: order.index(each.verdict)):
         if result.waiver:
@@ -226,7 +226,7 @@ def _limit(result: Result) -> str:
 
 
 def _worst(results: list[Result]) -> str:
-    order: list[Verdict] = ["fail", "cannot tell", "pass"]
+    order: list[Verdict] = ["fail", "inconclusive", "pass"]
     verdicts = {result.verdict for result in results}
     waived = " (waived)" if any(result.waiver for result in results) else ""
     return next((MARKS[verdict] + waived for verdict in order if verdict in verdicts), "")

@@ -10,7 +10,6 @@ from mlops.core import files, journal, paths
 from mlops.core.git import show
 from mlops.core.lock import hash_of, outputs
 from mlops.core.paths import VALIDATION
-from mlops.core.policy import Gate
 from mlops.core.report import Baseline as BaselineReport
 from mlops.core.report import (
     Change,
@@ -33,6 +32,7 @@ from mlops.review.baseline import Baseline
 from mlops.review.compare import Paired
 from mlops.review.evidence import Findings
 from mlops.review.gate import finite
+from mlops.review.policy import Gate
 
 FAILURES = Path("reports/validation_failures.json")
 

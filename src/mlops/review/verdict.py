@@ -2,7 +2,8 @@
 
 A pull request's run writes the report, so it may claim anything. Its numbers cannot be checked without running its
 code; what follows from them can: that the rules are those of main's gate, that a rule which passes has a number within
-its limit, that the same metric has the same value everywhere, and that the run ended as the results say.
+its limit, that only rules with uncertainty are inconclusive, that the same metric has the same value everywhere, and
+that the run ended as the results say.
 """
 
 from __future__ import annotations
@@ -11,51 +12,18 @@ import datetime
 import math
 from collections.abc import Iterable
 
-from mlops.core import dvcfiles, policy
-from mlops.core.policy import Gate, Rule, subject
+from mlops.core import dvcfiles
 from mlops.core.report import Policy, Report, Result, Verdict, shortened
-from mlops.core.settings import LOWER_IS_BETTER
+from mlops.review.policy import Gate
+from mlops.review.rules.base import ROUNDING, Rule
 
-MEGABYTE = 1_000_000
-# A number and its limit are rounded to six decimals
-ROUNDING = 2e-6
 MOST = 20
 
 
 def overall(results: Iterable[Result]) -> Verdict:
     """The worst verdict of the results that are not waived."""
     verdicts = {result.verdict for result in results if result.waiver is None}
-    return "fail" if "fail" in verdicts else "cannot tell" if "cannot tell" in verdicts else "pass"
-
-
-def blocks(rule: Rule, verdict: Verdict) -> bool:
-    """Whether a verdict that is not waived keeps the change from being merged."""
-    return verdict == "fail" or (verdict == "cannot tell" and getattr(rule, "cannot_tell", "warn") == "block")
-
-
-def limit(rule: Rule) -> float | None:
-    """What a result of this rule has as its limit; None where the rule has none."""
-    match rule:
-        case policy.ModelSize():
-            return rule.at_most * MEGABYTE
-        case policy.Leakage():
-            return 0.0
-        case policy.Validation():
-            return float(rule.warnings)
-    names = ("at_least", "at_most", "limit", "margin")
-    return next((float(getattr(rule, name)) for name in names if hasattr(rule, name)), None)
-
-
-def within(rule: Rule, value: float, bound: float) -> bool:
-    """Whether a number keeps a limit."""
-    match rule:
-        case policy.NoWorse() | policy.SlicesNoWorse():  # the number is a difference, the limit a loss
-            return (value if rule.metric in LOWER_IS_BETTER else -value) <= bound + ROUNDING
-        case policy.Floor():
-            return value >= bound - ROUNDING
-        case policy.WorstSlice():
-            return value <= bound + ROUNDING if rule.metric in LOWER_IS_BETTER else value >= bound - ROUNDING
-    return value <= bound + ROUNDING
+    return "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"
 
 
 def derive(report: Report, gate: Gate | None, names: list[str], conclusion: str, today: datetime.date) -> Report:
@@ -110,9 +78,7 @@ def derive(report: Report, gate: Gate | None, names: list[str], conclusion: str,
 def judged(found: Policy, gate: Gate | None, report: Report, today: datetime.date) -> tuple[Policy, list[str]]:
     """The results with the verdicts that follow from them, and what contradicts them."""
     doubts = []
-    rules: dict[tuple[str, str], Rule] = {}
-    if gate is not None:
-        rules = {(rule.rule, shortened(subject(rule))): rule for rule in gate.rules}
+    rules = {} if gate is None else {(rule.rule, shortened(rule.subject)): rule for rule in gate.rules}
     reported = [(result.rule, result.subject) for result in found.results]
     if not reported:
         doubts.append("the report holds no results")
@@ -131,7 +97,7 @@ def judged(found: Policy, gate: Gate | None, report: Report, today: datetime.dat
             contradictions = [*_of_numbers(result, rule, values), *_of_waiver(result, gate, today)]
             named = " ".join(filter(None, [result.rule, result.subject]))
             doubts += [f"{named}: {contradiction}" for contradiction in contradictions]
-            blocking = blocks(rule, result.verdict)
+            blocking = rule.blocks(result.verdict)
         else:
             blocking = result.blocks or result.verdict == "fail"
         results.append(result.model_copy(update={"blocks": blocking and result.waiver is None}))
@@ -142,18 +108,13 @@ def judged(found: Policy, gate: Gate | None, report: Report, today: datetime.dat
 
 
 def _of_numbers(result: Result, rule: Rule, values: dict[str, tuple[float | None, float | None]]) -> Iterable[str]:
-    value, bound = result.found.value, limit(rule)
+    value, bound = result.found.value, rule.bound
     if result.limit is not None and (bound is None or not math.isclose(result.limit, bound, rel_tol=1e-9)):
         yield f"its limit is {result.limit:g}, main's gate has {'none' if bound is None else f'{bound:g}'}"
-    if result.verdict != "pass" or bound is None:
-        return
-    if value is None:
-        yield "it passes without a number"
-    elif not within(rule, value, bound):
-        yield f"it passes with {value:g}, which breaks the limit {bound:g}"
-    if isinstance(rule, policy.Floor | policy.Ceiling | policy.NoWorse) and value is not None:
+    yield from rule.contradictions(result.verdict, result.found)
+    if rule.shown_as is not None and value is not None and result.verdict == "pass":
         candidate, difference = values.get(result.subject, (None, None))
-        shown = difference if isinstance(rule, policy.NoWorse) else candidate
+        shown = difference if rule.shown_as == "difference" else candidate
         if shown is None or abs(shown - value) > ROUNDING:
             yield f"its number is {value:g}, the metric's is {'missing' if shown is None else f'{shown:g}'}"
 

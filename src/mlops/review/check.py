@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mlops.core import pointers, policy, settings
+from mlops.core import pointers, settings
 from mlops.core.errors import errors_in_words
 from mlops.model.estimators import check_estimator
+from mlops.review import policy
 
 
 def main() -> None:

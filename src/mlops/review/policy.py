@@ -1,0 +1,77 @@
+"""The gate, `gate.yaml`: what a change must fulfil to be merged, one row per rule.
+
+It is a file of its own because GitHub knows the owners of files, not of keys: parameters can be changed without a code
+owner, the gate cannot. The base branch's gate decides on a pull request, so that a change cannot loosen its own.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import operator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, field_validator
+
+from mlops.core.settings import Section, Share, read, write_schema
+from mlops.review import rules as registry
+from mlops.review.rules.base import Rule
+
+GATE = Path("gate.yaml")
+SCHEMA = Path("gate.schema.json")
+
+if TYPE_CHECKING:
+    AnyRule = Rule
+else:
+    AnyRule = Annotated[functools.reduce(operator.or_, registry.built_in()), Field(discriminator="rule")]
+
+
+class Waiver(Section):
+    """Suspends a rule until a date."""
+
+    rule: str
+    """The rule, as in `rules`."""
+    subject: str = ""
+    """Its metric or column, if it has one."""
+    reason: str = Field(min_length=10, max_length=300)
+    """The reason, which the comment shows."""
+    until: datetime.date
+    """The last day on which the waiver applies."""
+
+
+class Gate(Section):
+    """What a change must fulfil to be merged."""
+
+    confidence: Share = 0.95
+    """One minus the share of changes without any effect that are blocked by chance, over all rules together."""
+    resamples: int = Field(2000, ge=200, le=100_000)
+    """Number of paired bootstrap resamples of the test rows."""
+    rules: list[AnyRule] = Field(min_length=1)
+    """One row per rule; all must pass."""
+    waivers: list[Waiver] = []
+    """Rules that are suspended until a date."""
+
+    @field_validator("rules")
+    @classmethod
+    def _each_once(cls, rules: list[Rule]) -> list[Rule]:
+        named = [(rule.rule, rule.subject) for rule in rules]
+        twice = next((name for number, name in enumerate(named) if name in named[:number]), None)
+        if twice:
+            raise ValueError(f"the rule {' '.join(filter(None, twice))} appears twice")
+        return rules
+
+
+def load(path: str | Path = GATE) -> Gate:
+    """Read and check `gate.yaml`.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is not YAML, or has invalid keys or values; all of them are listed.
+    """
+    return read(path, Gate)
+
+
+if __name__ == "__main__":
+    write_schema(Gate, SCHEMA)

@@ -1,0 +1,137 @@
+"""What every rule shares: its settings, its finding, and what can be checked from its numbers alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, get_args
+
+from pydantic import Field, FiniteFloat
+
+from mlops.core.report import Estimate, Verdict
+from mlops.core.settings import Section
+
+if TYPE_CHECKING:
+    from mlops.review.gate import Evidence
+    from mlops.review.policy import Gate
+
+# A number of a report and its limit are rounded to six decimals
+ROUNDING = 2e-6
+
+Unit = Literal["", "bytes", "ms"]
+Metric = Annotated[str, Field(min_length=1, description="A metric of the task, as `dvc metrics show` names it.")]
+Limit = Annotated[FiniteFloat, Field(description="In units of the metric.")]
+Margin = Annotated[float, Field(ge=0, allow_inf_nan=False, description="Non-inferiority margin: the tolerated loss.")]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="The limit.")]
+MinRows = Annotated[int, Field(ge=2, description="Slices with fewer test rows are ignored.")]
+Inconclusive = Annotated[
+    Literal["block", "warn"],
+    Field(description="Whether the change is blocked when the rule is inconclusive, mostly for too few test rows."),
+]
+
+
+class Finding(NamedTuple):
+    """What a rule found, before waivers."""
+
+    verdict: Verdict
+    why: str
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+
+
+class Case(NamedTuple):
+    """What a rule decides on: the evidence, and the gate that the rule is a row of."""
+
+    gate: Gate
+    evidence: Evidence
+
+    @property
+    def confidence(self) -> float:
+        return self.gate.confidence
+
+    def without_main(self) -> Finding | None:
+        """Why there is nothing to compare with; inconclusive for the first model, a failure otherwise."""
+        if not self.evidence.baseline_problem:
+            return None
+        return Finding("inconclusive" if self.evidence.first else "fail", self.evidence.baseline_problem)
+
+
+class Rule(Section):
+    """One row of the gate."""
+
+    rule: str
+
+    unit: ClassVar[Unit] = ""
+    shown_as: ClassVar[Literal["candidate", "difference"] | None] = None
+    """Which number of the table of metrics the result repeats."""
+    by_interval: ClassVar[bool] = False
+    """Whether the rule is inconclusive only where the limit lies in the interval."""
+
+    @classmethod
+    def built_in(cls) -> str | None:
+        """The name that `gate.yaml` uses; None for a class that only others build on."""
+        names = get_args(cls.model_fields["rule"].annotation)
+        return str(names[0]) if names else None
+
+    @property
+    def subject(self) -> str:
+        """What the rule is about: a metric, a column, or nothing in particular."""
+        return ", ".join(str(getattr(self, name)) for name in ("column", "metric") if hasattr(self, name))
+
+    @property
+    def bound(self) -> float | None:
+        """What a result reports as its limit; None where the rule compares no number."""
+        return None
+
+    @property
+    def may_be_inconclusive(self) -> bool:
+        return "inconclusive" in type(self).model_fields
+
+    def blocks(self, verdict: Verdict) -> bool:
+        """Whether a verdict that is not waived blocks the merge."""
+        return verdict == "fail" or (verdict == "inconclusive" and getattr(self, "inconclusive", "warn") == "block")
+
+    def find(self, case: Case) -> Finding:
+        """Judge the evidence; missing evidence is a failure."""
+        raise NotImplementedError
+
+    def keeps(self, value: float, bound: float) -> bool:
+        """Whether a number is within the limit."""
+        return value <= bound + ROUNDING
+
+    def contradictions(self, verdict: Verdict, found: Estimate) -> Iterable[str]:
+        """Where a verdict cannot follow from the reported numbers."""
+        value, bound = found.value, self.bound
+        if verdict == "inconclusive" and not self.may_be_inconclusive:
+            yield "it is inconclusive, which this rule cannot be"
+        elif verdict == "inconclusive" and self.by_interval and bound is not None:
+            if found.low is None or found.high is None:
+                yield "it is inconclusive without an interval"
+            elif not found.low - ROUNDING <= bound <= found.high + ROUNDING:
+                yield f"it is inconclusive, but its interval does not include the limit {bound:g}"
+        elif verdict == "pass" and bound is not None:
+            if value is None:
+                yield "it passes without a number"
+            elif not self.keeps(value, bound):
+                yield f"it passes with {value:g}, which breaks the limit {bound:g}"
+
+
+def holm(p_values: list[float], alpha: float) -> list[bool]:
+    """Which hypotheses are rejected so that any false rejection at all has probability alpha (Holm 1979)."""
+    rejected = [False] * len(p_values)
+    for rank, number in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if p_values[number] > alpha / (len(p_values) - rank):
+            break
+        rejected[number] = True
+    return rejected
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """``1 failure``, ``2 failures``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def interval_words(low: float, high: float, confidence: float) -> str:
+    """``95% interval 0.81 to 0.93``."""
+    return f"{100 * confidence:g}% interval {low:.4g} to {high:.4g}"
