@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import importlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from mlops.core.errors import UserError
 
@@ -31,6 +31,20 @@ class Feature:
     function: Callable[..., Any]
     columns: tuple[str, ...]
     kind: Literal["numeric", "boolean", "categorical"]
+    unit: str | None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of predictions against the truth."""
+
+    name: str
+    function: Callable[..., Any]
+    greater_is_better: bool | None
+    columns: tuple[str, ...]
+    needs: Literal["predict", "probability"]
+    per_row: bool
+    task: Literal["binary", "multiclass", "regression"] | None
     unit: str | None
 
 
@@ -53,6 +67,65 @@ def feature(
         return _declared(function, Feature(function.__name__, function, columns, kind, unit))
 
     return declare
+
+
+@overload
+def metric(function: Function) -> Function: ...
+
+
+@overload
+def metric(
+    *,
+    greater_is_better: bool | None = ...,
+    columns: Sequence[str] = ...,
+    needs: Literal["predict", "probability"] = ...,
+    per_row: bool = ...,
+    task: Literal["binary", "multiclass", "regression"] | None = ...,
+    unit: str | None = ...,
+) -> Callable[[Function], Function]: ...
+
+
+def metric(
+    function: Function | None = None,
+    *,
+    greater_is_better: bool | None = None,
+    columns: Sequence[str] = (),
+    needs: Literal["predict", "probability"] = "predict",
+    per_row: bool = False,
+    task: Literal["binary", "multiclass", "regression"] | None = None,
+    unit: str | None = None,
+) -> Any:
+    """Declare a function ``(y_true, y_pred)`` as a metric; its name becomes the metric's.
+
+    The function returns a number. For its interval it is called with resampled rows; a function that takes
+    `sample_weight`, as scikit-learn's do, is called with the number of times that each row was drawn.
+
+    Parameters
+    ----------
+    greater_is_better : bool
+        Whether a greater value means a better model.
+    columns : sequence of str, optional
+        Further columns of the table that the function takes, in the order of its further arguments.
+    needs : {'predict', 'probability'}
+        What the second argument holds. With two classes, `y_true` and `y_pred` are 1 for `data.positive` and 0
+        otherwise, and probabilities are those of `data.positive`, of shape (n_samples,). With more classes, labels are
+        as in the table, and probabilities have shape (n_samples, n_classes), in the order of the sorted labels, which a
+        function with an argument `labels` is given.
+    per_row : bool
+        Whether the function returns one value for each row, whose mean is the metric. Such a metric costs next to
+        nothing to resample.
+    task : {'binary', 'multiclass', 'regression'}, optional
+        The only kind of task that the metric is for; on a table of another kind it is left out, and the log says so.
+    unit : str, optional
+        Unit of measurement, shown beside the name.
+    """
+
+    def declare(function: Function) -> Function:
+        name = function.__name__
+        given = tuple(columns) if isinstance(columns, list | tuple) else columns
+        return _declared(function, Metric(name, function, greater_is_better, given, needs, per_row, task, unit))  # type: ignore[arg-type]
+
+    return declare if function is None else declare(function)
 
 
 def _declared(function: Function, hook: Any) -> Function:

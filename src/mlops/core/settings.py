@@ -43,6 +43,8 @@ Checked = TypeVar("Checked", bound=BaseModel)
 
 Kind = Literal["numeric", "categorical", "boolean", "date", "time", "text"]
 Task = Literal["classification", "regression"]
+# A name that a table, MLflow and a rule of the gate can hold
+METRIC_NAME = r"^[A-Za-z][A-Za-z0-9_]{0,59}$"
 SECRET_QUERY_KEYS = re.compile(r"(?i)token|secret|password|passwd|sig(nature)?$|api_?key|credential")
 
 
@@ -213,8 +215,70 @@ class Tuning(Section):
         return self
 
 
+class MetricPath(Section):
+    """A metric that a library has."""
+
+    metric: Annotated[str, AfterValidator(import_path)]
+    """Import path of a function `(y_true, y_pred)`, such as `sklearn.metrics.fbeta_score`."""
+    params: dict[str, Any] = {}
+    """Its further arguments, such as `beta: 2`."""
+    name: str | None = Field(None, pattern=METRIC_NAME)
+    """Name in tables and in `gate.yaml`; by default the function's."""
+    greater_is_better: bool | None = None
+    """Only for functions outside scikit-learn, and for those whose name does not tell."""
+    needs: Literal["predict", "probability"] | None = None
+    """What the second argument holds; known for scikit-learn's functions."""
+
+
+class Costs(Section):
+    """What each outcome of a binary decision costs: a number, or the numeric column that holds the row's own amount."""
+
+    false_negative: FiniteFloat | str = 0.0
+    """A row of `data.positive` that is missed."""
+    false_positive: FiniteFloat | str = 0.0
+    """A false alarm."""
+    true_positive: FiniteFloat | str = 0.0
+    """A row of `data.positive` that is found; negative where it is a gain."""
+    true_negative: FiniteFloat | str = 0.0
+    """A row of the other class that is left alone."""
+
+
+class Cost(Section):
+    """What a decision costs; the most specific entry that fits a row counts."""
+
+    actual: str | int | float | bool | None = None
+    """Class of the row; any where it is left out."""
+    predicted: str | int | float | bool | None = None
+    """Class that is predicted; any other than the row's where it is left out."""
+    cost: FiniteFloat | str
+    """A number, or the numeric column that holds the row's own amount."""
+
+
 class Evaluate(Section):
     """How the model is judged."""
+
+    metrics: (
+        list[
+            Annotated[
+                Annotated[str, Tag("name")] | Annotated[MetricPath, Tag("mapping")],
+                Discriminator(lambda value: "mapping" if isinstance(value, dict | MetricPath) else "name"),
+            ]
+        ]
+        | None
+    ) = None
+    """Metrics beside the usual ones: names of functions in `src/project/metrics.py`, and import paths with parameters.
+
+    By default all of that file; `[]` uses none."""
+    costs: (
+        Annotated[
+            Annotated[Costs, Tag("mapping")] | Annotated[list[Cost], Tag("list")],
+            Discriminator(lambda value: "list" if isinstance(value, list) else "mapping"),
+        ]
+        | None
+    ) = None
+    """Costs of wrong decisions, which make the metric `cost`: the mean cost of a row.
+
+    Two classes: `{false_negative: 10, false_positive: 1}`. More: a list, as of `{actual: a, predicted: b, cost: 5}`."""
 
     confidence: Share = 0.95
     """Coverage of the bootstrap intervals."""
@@ -381,6 +445,7 @@ def check_columns(settings: Settings, columns: list[str], *, prepared: bool = Fa
         *(("data.types", name, columns) for name in data.types),
         *(("data.units", name, columns) for name in data.units),
         *(("evaluate.slices", name, kept) for name in settings.evaluate.slices),
+        *(("evaluate.costs", name, kept) for name in cost_columns(settings.evaluate.costs)),
     ]
     problems = [
         f"{PARAMS}: {key}: the table has no column {name!r}{closest(name, known)}"
@@ -391,6 +456,12 @@ def check_columns(settings: Settings, columns: list[str], *, prepared: bool = Fa
         problems.append(f"{PARAMS}: data.target: {data.target!r} cannot be a key as well")
     if problems:
         raise UserError("\n".join(problems))
+
+
+def cost_columns(costs: Costs | list[Cost] | None) -> list[str]:
+    """Columns that hold amounts."""
+    given = list(costs.model_dump().values()) if isinstance(costs, Costs) else [each.cost for each in costs or []]
+    return list(dict.fromkeys(value for value in given if isinstance(value, str)))
 
 
 def json_schema(kind: type[BaseModel]) -> dict[str, Any]:

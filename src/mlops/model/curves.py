@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlops.core.files import atomic
 from mlops.model.metrics import Array, Classes, Predictions
+
+if TYPE_CHECKING:
+    from mlops.model.resampling import Custom
 
 PLOTS = Path("reports/plots")
 # Points of a curve, and of one that shares its grid with others; rows and bars of a picture. More cannot be told apart.
@@ -20,7 +23,9 @@ MOST_POINTS, GRID, MOST_ROWS, MOST_BARS = 500, 101, 5_000, 30
 Rows = list[dict[str, Any]]
 
 
-def classification_curves(y: Array, predictions: Predictions, classes: Classes) -> dict[str, Rows]:
+def classification_curves(
+    y: Array, predictions: Predictions, classes: Classes, custom: Custom | None = None
+) -> dict[str, Rows]:
     """Tables behind the plots of a classifier: confusion, and where there are probabilities calibration and more."""
     curves: dict[str, Rows] = {
         "confusion": [
@@ -35,7 +40,7 @@ def classification_curves(y: Array, predictions: Predictions, classes: Classes) 
         "precision_recall": precision_recall(y, predictions, classes),
     }
     if len(classes.labels) == 2:
-        curves["thresholds"] = thresholds(y, predictions, classes)
+        curves["thresholds"] = thresholds(y, predictions, classes, custom)
     return curves
 
 
@@ -117,8 +122,11 @@ def calibration_error(bins: Rows) -> float:
     return rounded(np.average(distances, weights=[each["rows"] for each in bins]))
 
 
-def thresholds(y: Array, predictions: Predictions, classes: Classes) -> Rows:
-    """What each decision threshold from 0.05 to 0.95 would mean for precision, recall and the share flagged."""
+def thresholds(y: Array, predictions: Predictions, classes: Classes, custom: Custom | None = None) -> Rows:
+    """What each decision threshold from 0.05 to 0.95 would mean for precision, recall and the share flagged.
+
+    The project's own metrics of labels, such as costs, follow by name.
+    """
     if predictions.probabilities is None:
         return []
     probability = predictions.probabilities[:, classes.positive]
@@ -135,9 +143,20 @@ def thresholds(y: Array, predictions: Predictions, classes: Classes) -> Rows:
                 "recall": rounded(recall),
                 "f1": rounded(2 * hits / max(1, int(flagged.sum() + truth.sum()))),
                 "flagged_share": rounded(flagged.mean()),
+                **_of_labels(y, flagged, classes, custom),
             }
         )
     return rows
+
+
+def _of_labels(y: Array, flagged: Array, classes: Classes, custom: Custom | None) -> dict[str, float | None]:
+    """The project's own metrics of the labels that a threshold gives."""
+    if custom is None:
+        return {}
+    labels = np.where(flagged, classes.labels[classes.positive], classes.labels[1 - classes.positive])
+    weigh, _ = custom.weigher(y, Predictions(labels, None), classes, 1)
+    found = {name: values[0] for name, values in weigh(np.ones((1, len(y))), 0).items()}
+    return {name: rounded(value) if np.isfinite(value) else None for name, value in found.items()}
 
 
 def regression_curves(y: Array, predictions: Predictions) -> dict[str, Rows]:
@@ -164,7 +183,12 @@ DRAWN: dict[str, dict[str, Any]] = {
     "roc": {"x": "false_positive_rate", "template": "simple", "title": "ROC curve"},
     "precision_recall": {"x": "recall", "template": "simple", "title": "Precision and recall"},
     "calibration": {"x": "predicted_probability", "y": "observed_share", "template": "simple", "title": "Calibration"},
-    "thresholds": {"x": "threshold", "template": "simple", "title": "Decision threshold"},
+    "thresholds": {
+        "x": "threshold",
+        "y": ["precision", "recall", "f1", "flagged_share"],
+        "template": "simple",
+        "title": "Decision threshold",
+    },
     "confusion": {"x": "actual", "y": "predicted", "template": "confusion", "title": "Confusion matrix"},
     "residuals": {"x": "predicted", "y": "residual", "template": "scatter", "title": "Residuals"},
     "importance": {

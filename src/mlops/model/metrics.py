@@ -6,8 +6,8 @@ sums over rows that were sorted once. The values are those of scikit-learn's fun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,15 @@ from mlops.core.errors import UserError
 from mlops.core.settings import LOWER_IS_BETTER, closest
 from mlops.data.tables import Column, features
 
+if TYPE_CHECKING:
+    from mlops.model.resampling import Custom
+
 Array = np.ndarray[Any, Any]
+
+BUILT_IN = (
+    *("roc_auc", "average_precision", "accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1"),
+    *("log_loss", "brier_score", "precision_macro", "f1_macro", "roc_auc_ovr", "rmse", "mse", "mae", "r2"),
+)
 
 # Cells of the matrix of counts (resamples × rows) that are held at once: about what a processor's cache holds.
 CHUNK = 100_000
@@ -66,6 +74,8 @@ class Estimate(NamedTuple):
     value: float | None
     low: float | None
     high: float | None
+    resamples: int = 0
+    """How many the interval comes from, where a metric cannot be computed for all of them in time."""
 
 
 def predict(model: Any, X: Any) -> Predictions:
@@ -88,46 +98,63 @@ def _predict(model: Any, blocks: Iterable[Any]) -> Predictions:
     return Predictions(np.concatenate(labels), np.concatenate(probabilities) if probabilities else None)
 
 
-def scorer(classes: Classes | None, name: str | None = None) -> Callable[[Any, Any, Array], float]:
+def scorer(
+    classes: Classes | None, name: str | None = None, custom: Custom | None = None
+) -> Callable[[Any, Any, Array], float]:
     """A scorer as scikit-learn takes it: ``(model, X, y)`` to a number of which more is better.
 
     Parameters
     ----------
     name : str or None
-        A metric of the task; by default its first.
+        A metric; by default the first of the task.
+    custom : Custom, optional
+        The project's own metrics, for the rows that the index of `X` counts.
     """
 
     def scored(model: Any, X: Any, y: Array) -> float:
-        scores = score(y, predict(model, X), classes)
+        predictions = predict(model, X)
+        if custom is not None and name in custom.names:
+            value = custom.at(X.index.to_numpy()).value(name, y, predictions, classes)
+            return value if custom.greater_is_better(name) else -value
+        scores = score(y, predictions, classes)
         chosen = name or next(iter(scores))
         if chosen not in scores:
-            raise UserError(f"params.yaml: tuning.metric: no metric {chosen!r} here{closest(chosen, list(scores))}")
+            known = [*scores, *(custom.names if custom else ())]
+            raise UserError(f"params.yaml: tuning.metric: no metric {chosen!r} here{closest(chosen, known)}")
         return scores[chosen] if greater_is_better(chosen) else -scores[chosen]
 
     return scored
 
 
-def greater_is_better(name: str) -> bool:
+def greater_is_better(name: str, custom: Custom | None = None) -> bool:
+    """Direction of a metric, built-in or the project's own."""
+    if custom is not None and name in custom.names:
+        return custom.greater_is_better(name)
     return name not in LOWER_IS_BETTER
 
 
-def score(y: Array, predictions: Predictions, classes: Classes | None) -> dict[str, float]:
-    """Each metric of the task on all rows, the most telling first.
+def score(
+    y: Array, predictions: Predictions, classes: Classes | None, custom: Custom | None = None
+) -> dict[str, float]:
+    """Each metric on all rows, the most telling of the task first, the project's own last.
 
     Parameters
     ----------
     y : ndarray of shape (n_samples,)
     classes : Classes or None
         None for a regression.
+    custom : Custom, optional
+        The project's own metrics, for these rows.
     """
-    weigh = weighted_metrics(y, predictions, classes)
-    return {name: float(values[0]) for name, values in weigh(np.ones((1, len(y)))).items()}
+    weigh, _ = all_metrics(y, predictions, classes, custom, 1)
+    return {name: float(values[0]) for name, values in weigh(np.ones((1, len(y))), 0).items()}
 
 
 def bootstrap(
     y: Array,
     predictions: Predictions,
     classes: Classes | None,
+    custom: Custom | None = None,
     *,
     confidence: float = 0.95,
     resamples: int = 1000,
@@ -141,19 +168,34 @@ def bootstrap(
         # in the order of the score, so that its curve reads each resample from front to back
         order = np.argsort(predictions.probabilities[:, classes.positive], kind="stable")
         y, predictions = y[order], Predictions(predictions.predicted[order], predictions.probabilities[order])
-    weigh = weighted_metrics(y, predictions, classes)
-    drawn = [weigh(counts) for counts in resample_counts(len(y), resamples, seed)]
+        custom = custom and custom.at(order)
+    weigh, limits = all_metrics(y, predictions, classes, custom, resamples)
+    (drawn,) = resampled([weigh], len(y), resamples, seed)
     tail = 100 * (1 - confidence) / 2
     estimates = {}
-    for name, value in weigh(np.ones((1, len(y)))).items():
-        values = np.concatenate([chunk[name] for chunk in drawn])
-        defined = values[np.isfinite(values)]
+    for name, value in weigh(np.ones((1, len(y))), 0).items():
+        used = limits.get(name, resamples)
+        used = used if used < resamples else 0
+        defined = drawn[name][np.isfinite(drawn[name])]
         if not np.isfinite(value[0]) or not len(defined):
-            estimates[name] = Estimate(None, None, None)
+            estimates[name] = Estimate(None, None, None, used)
             continue
         low, high = np.percentile(defined, [tail, 100 - tail])
-        estimates[name] = Estimate(float(value[0]), float(low), float(high))
+        estimates[name] = Estimate(float(value[0]), float(low), float(high), used)
     return estimates
+
+
+def resampled(
+    weighers: Sequence[Callable[[Array, int], dict[str, Array]]], n_samples: int, resamples: int, seed: int
+) -> list[dict[str, Array]]:
+    """The metrics of several models on the same resamples, of shape (n_resamples,) each."""
+    drawn: list[list[dict[str, Array]]] = [[] for _ in weighers]
+    first = 0
+    for counts in resample_counts(n_samples, resamples, seed):
+        for chunks, weigh in zip(drawn, weighers, strict=True):
+            chunks.append(weigh(counts, first))
+        first += len(counts)
+    return [{name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]} for chunks in drawn]
 
 
 def resample_counts(n_samples: int, resamples: int, seed: int) -> Any:
@@ -165,6 +207,26 @@ def resample_counts(n_samples: int, resamples: int, seed: int) -> Any:
         for row in counts:
             row[:] = np.bincount(rng.integers(0, n_samples, n_samples), minlength=n_samples)
         yield counts
+
+
+def all_metrics(
+    y: Array, predictions: Predictions, classes: Classes | None, custom: Custom | None, resamples: int
+) -> tuple[Callable[[Array, int], dict[str, Array]], dict[str, int]]:
+    """Prepare the rows once, for the built-in metrics and the project's own.
+
+    Returns
+    -------
+    weigh : callable
+        From weights of shape (n_resamples, n_samples), and the number of the first of these resamples, to a dict of
+        arrays of shape (n_resamples,).
+    resamples : dict of str to int
+        For how many resamples each of the project's own metrics is computed.
+    """
+    built_in = weighted_metrics(y, predictions, classes)
+    if custom is None or not custom.metrics:
+        return lambda weights, _: built_in(weights), {}
+    own, limits = custom.weigher(y, predictions, classes, resamples)
+    return lambda weights, first: {**built_in(weights), **own(weights, first)}, limits
 
 
 def weighted_metrics(

@@ -16,10 +16,16 @@ from mlops.core.settings import Interval, Settings, Tuning
 from mlops.data.tables import Column
 from mlops.model import metrics
 from mlops.model.estimators import make_model
+from mlops.model.resampling import Custom
 
 
 def tune(
-    X: Any, y: metrics.Array, settings: Settings, columns: list[Column], order: metrics.Array | None
+    X: Any,
+    y: metrics.Array,
+    settings: Settings,
+    columns: list[Column],
+    order: metrics.Array | None,
+    custom: Custom | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Find the best parameters.
 
@@ -29,6 +35,8 @@ def tune(
     y : ndarray of shape (n_samples,)
     order : ndarray of shape (n_samples,) or None
         Each row's group or time, where the split goes by one.
+    custom : Custom, optional
+        The project's own metrics, for these rows.
 
     Returns
     -------
@@ -43,12 +51,12 @@ def tune(
     classes = (
         metrics.Classes.of(np.unique(y), settings.data.positive) if settings.data.task == "classification" else None
     )
-    scorer = metrics.scorer(classes, tuning.metric)
+    scorer = metrics.scorer(classes, tuning.metric, custom)
     folds = _folds(y, settings, tuning, order)
     trials: list[dict[str, Any]] = []
 
     label = tuning.metric or ("rmse" if classes is None else "score")
-    sign = 1 if metrics.greater_is_better(label) else -1
+    sign = 1 if metrics.greater_is_better(label, custom) else -1
 
     def objective(trial: optuna.Trial) -> float:
         tried = {name: _suggest(trial, name, values) for name, values in tuning.space.items()}

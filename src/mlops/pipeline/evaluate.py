@@ -20,9 +20,10 @@ from mlops.core.files import write_json
 from mlops.core.paths import EVALUATION, METRICS, PREDICTIONS
 from mlops.core.settings import Settings
 from mlops.data import tables
-from mlops.model import curves, metrics, modelfile, slices
+from mlops.model import checks, curves, metrics, modelfile, resampling, slices
 from mlops.model.curves import rounded
 from mlops.model.metrics import Array, Classes, Predictions
+from mlops.model.resampling import Custom
 
 # What permutation importance may cost: predictions, and cells in each
 IMPORTANCE_PREDICTIONS, IMPORTANCE_CELLS = 1_000, 100_000
@@ -42,15 +43,17 @@ def main() -> str:
     predictions = metrics.predict(model, X)
     asked = settings.evaluate.model_dump(include={"confidence", "resamples", "seed"})
 
-    estimates = metrics.bootstrap(y, predictions, classes, **asked)
-    learned = score_training_rows(model, train, columns, settings, classes)
-    dummy = score_dummy(train, y, settings, classes)
-    by_slice = evaluate_slices(train, test, y, predictions, settings, classes, asked)
+    declared, left_out = resampling.declared(settings.evaluate, classes)
+    custom = checks.check(declared.on(test), y, predictions, classes)
+    estimates = metrics.bootstrap(y, predictions, classes, custom, **asked)
+    learned = score_training_rows(model, train, columns, settings, classes, custom.on(train))
+    dummy = score_dummy(train, y, settings, classes, custom)
+    by_slice = evaluate_slices(train, test, y, predictions, settings, classes, custom, asked)
     importance = permutation_importance(model, X, y, classes)
     if classes is None:
         drawn = curves.regression_curves(y, predictions)
     else:
-        drawn = curves.classification_curves(y, predictions, classes)
+        drawn = curves.classification_curves(y, predictions, classes, custom)
     bins = drawn.get("calibration", [])
     evaluation: dict[str, Any] = {
         "task": settings.data.task,
@@ -64,12 +67,14 @@ def main() -> str:
         "metrics": {
             name: {
                 **as_numbers(estimate),
-                "train": _finite(learned[name]),
+                "train": _finite(learned.get(name)),
                 "dummy": _finite(dummy.get(name)),
-                "greater_is_better": metrics.greater_is_better(name),
+                "greater_is_better": metrics.greater_is_better(name, custom),
+                **custom.details(name),
             }
             for name, estimate in estimates.items()
         },
+        "left_out": left_out,
         "calibration_error": curves.calibration_error(bins) if bins else None,
         "thresholds": drawn.get("thresholds", []),
         "slices": by_slice,
@@ -80,13 +85,21 @@ def main() -> str:
     tables.write(prediction_table(test, predictions, settings, classes), PREDICTIONS)
     curves.write({**drawn, "importance": importance[: curves.MOST_BARS]})
     journal.note("evaluate", files.md5(paths.MODEL), **modelfile.measure_latency(model, X))
+    for name, why in left_out.items():
+        print(f"  metric {name} is left out: {why}", flush=True)
+    for name, estimate in estimates.items():
+        if estimate.resamples:
+            few = f"{estimate.resamples:,} of {asked['resamples']:,} resamples"
+            print(f"  metric {name}: interval from {few}, {resampling.WHY_FEWER}", flush=True)
     first, estimate = next(iter(estimates.items()))
     return f"{first} {shown(estimate)} on {len(y):,} test rows → {EVALUATION}"
 
 
 def as_numbers(estimate: metrics.Estimate) -> dict[str, float | None]:
-    """Value, low and high, rounded."""
-    return {key: None if number is None else rounded(number) for key, number in estimate._asdict().items()}
+    """Value, low and high, rounded; and the number of resamples where it is not the one asked for."""
+    bounds = {key: getattr(estimate, key) for key in ("value", "low", "high")}
+    numbers = {key: None if number is None else rounded(number) for key, number in bounds.items()}
+    return {**numbers, "resamples": estimate.resamples} if estimate.resamples else numbers
 
 
 def _finite(value: float | None) -> float | None:
@@ -123,20 +136,23 @@ def score_training_rows(
     columns: list[tables.Column],
     settings: Settings,
     classes: Classes | None,
+    custom: Custom,
 ) -> dict[str, float]:
     """The same metrics on the rows that the model has learned; far better ones mean overfitting."""
     known = metrics.predict_table(model, train, columns)
-    return metrics.score(tables.target(train, settings), known, classes)
+    return metrics.score(tables.target(train, settings), known, classes, custom)
 
 
-def score_dummy(train: pa.Table, y: Array, settings: Settings, classes: Classes | None) -> dict[str, float]:
+def score_dummy(
+    train: pa.Table, y: Array, settings: Settings, classes: Classes | None, custom: Custom
+) -> dict[str, float]:
     """What one reaches without looking at any feature."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
 
     dummy = DummyRegressor() if classes is None else DummyClassifier(strategy="prior")
     known = tables.target(train, settings)
     dummy.fit(np.zeros((len(known), 1)), known)
-    return metrics.score(y, metrics.predict(dummy, pd.DataFrame(np.zeros((len(y), 1)))), classes)
+    return metrics.score(y, metrics.predict(dummy, pd.DataFrame(np.zeros((len(y), 1)))), classes, custom)
 
 
 def evaluate_slices(
@@ -146,6 +162,7 @@ def evaluate_slices(
     predictions: Predictions,
     settings: Settings,
     classes: Classes | None,
+    custom: Custom,
     asked: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """Every metric with its interval for each slice of the columns in `evaluate.slices`."""
@@ -156,7 +173,7 @@ def evaluate_slices(
                 predictions.predicted[rows],
                 None if predictions.probabilities is None else predictions.probabilities[rows],
             )
-            estimates = metrics.bootstrap(y[rows], part, classes, **asked)
+            estimates = metrics.bootstrap(y[rows], part, classes, custom.at(rows), **asked)
             judged = {name: as_numbers(estimate) for name, estimate in estimates.items()}
             results.append({"column": column, "slice": label, "rows": len(rows), "metrics": judged})
     return results

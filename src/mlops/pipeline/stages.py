@@ -22,6 +22,7 @@ COMMAND = "python -P -m "
 LOADS = {
     "mlops.model.estimators": "estimators",
     "mlops.model.modelfile": "estimators",
+    "mlops.model.custom": "metrics",
 }
 # what files of the team share; they may import nothing else of the room
 SHARED = ("__init__.py", "shared")

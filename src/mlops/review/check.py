@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mlops.core import pointers, settings
 from mlops.core.errors import errors_in_words
+from mlops.model import custom
 from mlops.model.estimators import check_estimator
 from mlops.review import policy
 
@@ -12,7 +13,9 @@ def main() -> None:
     pointers.check()
     if policy.GATE.exists():
         policy.load()
-    check_estimator(settings.load())
+    loaded = settings.load()
+    check_estimator(loaded)
+    custom.check(loaded)
 
 
 if __name__ == "__main__":

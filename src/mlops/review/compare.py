@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlops.model.metrics import Array, Classes, Predictions, greater_is_better, resample_counts, score, weighted_metrics
+from mlops.model.metrics import Array, Classes, Predictions, all_metrics, greater_is_better, resampled, score
+from mlops.model.resampling import Custom
 
 # A loss that would be noticed so often is one that the rows could have shown
 POWER = 0.8
@@ -48,6 +49,11 @@ class Paired(NamedTuple):
         The same resample stands at the same place of both.
     unseen : ndarray of shape (n_resamples,) or float
         What rows unlike any of these might add to the difference.
+    own : bool or None
+        Of one of the project's own metrics: whether greater is better.
+    unit : str
+    resamples : int
+        How many resamples there are, where a metric cannot be computed for all of them in time; 0 otherwise.
     """
 
     metric: str
@@ -56,10 +62,17 @@ class Paired(NamedTuple):
     baseline_values: Array
     candidate_values: Array
     unseen: Array | float = 0.0
+    own: bool | None = None
+    unit: str = ""
+    resamples: int = 0
+
+    @property
+    def greater_is_better(self) -> bool:
+        return greater_is_better(self.metric) if self.own is None else self.own
 
     @property
     def sign(self) -> int:
-        return 1 if greater_is_better(self.metric) else -1
+        return 1 if self.greater_is_better else -1
 
     @property
     def verb(self) -> str:
@@ -168,6 +181,7 @@ def compare(
     baseline: Predictions | None,
     candidate: Predictions,
     classes: Classes | None,
+    custom: Custom | None = None,
     *,
     resamples: int,
     seed: int = 0,
@@ -181,6 +195,8 @@ def compare(
         None where there is no model to compare with; its numbers are NaN then.
     classes : Classes or None
         None for a regression.
+    custom : Custom, optional
+        The project's own metrics, for these rows.
     seed : int
         Another one for each part of the rows that is held against other parts.
 
@@ -190,27 +206,34 @@ def compare(
         In the order of the metrics.
     """
     models = [candidate] if baseline is None else [candidate, baseline]
-    weighers = [weighted_metrics(y, model, classes) for model in models]
-    whole = [weigh(np.ones((1, len(y)))) for weigh in weighers]
-    drawn = [[weigh(counts) for weigh in weighers] for counts in resample_counts(len(y), resamples, seed)]
-
-    def values(model: int, name: str) -> Array:
-        return np.concatenate([chunk[model].get(name, np.full(1, np.nan)) for chunk in drawn])
-
+    prepared = [all_metrics(y, model, classes, custom, resamples) for model in models]
+    whole = [weigh(np.ones((1, len(y))), 0) for weigh, _ in prepared]
+    drawn = resampled([weigh for weigh, _ in prepared], len(y), resamples, seed)
+    limits = prepared[0][1]
+    unseen = {} if baseline is None else unseen_rows(y, baseline, candidate, classes, custom, resamples, seed)
     pairs = {}
-    unseen = {} if baseline is None else unseen_rows(y, baseline, candidate, classes, resamples, seed)
     for name, value in whole[0].items():
-        here = values(0, name)
-        if baseline is None or name not in whole[1]:
-            pairs[name] = Paired(name, float("nan"), float(value[0]), np.full_like(here, np.nan), here)
-        else:
-            pairs[name] = Paired(name, float(whole[1][name][0]), float(value[0]), values(1, name), here)
-            pairs[name] = pairs[name]._replace(unseen=unseen.get(name, 0.0))
+        here = drawn[0][name]
+        pair = Paired(name, float("nan"), float(value[0]), np.full_like(here, np.nan), here)
+        if baseline is not None and name in whole[1]:
+            pair = pair._replace(baseline=float(whole[1][name][0]), baseline_values=drawn[1][name])
+            pair = pair._replace(unseen=unseen.get(name, 0.0))
+        if custom is not None and name in custom.names:
+            used = limits[name] if limits[name] < resamples else 0
+            own = custom.greater_is_better(name)
+            pair = pair._replace(own=own, unit=custom.details(name).get("unit", ""), resamples=used)
+        pairs[name] = pair
     return pairs
 
 
 def unseen_rows(
-    y: Array, baseline: Predictions, candidate: Predictions, classes: Classes | None, resamples: int, seed: int
+    y: Array,
+    baseline: Predictions,
+    candidate: Predictions,
+    classes: Classes | None,
+    custom: Custom | None,
+    resamples: int,
+    seed: int,
 ) -> dict[str, Array]:
     """What rows that only one of two classifiers gets right add to each resample's difference.
 
@@ -222,16 +245,17 @@ def unseen_rows(
         return {}
     rng = np.random.default_rng([seed, resamples])
     rows = rng.poisson(0.5, resamples) - rng.poisson(0.5, resamples)
-    whole = score(y, Predictions(candidate.predicted, None), classes)
+    custom = custom and custom.averaged()  # the amount of one row would be chance
+    whole = score(y, Predictions(candidate.predicted, None), classes, custom)
     steps = dict.fromkeys(whole, 0.0)
     for number, label in enumerate(classes.labels):
         right = np.flatnonzero((y == label) & (candidate.predicted == label))
         if len(right):
             wrong = candidate.predicted.copy()
             wrong[right[0]] = classes.labels[number - 1]
-            for name, value in score(y, Predictions(wrong, None), classes).items():
+            for name, value in score(y, Predictions(wrong, None), classes, custom).items():
                 steps[name] = float(np.fmax(steps[name], abs(value - whole[name])))
-    return {name: step * rows for name, step in steps.items()}
+    return {name: step * rows for name, step in steps.items() if np.isfinite(step)}
 
 
 def parts(predictions: Predictions, rows: Array) -> Predictions:
