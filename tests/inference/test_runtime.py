@@ -21,8 +21,9 @@ from mlops.core.files import write_json
 from mlops.core.settings import Settings
 from mlops.data.tables import Column
 from mlops.inference import contract as contracts
+from mlops.inference import onnxfile, runtime
 from mlops.inference.contract import Contract
-from mlops.inference.runtime import Encoded, onnxfile, runtime
+from mlops.inference.runtime import Encoded
 from mlops.model.estimators import make_model
 from mlops.pipeline import export_trees
 from mlops.pipeline.export_graph import Graph

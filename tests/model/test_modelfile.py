@@ -98,7 +98,7 @@ def changed(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:
-    script = TEXT_MODEL.format(tests=str(Path(__file__).parents[1]), path=str(tmp_path / "other.skops"))
+    script = TEXT_MODEL.format(tests=str(Path(__file__).parent), path=str(tmp_path / "other.skops"))
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     there = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
@@ -599,7 +599,7 @@ def test_the_other_process_predicts_with_the_prepared_rows(
     largest: float, deadly: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     prepare(size=[1.0, largest])
     settings = trusting(f"{__name__}.Deadly")
     modelfile.save(Deadly(), settings, tmp_path / "model.skops")
