@@ -156,6 +156,10 @@ lint: .venv/.ready ## check formatting, style, types, the direction of imports a
 test: .venv/.ready ## run the tests
 	@pytest -n auto --dist worksteal
 
+.PHONY: behaviour
+behaviour: pipeline ## run the tests of the model's behaviour, in tests/behaviour
+	@pytest tests/behaviour --confcutdir=tests/behaviour
+
 .PHONY: test-services
 test-services: .venv/.ready ## run the tests that need PostgreSQL, S3, CML or Mermaid (.ci/services installs them)
 	@pytest tests/services

@@ -132,6 +132,42 @@ def test_a_change_that_changes_nothing_is_not_blocked(change: Change) -> None:
     assert "## ✅ May be merged" in change.comment
 
 
+def test_a_behaviour_test_that_fails_is_shown_with_a_row_and_blocks(change: Change) -> None:
+    def edit(project: Project) -> None:
+        replaced("tests/behaviour/test_breast_cancer.py", "before - 0.05", "before + 0.0001")(project)
+
+    change.commit(edit, run=False)
+    report = change.review()
+    assert (change.code, report.verdict, verdicts(report)["behaviour"]) == (1, "fail", "fail")
+    assert report.changes.files == ["tests/behaviour/test_breast_cancer.py"]
+    assert report.behaviour is not None
+    (failed,) = report.behaviour.failed
+    assert failed.name == (
+        "test_breast_cancer.py::test_a_larger_worst_radius_does_not_lower_the_probability_of_malignancy"
+    )
+    assert failed.rows is not None
+    assert [each.column for each in failed.row] == ["worst radius", "before", "after", "diagnosis"]
+    assert "2 of 3 behaviour tests passed; 1 failure, at most 0 allowed" in reasons(report)
+    assert "a larger worst radius does not lower the probability of malignancy" in change.comment
+    assert f"{failed.rows} rows, for example:" in change.comment
+
+
+def test_a_behaviour_test_that_is_removed_is_named(change: Change) -> None:
+    def edit(project: Project) -> None:
+        path = "tests/behaviour/test_breast_cancer.py"
+        replaced(path, "def test_textbook_cases", "def textbook_cases")(project)
+
+    change.commit(edit, run=False)
+    report = change.review()
+    assert (change.code, verdicts(report)["behaviour"]) == (0, "inconclusive")
+    assert report.behaviour is not None
+    assert [(each.name, each.reason) for each in report.behaviour.not_run] == [
+        ("test_breast_cancer.py::test_textbook_cases_are_diagnosed_right", "removed")
+    ]
+    assert "removed, main has it" in change.comment
+    assert [place.place for place in report.owned] == ["/tests/"]
+
+
 def test_a_stale_lock_is_named_by_stage_and_file(change: Change) -> None:
     change.commit(regularised(0.5), run=False)
     report = change.review()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlops.core.report import Policy, Result
+from mlops.core.report import Behaviour, NotRun, Policy, Result
 from mlops.model.metrics import Classes, Predictions
 from mlops.review import rules
 from mlops.review.compare import Paired, compare
@@ -62,6 +62,7 @@ def evidence(**found: Any) -> Evidence:
         "dirty": False,
         "leaked": 0,
         "misrecorded": [],
+        "behaviour": Behaviour(passed=3, failures=0),
     }
     return Evidence(**{**good, **found})
 
@@ -89,6 +90,7 @@ RULES: dict[str, dict[str, Any]] = {
     "model_size": {"rule": "model_size", "at_most": 5},
     "latency": {"rule": "latency", "at_most": 10},
     "lock": {"rule": "lock"},
+    "behaviour": {"rule": "behaviour", "failures": 1},
     "leakage": {"rule": "leakage"},
     "recorded": {"rule": "recorded"},
 }
@@ -97,6 +99,12 @@ VALIDATED = {"expectations": 9, "passed": 7, "failed_critical": 0, "failed_warni
 
 # what turns each rule red, with words of the reason
 RED: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "behaviour",
+        {"behaviour": Behaviour(passed=1, failures=2)},
+        "1 of 3 behaviour tests passed; 2 failures, at most 1 allowed",
+    ),
+    ("behaviour", {"behaviour": None}, "the behaviour tests did not run"),
     ("floor", {"pairs": pairs(1000, 0.2, 0.05)}, "accuracy is 0.8 (95% interval "),
     ("ceiling", {"pairs": pairs(1000, 0.0, 0.05)}, "accuracy is 1 (95% interval 1 to 1); at most 0.97 is required"),
     (
@@ -149,7 +157,14 @@ RED: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 # what leaves a rule undecided: too few rows, or nothing to compare with yet
+REMOVED = NotRun(name="test_a.py::test_b", reason="removed", why="")
 UNCLEAR: list[tuple[str, dict[str, Any], str]] = [
+    ("behaviour", {"behaviour": Behaviour(passed=0, failures=0)}, "no behaviour test ran"),
+    (
+        "behaviour",
+        {"behaviour": Behaviour(passed=2, failures=1, not_run=[REMOVED], left_out=3)},
+        "2 of 3 behaviour tests passed; 4 did not run",
+    ),
     ("floor", {"pairs": pairs(20, 0.15, 0.05)}, "at least 0.9 is required, but the 95% interval "),
     ("ceiling", {"pairs": pairs(50, 0.02, 0.05)}, "at most 0.97 is required, but the 95% interval "),
     (

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from review.test_gate import FIRST, RED, RULES, UNCLEAR, bins, evidence, of_slices, pairs
 
-from mlops.core.report import Baseline, Comparison, Estimate, Report, shortened
+from mlops.core.report import Baseline, Behaviour, Comparison, Estimate, Report, shortened
 from mlops.model.metrics import Classes, Predictions
 from mlops.review.compare import Paired, compare
 from mlops.review.gate import Evidence, SliceEvidence, judge
@@ -43,6 +43,7 @@ EVERY_KIND: list[dict[str, Any]] = [
     {"rule": "model_size", "at_most": 10},
     {"rule": "latency", "at_most": 200},
     {"rule": "lock"},
+    {"rule": "behaviour", "failures": 1},
     {"rule": "leakage"},
     {"rule": "recorded"},
 ]
@@ -68,6 +69,7 @@ def told(gate: Gate, found: Evidence, **different: Any) -> Report:
         policy=result,
         baseline=Baseline(commit=BASE, model_md5=None, origin="cache", problem=found.baseline_problem),
         metrics=[compared(pair, gate.confidence) for pair in found.pairs.values()][:12],
+        behaviour=found.behaviour,
     ).model_copy(update=different)
 
 
@@ -286,6 +288,8 @@ LIMITS: list[tuple[dict[str, Any], float | None]] = [
     ({"rule": "calibration", "at_most": 0.1}, 0.1),
     ({"rule": "validation"}, 0.0),
     ({"rule": "validation", "warnings": 2}, 2.0),
+    ({"rule": "behaviour"}, 0.0),
+    ({"rule": "behaviour", "failures": 2}, 2.0),
     ({"rule": "drift"}, 0.2),
     ({"rule": "overfitting", "metric": "recall", "at_most": 0.05}, 0.05),
     ({"rule": "model_size", "at_most": 2.5}, 2_500_000.0),
@@ -318,6 +322,7 @@ NUMBERS: list[tuple[dict[str, Any], float, float]] = [
     ({"rule": "group_gap", "column": "site", "metric": "recall", "at_most": 0.1}, 0.1, 0.11),
     ({"rule": "calibration", "at_most": 0.1}, 0.1, 0.11),
     ({"rule": "validation", "warnings": 1}, 1, 2),
+    ({"rule": "behaviour", "failures": 1}, 1, 2),
     ({"rule": "drift", "at_most": 0.2}, 0.2, 0.21),
     ({"rule": "overfitting", "metric": "recall", "at_most": 0.05}, 0.05, 0.06),
     ({"rule": "model_size", "at_most": 2}, 2_000_000, 2_000_001),
@@ -384,7 +389,8 @@ def test_only_a_rule_with_uncertainty_may_be_inconclusive(name: str) -> None:
 
     gate = a_gate([RULES[name]])
     about = {"rule": name, "about": gate.rules[0].subject}
-    report = edited(told(gate, good_evidence()), undecided)
+    of_tests = {"behaviour": Behaviour(passed=0, failures=0)} if name == "behaviour" else {}
+    report = edited(told(gate, good_evidence(**of_tests)), undecided)
     uncertain = {"validation", "model_size", "latency", "lock", "leakage", "recorded"}.isdisjoint({name})
     blocks = RULES[name]["rule"] in ("floor", "ceiling")
     found = derived(report, gate, "failure" if blocks else "success").doubts
@@ -485,6 +491,25 @@ def test_a_waiver_must_be_main_s(different: dict[str, Any] | None, doubt: str | 
     given = different or {"until": LATER, "reason": "the new data are harder"}
     other = edited(report, lambda document: result_of(document, rule).update(waiver=given))
     assert derived(other, gate, "success").doubts == ([f"{rule}: {doubt}"] if doubt else [])
+
+
+@pytest.mark.parametrize(
+    ("tests", "expected"),
+    [
+        ({"passed": 1, "failures": 2}, "1 of 3 behaviour tests passed; 2 failures, at most 1 allowed"),
+        ({"passed": 2, "failures": 1}, "2 of 3 behaviour tests passed"),
+        ({"passed": 0, "failures": 0}, "no behaviour test ran"),
+        ({"passed": 3, "failures": 0, "left_out": 1}, "3 of 3 behaviour tests passed; 1 did not run"),
+        (None, "the behaviour tests did not run"),
+    ],
+)
+def test_a_pass_that_the_counts_of_behaviour_tests_contradict_is_doubted(
+    tests: dict[str, int] | None, expected: str
+) -> None:
+    report, gate = honest()
+    found = derived(edited(report, lambda document: document.update(behaviour=tests)), gate)
+    assert found.doubts == [f"behaviour: the report shows otherwise: {expected}"]
+    assert found.blocks
 
 
 @pytest.mark.parametrize("verdict", ["pass", "inconclusive"])

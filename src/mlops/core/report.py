@@ -29,6 +29,8 @@ from mlops.core.markdown import one_line
 # A report of the default project is 30 kB; lists are cut by who writes it, and counted
 MOST_BYTES = 1_000_000
 MOST_LETTERS = 300
+# Under which a behaviour test records its example row
+EXAMPLE = "example"
 # Patterns of CODEOWNERS that name every file
 CATCH_ALL = ("*", "/*", "**", "/**")
 
@@ -211,6 +213,48 @@ class Validation(Part):
     failed: Annotated[list[Text], Field(max_length=20)] = []
 
 
+class Value(Part):
+    """A value of an example row."""
+
+    column: Text
+    value: Text
+
+
+class FailedTest(Part):
+    """A behaviour test that failed, with an example row where the test gave one."""
+
+    name: Text
+    """``file.py::test``, or the file where it could not be collected."""
+    why: Text
+    rows: Count | None = None
+    """How many rows are as the example."""
+    row: Annotated[list[Value], Field(max_length=20)] = []
+    left_out: Count = 0
+    """How many more values the row has."""
+
+
+class NotRun(Part):
+    """A behaviour test that should have run."""
+
+    name: Text
+    reason: Literal["removed", "skipped", "deselected"]
+    """Removed: the base branch has it, this change does not."""
+    why: Text
+    """The reason that a skipped test gives."""
+
+
+class Behaviour(Part):
+    """Tests of the model's behaviour."""
+
+    passed: Count
+    failures: Count
+    failed: Annotated[list[FailedTest], Field(max_length=20)] = []
+    """The first of the failures."""
+    not_run: Annotated[list[NotRun], Field(max_length=20)] = []
+    left_out: Count = 0
+    """How many more did not run."""
+
+
 class Owned(Part):
     """Files that need the approval of the owners that one line of CODEOWNERS names."""
 
@@ -253,6 +297,7 @@ class Report(Part):
     doubts: Annotated[list[Text], Field(max_length=20)] = []
     """Where a report contradicts itself, main's gate or the run that it came from; set on the trusted side."""
     validation: Validation | None = None
+    behaviour: Behaviour | None = None
     cost: Annotated[list[Cost], Field(max_length=6)] = []
     served: Served | None = None
     served_before: Served | None = None

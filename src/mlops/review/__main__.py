@@ -24,7 +24,7 @@ from mlops.core.paths import LOCK
 from mlops.core.report import Report, shortened
 from mlops.core.settings import PARAMS
 from mlops.review import baseline as main_branch
-from mlops.review import changes, evidence, gate, policy, relock
+from mlops.review import behaviour, changes, evidence, gate, policy, relock
 from mlops.review.files import CODEOWNERS, is_untouched, owned
 from mlops.review.policy import GATE
 from mlops.review.preview import page
@@ -75,6 +75,8 @@ def review(head: str, base: str) -> Report:
             relock.pack()
         baseline = main_branch.find(base, settings)
         findings = evidence.gather(settings, baseline, moved, report.dirty, decides.resamples)
+        tested = behaviour.run(git.fork_point(base), behaviour.time_limit(decides))
+        findings = findings._replace(evidence=findings.evidence._replace(behaviour=tested))
         today = datetime.datetime.now(datetime.UTC).date()
         judged = gate.judge(decides, findings.evidence, rule_lines(), today)
         report = tell(report, settings, baseline, decides, findings, judged)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlops.core.report import Estimate, Policy, Result, Waiver, shortened
+from mlops.core.report import Behaviour, Estimate, Policy, Result, Waiver, shortened
 from mlops.core.settings import closest
 from mlops.model.curves import Rows, calibration_error
 from mlops.review.compare import Paired
@@ -67,6 +67,8 @@ class Evidence(NamedTuple):
         Test rows that are training rows, too.
     misrecorded : list of str
         Numbers of the recorded evaluation that are not the model's.
+    behaviour : Behaviour or None
+        Results of the behaviour tests.
     """
 
     rows: int
@@ -84,6 +86,7 @@ class Evidence(NamedTuple):
     dirty: bool
     leaked: int
     misrecorded: list[str]
+    behaviour: Behaviour | None = None
 
     def calibration_error(self) -> float:
         """The expected calibration error."""

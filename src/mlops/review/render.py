@@ -23,6 +23,7 @@ from mlops.core.report import (
     Verdict,
     interval,
 )
+from mlops.review import sections
 
 # GitHub takes 65,536 characters
 MOST_BYTES = 60_000
@@ -49,7 +50,7 @@ def comment(report: Report, *, run_url: str | None = None) -> str:
     str
         GitHub's Markdown, shorter than GitHub's limit.
     """
-    parts = [heading(report), approvals(report), reasons(report)]
+    parts = [heading(report), approvals(report), reasons(report), sections.behaviour(report.behaviour)]
     if report.policy is not None:
         parts += [metric_table(report), *charts(report), rule_table(report)]
     parts += [what_changed(report), slice_tables(report), validation(report), costs(report), lineage(report, run_url)]

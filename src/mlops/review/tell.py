@@ -73,6 +73,7 @@ def tell(
             ],
             "wear": changes.wear(baseline.commit, baseline.lock),
             "validation": validation(),
+            "behaviour": evidence.behaviour,
             "cost": [
                 Cost(name="training", unit="s", before=None, after=trained),
                 Cost(

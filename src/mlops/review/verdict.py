@@ -94,7 +94,8 @@ def judged(found: Policy, gate: Gate | None, report: Report, today: datetime.dat
     for result in found.results:
         rule = rules.get((result.rule, result.subject))
         if rule is not None and gate is not None:
-            contradictions = [*_of_numbers(result, rule, values), *_of_waiver(result, gate, today)]
+            of_numbers = list(_of_numbers(result, rule, values)) or list(_of_evidence(result, rule, report))
+            contradictions = [*of_numbers, *_of_waiver(result, gate, today)]
             named = " ".join(filter(None, [result.rule, result.subject]))
             doubts += [f"{named}: {contradiction}" for contradiction in contradictions]
             blocking = rule.blocks(result.verdict)
@@ -117,6 +118,14 @@ def _of_numbers(result: Result, rule: Rule, values: dict[str, tuple[float | None
         shown = difference if rule.shown_as == "difference" else candidate
         if shown is None or abs(shown - value) > ROUNDING:
             yield f"its number is {value:g}, the metric's is {'missing' if shown is None else f'{shown:g}'}"
+
+
+def _of_evidence(result: Result, rule: Rule, report: Report) -> Iterable[str]:
+    found = rule.rederive(report)
+    if result.verdict == "fail" or found is None:
+        return
+    if (result.verdict, result.found.value) != (found.verdict, found.value):
+        yield f"the report shows otherwise: {found.why}"
 
 
 def _of_waiver(result: Result, gate: Gate, today: datetime.date) -> Iterable[str]:

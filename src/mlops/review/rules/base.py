@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, get_
 
 from pydantic import Field, FiniteFloat
 
-from mlops.core.report import Estimate, Verdict
+from mlops.core.report import Estimate, Report, Verdict
 from mlops.core.settings import Section
 
 if TYPE_CHECKING:
@@ -95,6 +95,10 @@ class Rule(Section):
     def find(self, case: Case) -> Finding:
         """Judge the evidence; missing evidence is a failure."""
         raise NotImplementedError
+
+    def rederive(self, report: Report) -> Finding | None:
+        """What the rule finds by other parts of the report; None if the report does not hold its evidence."""
+        return None
 
     def keeps(self, value: float, bound: float) -> bool:
         """Whether a number is within the limit."""

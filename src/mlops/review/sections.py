@@ -1,0 +1,52 @@
+"""Sections of the comment that a report does not always have."""
+
+from __future__ import annotations
+
+from mlops.core.markdown import code, escaped, one_line, table
+from mlops.core.report import Behaviour, FailedTest, NotRun
+
+MOST_FAILED = 5
+MOST_LETTERS = 60
+REASONS = {"removed": "removed, main has it", "skipped": "skipped", "deselected": "not run"}
+
+
+def behaviour(found: Behaviour | None) -> str:
+    """Render the behaviour tests that failed, each with an example row, and those that did not run."""
+    if found is None or not (found.failures or found.not_run):
+        return ""
+    total = found.passed + found.failures
+    blocks = [f"**Behaviour: {found.passed:,} of {total:,} {'test passes' if total == 1 else 'tests pass'}**"]
+    blocks += [_failed(each) for each in found.failed[:MOST_FAILED]]
+    more = [_titled(each.name) for each in found.failed[MOST_FAILED:]]
+    left = found.failures - len(found.failed)
+    if more or left > 0:
+        blocks.append("\n".join(f"- ❌ {line}" for line in [*more, *([f"{left:,} more"] if left > 0 else [])]))
+    lines = [f"- ⚠️ {_titled(each.name)}: {_why(each)}" for each in found.not_run]
+    if found.left_out:
+        lines.append(f"- ⚠️ {found.left_out:,} more did not run")
+    return "\n\n".join([*blocks, *(["\n".join(lines)] if lines else [])])
+
+
+def _failed(test: FailedTest) -> str:
+    text = [escaped(test.why)] if test.why else []
+    if test.rows:
+        text.append(f"{test.rows:,} {'row' if test.rows == 1 else 'rows'}, for example:")
+    line = f"- ❌ {_titled(test.name)}: {'; '.join(text)}"
+    if not test.row:
+        return line
+    header = [code(one_line(each.column, MOST_LETTERS)) for each in test.row]
+    values = [escaped(one_line(each.value, MOST_LETTERS)) for each in test.row]
+    more = f"\n\n  {test.left_out:,} more columns are left out." if test.left_out else ""
+    # part of the list's item
+    return f"{line}\n\n" + "\n".join(f"  {row}" for row in table(header, [values]).splitlines()) + more
+
+
+def _titled(name: str) -> str:
+    """``test_file.py::test_a_sentence`` as a sentence and the file."""
+    file, _, test = name.partition("::")
+    sentence = test.rpartition("::")[2].removeprefix("test_").replace("_", " ")
+    return f"{escaped(sentence)} ({code(file)})" if sentence else code(file)
+
+
+def _why(test: NotRun) -> str:
+    return REASONS[test.reason] + (f": {escaped(test.why)}" if test.why else "")
