@@ -104,4 +104,4 @@ def test_a_waiver_of_main_is_posted_without_a_doubt(change: Change, publishing: 
 
 def test_a_change_of_documentation_is_posted_as_one(change: Change, publishing: Publishing) -> None:  # noqa: F811
     change.commit(replaced("README.md", "# Model changes", "# Model  changes"), run=False)
-    assert publishing.post(change, change.review()).startswith("## ✅ Model untouched")
+    assert publishing.post(change, change.review()).startswith("## ✅ The model is not affected")

@@ -226,7 +226,7 @@ def test_a_model_that_does_not_convert_is_told_to_be_served_otherwise(change: Ch
     assert report.served is not None
     assert report.served_before is not None
     assert (report.served.runtime, report.served_before.runtime) == ("scikit-learn", "onnx")
-    assert "- 📦 It is served by scikit-learn, no longer by ONNX Runtime: it does not convert" in change.comment
+    assert "- 📦 The model is now served by scikit-learn instead of ONNX Runtime: it does not convert" in change.comment
     assert "On main: ONNX Runtime in double precision" in change.comment
     hashes = {each.name: (each.before, each.after) for each in report.lineage}
     assert hashes["what is served"][0] != hashes["what is served"][1]
@@ -251,7 +251,7 @@ def test_a_broken_table_stops_the_pipeline_and_the_change(change: Change) -> Non
     assert (change.code, report.verdict, report.policy) == (1, "fail", None)
     assert "the pipeline failed" in str(report.problem)
     assert "mean radius" in change.output
-    assert "## ❌ No model to judge" in change.comment
+    assert "## ❌ The review failed" in change.comment
     assert change.project.git("status", "--porcelain", "dvc.lock") == ""
 
 
@@ -509,7 +509,7 @@ def test_files_that_could_take_over_are_in_the_first_lines_of_the_comment(change
     first = next(number for number, line in enumerate(lines) if "5 files need a code owner's approval" in line)
     assert first <= 4
     assert lines[first + 1] == (
-        "- <code>.venv/bin/python</code>, <code>GNUmakefile</code>, <code>json.py</code> outside every known place"
+        "- <code>.venv/bin/python</code>, <code>GNUmakefile</code>, <code>json.py</code> in no known folder"
     )
 
 

@@ -59,7 +59,7 @@ HOSTILE = {
     "quotes": '\' " onmouseover=alert(1) x="',
     "colour": "`#ff0000` rgb(1,2,3)",
     "wide": "W" * 300,
-    "verdict": "✅ May be merged: every rule holds",
+    "verdict": "✅ May be merged: all rules pass",
 }
 
 

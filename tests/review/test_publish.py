@@ -204,7 +204,7 @@ def refused(github: GitHub, told: str, timeout: float = 30) -> str:
 def test_a_review_is_posted_once_and_then_updated_in_place(
     github: GitHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert heading(github) == "## ✅ May be merged: every rule holds"
+    assert heading(github) == "## ✅ May be merged: all rules pass"
     assert github.comments[0]["body"].endswith(f'#{HEAD} "CML watermark mlops-review")')
     assert f"posted the review of {HEAD[:10]} on {github.url}/ada/a-project/pull/7" in capsys.readouterr().out
 
@@ -582,7 +582,7 @@ def test_pages_that_block_are_not_green(github: GitHub, tmp_path: Path, conclusi
 def test_what_a_report_says_of_doubts_and_owners_is_replaced(github: GitHub) -> None:
     lies = {"doubts": ["all is well"], "owned": [{"place": "nowhere", "owners": [], "files": ["x.py"], "count": 1}]}
     leaves(github, reviewed(lambda document: document.update(lies)))
-    assert heading(github) == "## ✅ May be merged: every rule holds"
+    assert heading(github) == "## ✅ May be merged: all rules pass"
     assert "all is well" not in words(github)
     assert "nowhere" not in words(github)
     assert "approval" not in words(github)
@@ -591,8 +591,8 @@ def test_what_a_report_says_of_doubts_and_owners_is_replaced(github: GitHub) -> 
 @pytest.mark.parametrize(
     ("evidence", "conclusion", "expected"),
     [
-        ({}, "success", "## ✅ May be merged: every rule holds"),
-        ({"moved": ["train"]}, "success", "## ✅ May be merged: every rule holds or is waived"),
+        ({}, "success", "## ✅ May be merged: all rules pass"),
+        ({"moved": ["train"]}, "success", "## ✅ May be merged: all rules pass or are waived"),
         ({"leaked": 1}, "failure", "## ❌ Do not merge: 1 rule fails"),
         (
             {"baseline_problem": "main has no trained model yet", "first": True, "drift": None},
@@ -617,7 +617,7 @@ def test_an_honest_report_is_posted_as_it_is(
 def test_a_pipeline_that_failed_is_told_as_it_is(github: GitHub, tmp_path: Path) -> None:
     leaves(github, artifact(touched=True, verdict="fail", blocks=True, problem="the pipeline failed"))
     write_event(tmp_path, conclusion="failure")
-    assert heading(github) == "## ❌ No model to judge"
+    assert heading(github) == "## ❌ The review failed"
     assert "the pipeline failed" in words(github)
 
 
@@ -627,7 +627,7 @@ def test_without_a_gate_on_main_the_change_s_own_results_count(
     folder = shutil.copytree(main_s, tmp_path / "without a gate")
     (folder / "gate.yaml").unlink()
     monkeypatch.chdir(folder)
-    assert heading(github) == "## ✅ May be merged: every rule holds"
+    assert heading(github) == "## ✅ May be merged: all rules pass"
 
 
 def test_a_gate_of_main_that_is_broken_makes_no_green_comment(
@@ -676,7 +676,7 @@ def test_a_model_is_untouched_by_documentation_only(github: GitHub, others: list
 def test_a_change_of_documentation_is_said_to_leave_the_model_untouched(github: GitHub) -> None:
     leaves(github, artifact())
     github.files = files("README.md", "docs/page.md", "docs/picture.png", "deploy/kubernetes/service.yaml")
-    assert heading(github) == "## ✅ Model untouched"
+    assert heading(github) == "## ✅ The model is not affected"
 
 
 def test_a_link_that_leads_to_code_is_no_documentation(
@@ -700,7 +700,7 @@ def test_a_file_that_dvc_would_load_from_anywhere_is_told(github: GitHub, name: 
 
 def test_a_stray_file_of_dvc_may_be_removed(github: GitHub) -> None:
     github.files += files("docs/dvc.yaml", status="removed")
-    assert heading(github) == "## ✅ May be merged: every rule holds"
+    assert heading(github) == "## ✅ May be merged: all rules pass"
 
 
 def places(github: GitHub) -> list[str]:
@@ -729,7 +729,7 @@ def test_files_that_belong_nowhere_are_shown_first_and_never_cut_off(github: Git
     publish.main()
     told = places(github)
     assert told[0] == "🔒 **2,903 files need a code owner's approval:**"
-    assert told[1] == "- GNUmakefile, json.py outside every known place"
+    assert told[1] == "- GNUmakefile, json.py in no known folder"
     assert [line.rpartition(" in ")[2] for line in told[2:]] == ["/src/", "/tests/", "/docs/"]
     assert words(github).index("GNUmakefile") < 300
     assert len(github.comments[0]["body"].encode()) < 65_536
@@ -793,7 +793,7 @@ def test_each_line_of_main_s_codeowners_is_named_whatever_the_number_of_files(gi
 )
 def test_the_name_of_a_file_is_text_and_no_markup(github: GitHub, name: str) -> None:
     github.files = files(name)
-    assert heading(github) == "## ✅ May be merged: every rule holds"
+    assert heading(github) == "## ✅ May be merged: all rules pass"
     body = github.comments[0]["body"]
     assert places(github)[0] == "🔒 **1 file needs a code owner's approval:**"
     (line,) = [line for line in body.splitlines() if line.startswith("- <code>")]
@@ -816,7 +816,7 @@ def test_more_files_than_github_lists_are_told_and_keep_the_comment_from_being_g
 
 def next_commit(github: GitHub, folder: Path, **different: Any) -> None:
     """A green comment stands there, and the author pushes."""
-    assert heading(github) == "## ✅ May be merged: every rule holds"
+    assert heading(github) == "## ✅ May be merged: all rules pass"
     github.pulls = [pull(sha=OTHER)]
     github.artifacts.clear()
     write_event(folder, id=RUN + 1, head_sha=OTHER, **different)
@@ -872,7 +872,7 @@ def test_a_review_takes_the_place_of_no_review_again(github: GitHub, tmp_path: P
     with pytest.raises(UserError):
         publish.main()
     github.add_artifact(RUN + 1, reviewed(lambda document: document.update(head=OTHER)))
-    assert heading(github) == "## ✅ May be merged: every rule holds"
+    assert heading(github) == "## ✅ May be merged: all rules pass"
     assert [method for method, _ in github.changes] == ["POST", "PATCH", "PATCH"]
 
 

@@ -114,7 +114,7 @@ def report(*results: Result, **other: Any) -> Report:
 @pytest.mark.parametrize(
     ("found", "first_line"),
     [
-        (report(), "## ✅ May be merged: every rule holds"),
+        (report(), "## ✅ May be merged: all rules pass"),
         (report(ruled("floor", "recall", "fail")), "## ❌ Do not merge: 1 rule fails"),
         (
             report(
@@ -128,10 +128,10 @@ def report(*results: Result, **other: Any) -> Report:
         (report(ruled("no_worse", "f1", "inconclusive")), "## ⚠️ May be merged, with care: 1 rule is inconclusive"),
         (
             report(ruled("lock", "", "fail", blocks=False, waiver=Waiver(reason="a known one", until="2026-12-31"))),
-            "## ✅ May be merged: every rule holds or is waived",
+            "## ✅ May be merged: all rules pass or are waived",
         ),
-        (report(policy=None, verdict="fail", blocks=True, problem="it broke"), "## ❌ No model to judge"),
-        (report(touched=False, policy=None), "## ✅ Model untouched"),
+        (report(policy=None, verdict="fail", blocks=True, problem="it broke"), "## ❌ The review failed"),
+        (report(touched=False, policy=None), "## ✅ The model is not affected"),
         # a report that contradicts itself is not good news
         (report(verdict="fail", blocks=False), "## ❌ Do not merge: "),
     ],
@@ -171,18 +171,18 @@ def test_each_reason_is_a_sentence_with_owners_and_failures_first() -> None:
         "- ❌ is bad",
         "- 📝 is late (waived until 2026-12-31: labels are being corrected)",
         "- ⚠️ too few rows",
-        "- ⚠️ These test rows have decided 14 merges, more than the 13 that they are good for: time for new ones.",
-        "- ⚠️ There are uncommitted changes: a pull request would not have them.",
+        "- ⚠️ The test rows have been used for 14 merge decisions, more than the recommended 13. Use a new test set.",
+        "- ⚠️ The working tree has uncommitted changes, which a pull request would not include.",
     ]
 
 
 def test_a_change_of_the_gate_shows_both_verdicts() -> None:
     kept, loosened = policy(ruled("floor", "recall", "fail")), policy(ruled("floor", "recall", "pass"))
     text = comment(report(ruled("floor", "recall", "fail"), policy=kept, proposed=loosened))
-    told = "Main's gate decides: ❌ fail. This change's own gate would say: ✅ pass."
+    told = "Main's gate applies: ❌ fail. With the edited gate: ✅ pass."
     assert told in text
     assert text.startswith("## ❌ Do not merge")
-    assert "All rules as this change has them: 1 of 1 hold" in text
+    assert "All rules of the edited gate: 1 of 1 pass" in text
 
 
 def test_files_that_need_an_approval_come_before_everything_else_with_the_unknown_ones_first() -> None:
@@ -194,7 +194,7 @@ def test_files_that_need_an_approval_come_before_everything_else_with_the_unknow
     lines = comment(report(ruled("floor", "recall", "fail"), owned=places)).splitlines()
     lines = lines[lines.index("") + 3 :]
     assert lines[0] == "🔒 **503 files need a code owner's approval:**"
-    assert lines[1] == "- <code>GNUmakefile</code>, <code>json.py</code> outside every known place"
+    assert lines[1] == "- <code>GNUmakefile</code>, <code>json.py</code> in no known folder"
     assert lines[2] == "- <code>.github/workflows/ci.yaml</code> in <code>/.github/</code>"
     assert lines[3].endswith(" and 480 more in <code>/src/</code>")
 
@@ -210,7 +210,7 @@ def test_a_doubt_is_the_headline() -> None:
     text = comment(report(ruled("floor", "recall", "pass"), doubts=["the run ended as failure"]))
     assert text.startswith("## ❌ Do not merge: the run ended as failure")
     two = comment(report(ruled("floor", "recall", "pass"), doubts=["first", "second <b>"]))
-    assert two.startswith("## ❌ Do not merge: the report contradicts what is known")
+    assert two.startswith("## ❌ Do not merge: the report is inconsistent")
     assert "- ❌ first\n- ❌ second" in two
     assert "<b>" not in two
 
@@ -223,28 +223,28 @@ AS_IT_IS = Served(runtime="scikit-learn", precision="double", within=0.0, size=5
 
 def test_what_is_served_stands_below_the_cost_with_what_main_serves() -> None:
     text = comment(report(served=COMPILED, served_before=COMPILED))
-    assert "<summary>Cost, and what is served: ONNX Runtime</summary>" in text
-    assert "Served by ONNX Runtime in single precision, predictions equal within 1e-05. As on main." in text
-    assert "| file that is served | 3 kB | 3 kB |" in text
+    assert "<summary>Cost and serving: ONNX Runtime</summary>" in text
+    assert "Served by ONNX Runtime in single precision; predictions equal within 1e-05, as on main." in text
+    assert "| served file | 3 kB | 3 kB |" in text
     assert "📦" not in text
     first = comment(report(served=COMPILED))
     assert "predictions equal within 1e-05.\n" in first
-    assert "| file that is served | – | 3 kB |" in first
+    assert "| served file | – | 3 kB |" in first
     assert "Served by" not in comment(report())
 
 
 def test_another_form_of_the_model_is_a_reason_to_look() -> None:
     slower = comment(report(served=AS_IT_IS, served_before=COMPILED))
-    told = "- 📦 It is served by scikit-learn, no longer by ONNX Runtime: it does not convert&#58;&#8288; &#60;b&#62;"
-    assert told in slower.splitlines()
+    line = "- 📦 The model is now served by scikit-learn instead of ONNX Runtime: "
+    assert f"{line}it does not convert&#58;&#8288; &#60;b&#62;" in slower.splitlines()
     assert "Served by scikit-learn, because it does not convert" in slower
-    assert "On main: ONNX Runtime in single precision, predictions equal within 1e-05." in slower
+    assert "On main: ONNX Runtime in single precision; predictions equal within 1e-05." in slower
     faster = comment(report(served=COMPILED, served_before=AS_IT_IS))
-    assert "- 📦 It is served by ONNX Runtime, no longer by scikit-learn" in faster.splitlines()
+    assert "- 📦 The model is now served by ONNX Runtime instead of scikit-learn" in faster.splitlines()
     other = COMPILED.model_copy(update={"precision": "double", "within": 1e-12})
     exact = comment(report(served=other, served_before=COMPILED))
     assert "📦" not in exact
-    assert "in double precision, predictions equal within 1e-12. On main: ONNX Runtime in single precision" in exact
+    assert "in double precision; predictions equal within 1e-12. On main: ONNX Runtime in single precision" in exact
 
 
 # order and tables
@@ -257,9 +257,9 @@ ORDER = [
     r"<summary>All rules of the gate",
     r"<summary>What changed: 1 parameter, 1 file",
     r"<summary>Slices: 1<",
-    r"<summary>Data validation: 8 of 9 expectations hold",
+    r"<summary>Data validation: 8 of 9 expectations pass",
     r"<summary>Cost<",
-    r"<summary>Lineage, and how to reproduce this<",
+    r"<summary>Lineage and how to reproduce<",
 ]
 
 
@@ -273,7 +273,7 @@ def test_the_parts_stand_in_the_order_in_which_a_reviewer_asks() -> None:
     assert places == sorted(places)
     commands = "git fetch origin\ngit switch --detach " + HEAD + "\nmake review BASE=" + BASE
     assert commands in text
-    assert "[the run's artifact](https://example.org/runs/1#artifacts)" in text
+    assert "[The run's artifact](https://example.org/runs/1#artifacts)" in text
 
 
 def test_a_metric_stands_beside_its_limits_and_their_verdict() -> None:
@@ -282,8 +282,8 @@ def test_a_metric_stands_beside_its_limits_and_their_verdict() -> None:
     )
     row = next(line for line in text.splitlines() if line.startswith("| <code>recall"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[1:] == ["0.9512", "0.9389", "−0.0123 (−0.03 … +0.004)", "87%", "≥ 0.85, loss ≤ 0.01", "❌ fail"]
-    assert "<sub>Less is better: <code>log&#95;loss</code></sub>" in text
+    assert cells[1:] == ["0.9512", "0.9389", "−0.0123 (−0.03 … +0.004)", "87%", "≥ 0.85, margin 0.01", "❌ fail"]
+    assert "<sub>Lower is better: <code>log&#95;loss</code></sub>" in text
 
 
 def test_every_table_has_a_header_in_each_column_and_rows_of_its_width() -> None:
@@ -323,7 +323,7 @@ def test_counts_of_one_and_many_are_told_in_words() -> None:
     assert "What changed: 2 parameters, 1 dependency" in comment(
         report(changes=Changes(params=[change, change], dependencies=[change]))
     )
-    assert "What changed: 2 dependencies, the data, 2 files" in comment(
+    assert "What changed: 2 dependencies, data, 2 files" in comment(
         report(changes=Changes(dependencies=[change, change], data=[change], files=["a", "b"]))
     )
 
@@ -454,7 +454,7 @@ def test_a_part_that_is_too_long_is_left_out_and_the_others_stay() -> None:
     assert "<summary>Slices" not in text
     assert "<summary>Cost" in text
     assert HEAD in text
-    assert text.endswith("*Some parts are too long for a comment; they are in the run's artifact.*\n")
+    assert text.endswith("*Some sections are too long for a comment. The run's artifact holds them.*\n")
     assert "too long" not in comment(report())
 
 
@@ -481,4 +481,4 @@ def test_what_got_better_beyond_chance_is_told(low: float, high: float, greater:
         detectable=0.1,
     )
     text = comment(report(ruled("floor", "m", "pass")).model_copy(update={"metrics": [found]}))
-    assert ("Better than main's, beyond chance: <code>m</code>" in text) == told
+    assert ("Significantly better than main: <code>m</code>" in text) == told

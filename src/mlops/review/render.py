@@ -1,7 +1,7 @@
-"""The comment: a report as Markdown for GitHub, every text of it escaped.
+"""The comment: a report as Markdown for GitHub, with every text escaped.
 
-The job that may write renders the report of a job that may not. So whatever the report says, it stays text: no markup,
-no mention, no link, no chart but ours.
+A job with a write token renders the report of a job without one. So texts of the report stay text: they cannot add
+markup, mentions, links or charts.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from mlops.review import sections
 
 # GitHub takes 65,536 characters
 MOST_BYTES = 60_000
-# of the names of files that need an approval; beyond that they are counted
+# of names of files that need an approval; the others are only counted
 MOST_NAMED = 12_000
 MOST_PLACE = 40  # characters of a pattern
 MARKS: dict[Verdict, str] = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "⚠️ inconclusive"}
 RUNTIMES = {"onnx": "ONNX Runtime", "scikit-learn": "scikit-learn"}
-# told apart in light and in dark mode, and by the colour-blind
+# distinct in light and dark mode, and for colour-blind readers
 MAIN_COLOUR, HERE_COLOUR = "#8c8c8c", "#d9730d"
 
 
@@ -61,35 +61,37 @@ def comment(report: Report, *, run_url: str | None = None) -> str:
             cut = True
         else:
             text += ("\n\n" if text else "") + part
-    note = "\n\n*Some parts are too long for a comment; they are in the run's artifact.*" if cut else ""
+    note = "\n\n*Some sections are too long for a comment. The run's artifact holds them.*" if cut else ""
     return f"{text}{note}\n"
 
 
 def no_review(head: str, reason: str, *, run_url: str) -> str:
-    """What takes the place of an earlier comment where a commit has no usable report."""
+    """Render the comment for a commit that has no usable report; it replaces an earlier one."""
     return (
         f"## ❌ No review for this commit\n\n"
-        f"{code(head[:10])} has no usable report, so it must not be merged: {escaped(reason)}\n\n"
-        f"The log of [its run]({run_url}) says more.\n"
+        f"{code(head[:10])} has no usable report and must not be merged:  {escaped(reason)}\n\n"
+        f"See the log of [its run]({run_url}).\n"
     )
 
 
 def heading(report: Report) -> str:
-    """The verdict in a line, and what was judged in another."""
+    """Render the verdict, and below it the model, the rows and the baseline."""
     if report.doubts:
-        one = escaped(report.doubts[0]) if len(report.doubts) == 1 else "the report contradicts what is known"
+        one = escaped(report.doubts[0]) if len(report.doubts) == 1 else "the report is inconsistent"
         return f"## ❌ Do not merge: {one}"
     if not report.touched:
-        return "## ✅ Model untouched\n\nThis change holds documentation or deployment only: nothing was trained."
+        return (
+            "## ✅ The model is not affected\n\nOnly documentation or deployment files changed, so nothing was trained."
+        )
     if report.policy is None:
-        line = "## ❌ No model to judge"
+        line = "## ❌ The review failed"
     elif report.blocks or report.verdict == "fail":
         line = "## ❌ Do not merge: " + _counted(report.policy, blocking=True)
     elif report.verdict == "inconclusive":
         line = "## ⚠️ May be merged, with care: " + _counted(report.policy, blocking=False)
     else:
         waived = any(result.waiver for result in report.policy.results)
-        line = "## ✅ May be merged: every rule holds" + (" or is waived" if waived else "")
+        line = "## ✅ May be merged: all rules pass" + (" or are waived" if waived else "")
     about = []
     if report.estimator and report.target:
         name = report.estimator.rsplit(".", 1)[-1]
@@ -109,9 +111,9 @@ def _counted(policy: Policy, *, blocking: bool) -> str:
     ]
     unclear = sum(result.verdict == "inconclusive" for result in found)
     failed = len(found) - unclear
-    told = [f"{failed} {_plural(failed, 'rule fails', 'rules fail')}"] if failed else []
-    told += [f"{unclear} {_plural(unclear, 'rule is', 'rules are')} inconclusive"] if unclear else []
-    return ", ".join(told)
+    counts = [f"{failed} {_plural(failed, 'rule fails', 'rules fail')}"] if failed else []
+    counts += [f"{unclear} {_plural(unclear, 'rule is', 'rules are')} inconclusive"] if unclear else []
+    return ", ".join(counts)
 
 
 def _plural(count: int, one: str, many: str) -> str:
@@ -119,7 +121,7 @@ def _plural(count: int, one: str, many: str) -> str:
 
 
 def approvals(report: Report) -> str:
-    """Files that need a code owner's approval, by place, most dangerous first; no place is left out."""
+    """List the files that need a code owner's approval, by pattern of CODEOWNERS, most dangerous first."""
     if not report.owned:
         return ""
     total = sum(place.count for place in report.owned)
@@ -139,19 +141,19 @@ def approvals(report: Report) -> str:
 
 def _where(place: Owned, *, named: bool) -> str:
     if place.place in CATCH_ALL:
-        return " outside every known place"
+        return " in no known folder"
     if named and [place.place.lstrip("/")] == place.files:
         return ""
     return f" in {code(one_line(place.place, MOST_PLACE))}"
 
 
 def reasons(report: Report) -> str:
-    """Each reason in a sentence: what failed, what is inconclusive, what was waived."""
+    """List what failed, what is inconclusive, what is waived, and what else a reviewer should know."""
     lines = [f"- ❌ {escaped(doubt)}" for doubt in report.doubts if len(report.doubts) > 1]
     if report.proposed is not None and report.policy is not None:
         lines.append(
-            f"- 🔒 This change **edits the gate**. Main's gate decides: {MARKS[report.policy.verdict]}. "
-            f"This change's own gate would say: {MARKS[report.proposed.verdict]}."
+            f"- 🔒 This change **edits the gate**. Main's gate applies: {MARKS[report.policy.verdict]}. "
+            f"With the edited gate: {MARKS[report.proposed.verdict]}."
         )
     if report.problem:
         lines.append(f"- ❌ {escaped(report.problem)}")
@@ -166,30 +168,30 @@ def reasons(report: Report) -> str:
     if report.served and report.served_before and report.served.runtime != report.served_before.runtime:
         now, before = (RUNTIMES[each.runtime] for each in (report.served, report.served_before))
         why = f": {escaped(report.served.why)}" if report.served.why else ""
-        lines.append(f"- 📦 It is served by {now}, no longer by {before}{why}")
-    better = [code(each.metric) for each in report.metrics if surely_better(each)]
+        lines.append(f"- 📦 The model is now served by {now} instead of {before}{why}")
+    better = [code(each.metric) for each in report.metrics if significantly_better(each)]
     if better:
-        lines.append(f"- 📈 Better than main's, beyond chance: {', '.join(better)}")
+        lines.append(f"- 📈 Significantly better than main: {', '.join(better)}")
     if report.wear and report.wear.decisions > report.wear.budget:
         lines.append(
-            f"- ⚠️ These test rows have decided {report.wear.decisions} merges, more than the {report.wear.budget} "
-            "that they are good for: time for new ones."
+            f"- ⚠️ The test rows have been used for {report.wear.decisions} merge decisions, more than the recommended "
+            f"{report.wear.budget}. Use a new test set."
         )
     if report.dirty:
-        lines.append("- ⚠️ There are uncommitted changes: a pull request would not have them.")
-    told = [line for place, line in enumerate(lines, 1) if len("\n".join(lines[:place]).encode()) < MOST_BYTES / 2]
-    left_out = len(lines) - len(told)
-    return "\n".join([*told, f"- … and {left_out} more"] if left_out else told)
+        lines.append("- ⚠️ The working tree has uncommitted changes, which a pull request would not include.")
+    shown = [line for place, line in enumerate(lines, 1) if len("\n".join(lines[:place]).encode()) < MOST_BYTES / 2]
+    left_out = len(lines) - len(shown)
+    return "\n".join([*shown, f"- … and {left_out} more"] if left_out else shown)
 
 
-def surely_better(each: Comparison) -> bool:
-    """Whether the whole interval of the difference is on the better side."""
+def significantly_better(each: Comparison) -> bool:
+    """Whether the interval of the difference lies entirely on the better side."""
     nearest = each.difference.low if each.greater_is_better else each.difference.high
     return nearest is not None and (nearest > 0 if each.greater_is_better else nearest < 0)
 
 
 def metric_table(report: Report) -> str:
-    """Main, this change and the difference of each metric, with the rules that look at it."""
+    """Compare the metrics of main and this change, with the verdict of the rules about them."""
     policy = report.policy
     if policy is None or not report.metrics:
         return ""
@@ -198,7 +200,7 @@ def metric_table(report: Report) -> str:
         "main",
         "this change",
         f"difference ({report.confidence:.0%} interval)",
-        "got worse",
+        "P(worse)",
         "limit",
         "verdict",
     ]
@@ -210,7 +212,7 @@ def metric_table(report: Report) -> str:
             if result.subject == each.metric and result.rule in ("floor", "ceiling", "no_worse")
         ]
         rows.append([*_compared(each), ", ".join(map(_limit, rules)), _worst(rules)])
-    note = "Less is better: " + ", ".join(code(each.metric) for each in report.metrics if not each.greater_is_better)
+    note = "Lower is better: " + ", ".join(code(each.metric) for each in report.metrics if not each.greater_is_better)
     return table(header, rows) + (f"\n\n<sub>{note}</sub>" if note[-2:] != ": " else "")
 
 
@@ -223,7 +225,7 @@ def _compared(each: Comparison) -> list[str]:
 def _limit(result: Result) -> str:
     if result.limit is None:
         return ""
-    return {"floor": "≥ ", "ceiling": "≤ ", "no_worse": "loss ≤ "}.get(result.rule, "") + f"{result.limit:g}"
+    return {"floor": "≥ ", "ceiling": "≤ ", "no_worse": "margin "}.get(result.rule, "") + f"{result.limit:g}"
 
 
 def _worst(results: list[Result]) -> str:
@@ -234,11 +236,11 @@ def _worst(results: list[Result]) -> str:
 
 
 def rule_table(report: Report) -> str:
-    """All rules of the policy that decides, and of the proposed one."""
+    """List the results of all rules: of main's gate, and of the edited one."""
     blocks = []
     for policy, title in (
         (report.policy, "All rules of the gate"),
-        (report.proposed, "All rules as this change has them"),
+        (report.proposed, "All rules of the edited gate"),
     ):
         if policy is None:
             continue
@@ -253,18 +255,18 @@ def rule_table(report: Report) -> str:
             for result in policy.results
         ]
         passed = sum(result.verdict == "pass" for result in policy.results)
-        summary = f"{title}: {passed} of {len(policy.results)} hold"
-        blocks.append(details(summary, table(["rule", "found", "limit", "verdict", "in words"], rows)))
+        summary = f"{title}: {passed} of {len(policy.results)} pass"
+        blocks.append(details(summary, table(["rule", "found", "limit", "verdict", "reason"], rows)))
     return "\n\n".join(blocks)
 
 
 def charts(report: Report) -> list[str]:
-    """Mermaid charts, each with its numbers in a table below."""
+    """Render the charts with Mermaid, with the numbers in a table below."""
     return [chart(each) for each in report.charts]
 
 
 def chart(each: Chart) -> str:
-    """One chart; texts in it keep letters, digits and spaces only."""
+    """Render one chart; its texts keep letters, digits and spaces only."""
     if len(each.at) < 2 or len(each.series) > 2:
         return ""
     values = [value for line in each.series for value in line.values]
@@ -290,29 +292,29 @@ def chart(each: Chart) -> str:
     legend = "Grey: main. Orange: this change." if len(each.series) > 1 else "Orange: this change."
     rows = [[number(at), *(number(line.values[i]) for line in each.series)] for i, at in enumerate(each.at)]
     numbers = table([escaped(each.x), *(escaped(line.name) for line in each.series)], rows)
-    return f"{drawn}\n\n<sub>{legend}</sub>\n\n{details(f'{escaped(each.title)}: the numbers', numbers)}"
+    return f"{drawn}\n\n<sub>{legend}</sub>\n\n{details(f'{escaped(each.title)} as a table', numbers)}"
 
 
 def what_changed(report: Report) -> str:
-    """Parameters, data, files and dependencies that differ from main."""
+    """List the parameters, data, files and dependencies that differ from main."""
     found = report.changes
-    told = []
+    kinds = []
     blocks = []
     for name, each in (("parameter", found.params), ("dependency", found.dependencies)):
         if each:
-            told.append(
+            kinds.append(
                 f"{len(each)} {_plural(len(each), name, name[:-1] + 'ies' if name.endswith('y') else name + 's')}"
             )
             blocks.append(change_table(each, name))
     if found.data:
-        told.append("the data")
+        kinds.append("data")
         blocks.append(change_table(found.data, "data"))
     if found.files:
-        told.append(f"{len(found.files)} {_plural(len(found.files), 'file', 'files')}")
+        kinds.append(f"{len(found.files)} {_plural(len(found.files), 'file', 'files')}")
         blocks.append("Files: " + ", ".join(map(code, found.files)))
     if found.left_out:
         blocks.append(f"And {found.left_out:,} more.")
-    return details("What changed: " + (", ".join(told) or "nothing"), "\n\n".join(blocks) or "Nothing.")
+    return details("What changed: " + (", ".join(kinds) or "nothing"), "\n\n".join(blocks) or "Nothing.")
 
 
 def change_table(found: list[Change], name: str) -> str:
@@ -325,7 +327,7 @@ def _side(text: str | None) -> str:
 
 
 def slice_tables(report: Report) -> str:
-    """Each slice, by the metrics of the rules and else by the first."""
+    """Compare the slices, by the metrics of the rules about slices, or else by the first metric."""
     if not report.slices:
         return ""
     asked = [
@@ -343,13 +345,13 @@ def slice_tables(report: Report) -> str:
             if pair is not None:
                 rows.append([str(place), slice_name(each), f"{each.rows:,}", *_compared(pair)[1:]])
         header = [
-            "no.",
+            "#",
             "slice",
             "rows",
             "main",
             "this change",
             f"difference ({report.confidence:.0%} interval)",
-            "got worse",
+            "P(worse)",
         ]
         blocks.append(f"{code(name)}\n\n{table(header, rows)}")
     return details(f"Slices: {len(report.slices)}", "\n\n".join(blocks))
@@ -360,40 +362,40 @@ def slice_name(each: Slice) -> str:
 
 
 def validation(report: Report) -> str:
-    """How the table fares by its expectations."""
+    """List the expectations that the table does not meet."""
     found = report.validation
     if found is None:
         return ""
     failed = "\n".join(f"- {code(each)}" for each in found.failed)
-    summary = f"Data validation: {found.passed:,} of {found.expectations:,} expectations hold"
-    return details(summary, failed or "Nothing to tell.")
+    summary = f"Data validation: {found.passed:,} of {found.expectations:,} expectations pass"
+    return details(summary, failed or "All expectations pass.")
 
 
 def costs(report: Report) -> str:
-    """Training time, size and latency; and the form in which the model is served."""
+    """Compare training time, size and latency, and say which runtime serves the model."""
     rows = [
         [escaped(each.name), measured(each.before, each.unit), measured(each.after, each.unit)] for each in report.cost
     ]
     here, main = report.served, report.served_before
     if here is None:
         return details("Cost", table(["cost", "main", "this change"], rows)) if rows else ""
-    rows.append(["file that is served", measured(main.size if main else None, "bytes"), measured(here.size, "bytes")])
-    text = f"Served by {form(here)}."
+    rows.append(["served file", measured(main.size if main else None, "bytes"), measured(here.size, "bytes")])
+    text = f"Served by {form(here)}"
     if main is not None:
-        text += " As on main." if form(main) == form(here) else f" On main: {form(main)}."
-    summary = f"Cost, and what is served: {RUNTIMES[here.runtime]}"
-    return details(summary, f"{table(['cost', 'main', 'this change'], rows)}\n\n{text}")
+        text += ", as on main" if form(main) == form(here) else f". On main: {form(main)}"
+    summary = f"Cost and serving: {RUNTIMES[here.runtime]}"
+    return details(summary, f"{table(['cost', 'main', 'this change'], rows)}\n\n{text}.")
 
 
 def form(served: Served) -> str:
-    """Which form of the model runs in the service, and how near its predictions are."""
+    """Describe the runtime that serves the model."""
     if served.runtime == "onnx":
-        return f"ONNX Runtime in {served.precision} precision, predictions equal within {served.within:g}"
+        return f"ONNX Runtime in {served.precision} precision; predictions equal within {served.within:g}"
     return "scikit-learn" + (f", because {escaped(served.why)}" if served.why else "")
 
 
 def lineage(report: Report, run_url: str | None) -> str:
-    """Hashes, where main's model came from, and how to see all this again."""
+    """List hashes, the origin of main's model, and the commands that reproduce the review."""
     blocks = []
     if report.lineage:
         blocks.append(change_table(list(report.lineage), "MD5"))
@@ -406,24 +408,24 @@ def lineage(report: Report, run_url: str | None) -> str:
         }
         if report.baseline.origin:
             blocks.append(
-                f"Main's model came from {origin[report.baseline.origin]}; its hash is the one in main's `dvc.lock`."
+                f"Main's model comes from {origin[report.baseline.origin]} and matches the hash in main's `dvc.lock`."
             )
     if report.wear and report.rows:
         blocks.append(
-            f"The {report.rows.test:,} test rows have decided {report.wear.decisions} of about {report.wear.budget} "
-            "merges that they are good for."
+            f"The {report.rows.test:,} test rows have been used for {report.wear.decisions} of about "
+            f"{report.wear.budget} merge decisions."
         )
     commands = ["git fetch origin", f"git switch --detach {report.head}", f"make review BASE={report.base or 'main'}"]
-    blocks.append("To see this again:\n\n```sh\n" + "\n".join(commands) + "\n```")
+    blocks.append("To reproduce this review:\n\n```sh\n" + "\n".join(commands) + "\n```")
     if run_url:
         blocks.append(
-            f"Full plots and the profile of the training rows are in [the run's artifact]({run_url}#artifacts)."
+            f"[The run's artifact]({run_url}#artifacts) holds all plots and the profile of the training rows."
         )
-    return details("Lineage, and how to reproduce this", "\n\n".join(blocks))
+    return details("Lineage and how to reproduce", "\n\n".join(blocks))
 
 
 def measured(value: float | None, unit: str) -> str:
-    """A number with its unit."""
+    """Format a number with its unit."""
     if value is None:
         return "–"
     if unit == "bytes":
@@ -432,5 +434,5 @@ def measured(value: float | None, unit: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Letters, digits and spaces: what a chart may hold."""
+    """Keep the letters, digits, spaces, dots and commas that a chart may hold."""
     return re.sub(r"[^\w .,]", " ", text)[:80]
