@@ -58,7 +58,7 @@ check: .venv/.ready ## check params.yaml, gate.yaml and the DVC files without ru
 	@python -m mlops.review.check
 	@touch .venv/.checked
 
-.venv/.checked: .venv/.ready params.yaml $(wildcard gate.yaml reports/dvc.yaml data/raw/*.dvc data/raw/*/*.dvc) src/mlops/core/settings.py $(wildcard src/mlops/review/policy.py src/mlops/review/rules/*.py) src/mlops/model/estimators.py
+.venv/.checked: .venv/.ready params.yaml $(wildcard gate.yaml reports/dvc.yaml data/raw/*.dvc data/raw/*/*.dvc src/project/*.py src/project/shared/*.py) src/mlops/core/settings.py $(wildcard src/mlops/review/policy.py src/mlops/review/rules/*.py) src/mlops/model/estimators.py
 	@python -m mlops.review.check
 	@touch $@
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ ROOT = Path(__file__).parents[1]
 
 # fixtures of the running service
 pytest_plugins = ("serving.served",)
+
+
+Write = Callable[..., None]
 
 
 class Project:
@@ -118,3 +122,54 @@ def copied(done: Project, folder: Path) -> Project:
     project = object.__new__(Project)
     project.folder = folder / "a copy"
     return project
+
+
+@pytest.fixture
+def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """A function that writes modules of a `src/project/` of the test's own, which takes the place of this project's."""
+    room = tmp_path / "src/project"
+    room.mkdir(parents=True)
+    (room / "__init__.py").touch()
+    ours = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "project"}
+    monkeypatch.syspath_prepend(tmp_path / "src")
+
+    def forget() -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "project"]:
+            del sys.modules[name]
+
+    def write(**modules: str) -> None:
+        forget()
+        for name, text in modules.items():
+            (room / f"{name}.py").write_text(text, encoding="utf-8")
+        importlib.invalidate_caches()
+
+    yield write
+    forget()
+    sys.modules.update(ours)
+
+
+ROOM = ("__init__", "features", "cleaning", "metrics", "rules", "estimators", "shared/__init__")
+
+
+def make_hostile(room: Path, canary: Path) -> None:
+    """Let every module of a `src/project/` leave a file behind as soon as it is imported."""
+    code = f"import traceback\nwith open({str(canary)!r}, 'a') as file:\n    traceback.print_stack(file=file)\n"
+    for name in ROOM:
+        path = room / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(code, encoding="utf-8")
+
+
+@pytest.fixture
+def hostile(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A hostile `src/project/` stands where Python finds it first; the test fails when any of it has run."""
+    folder = tmp_path_factory.mktemp("hostile")
+    make_hostile(folder / "project", folder / "canary")
+    ours = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "project"}
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])))
+    importlib.invalidate_caches()
+    yield
+    run = (folder / "canary").read_text() if (folder / "canary").exists() else ""
+    sys.modules.update(ours)
+    assert not run, f"the team's code ran beside a token:\n{run}"

@@ -274,7 +274,7 @@ def test_another_target_is_said_in_words_and_does_not_pass(change: Change) -> No
         lambda project: (
             project.edit_params(
                 lambda params: (
-                    params["data"].update(source="sklearn:wine", target="cultivar"),
+                    params["data"].update(source="sklearn:wine", target="cultivar", features=[]),
                     params["data"].pop("positive"),
                     params["validate"].update(suite=None),
                     params["evaluate"].update(slices=["alcohol"]),
@@ -286,7 +286,7 @@ def test_another_target_is_said_in_words_and_does_not_pass(change: Change) -> No
     change.commit(
         lambda project: project.edit_params(
             lambda params: (
-                params["data"].update(source="sklearn:iris", target="species"),
+                params["data"].update(source="sklearn:iris", target="species", features=[]),
                 params["evaluate"].update(slices=[]),
             )
         )

@@ -131,7 +131,7 @@ def test_it_holds_the_service_the_model_and_no_data(content: Path) -> None:
     served = {path.name for path in (source / "models/service").iterdir()}
     assert served == {"example.json", "model.onnx", "schema.json"}
     assert not list((source / "models").glob("*.skops"))
-    assert {path.name for path in source.iterdir()} == {"bentofile.yaml", "mlops", "models"}
+    assert {path.name for path in source.iterdir()} == {"bentofile.yaml", "mlops", "models", "project"}
     packages = {path.name for path in (content / "dependencies").iterdir()}
     assert {"bentoml", "numpy", "onnxruntime"} <= packages
     assert not packages & {"sklearn", "pandas", "scipy", "pyarrow", "skops", "onnx", "mlflow", "dvc", "pip", "uv"}

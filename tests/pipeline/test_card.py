@@ -270,7 +270,7 @@ def test_gaps_rare_classes_and_foreign_names_are_told_and_stay_text(done: Projec
             writer.writerow(["<b>rare|one</b>" if row % 50 == 0 else "usual", *cells])
     project.edit_params(
         lambda params: (
-            params["data"].update(source="data/raw/hostile.csv", target="target"),
+            params["data"].update(source="data/raw/hostile.csv", target="target", features=[]),
             params["data"].pop("positive"),
             params["validate"].update(suite=None),
             params["evaluate"].update(slices=[header[2]], resamples=100),

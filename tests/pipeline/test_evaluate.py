@@ -72,7 +72,7 @@ def test_a_forest_that_learns_by_heart_shows_an_overfitting_gap(
     evaluation = run(
         tmp_path,
         monkeypatch,
-        data={"source": "sklearn:diabetes", "task": "regression", "target": "progression"},
+        data={"source": "sklearn:diabetes", "task": "regression", "target": "progression", "features": []},
         split={"method": "random"},
         model={"estimator": "sklearn.ensemble.RandomForestRegressor", "params": {"n_estimators": 20}},
         evaluate={"slices": ["bmi"]},
@@ -95,7 +95,7 @@ def test_the_column_that_decides_is_the_most_important_one(tmp_path: Path, monke
     evaluation = run(
         tmp_path,
         monkeypatch,
-        data={"source": "data/raw/t.parquet", "task": "regression", "target": "y"},
+        data={"source": "data/raw/t.parquet", "task": "regression", "target": "y", "features": []},
         split={},
         model={"estimator": "sklearn.linear_model.LinearRegression"},
         evaluate={},

@@ -103,7 +103,7 @@ def test_the_columns_that_tell_most_of_the_target_come_first(tmp_path: Path, mon
         *prepare(
             tmp_path,
             monkeypatch,
-            data={"source": "data/raw/t.csv", "task": "regression", "target": "price"},
+            data={"source": "data/raw/t.csv", "task": "regression", "target": "price", "features": []},
             split={"method": "random"},
         )
     )
@@ -124,7 +124,7 @@ def test_test_rows_and_private_values_are_not_told(tmp_path: Path, monkeypatch: 
     frame["y"] = (frame["x"] > 0).astype(int)
     (tmp_path / "data/raw").mkdir(parents=True)
     frame.to_csv(tmp_path / "data/raw/t.csv", index=False)
-    data = {"source": "data/raw/t.csv", "task": "classification", "target": "y", "key": ["id"]}
+    data = {"source": "data/raw/t.csv", "task": "classification", "target": "y", "key": ["id"], "features": []}
     data["private"] = {"who": "pseudonymise"}
     prepare(tmp_path, monkeypatch, data=data, split={"method": "random"})
     profile.main()
@@ -147,7 +147,7 @@ def test_a_hostile_table_stays_text(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     frame["label"] = rng.choice([attack, "</title>"], 300)
     (tmp_path / "data/raw").mkdir(parents=True)
     frame.to_csv(tmp_path / "data/raw/t.csv", index=False)
-    data = {"source": "data/raw/t.csv", "task": "classification", "target": "label"}
+    data = {"source": "data/raw/t.csv", "task": "classification", "target": "label", "features": []}
     data["units"] = {names["number"]: attack}
     prepare(tmp_path, monkeypatch, data=data, split={"method": "random"})
     profile.main()
@@ -177,7 +177,7 @@ def test_odd_columns_and_every_task_make_a_whole_page(tmp_path: Path, monkeypatc
     (tmp_path / "data/raw").mkdir(parents=True)
     frame.to_csv(tmp_path / "data/raw/t.csv", index=False)
     for task, target in (("classification", "class"), ("regression", "price"), ("classification", "町")):
-        data = {"source": "data/raw/t.csv", "task": task, "target": target}
+        data = {"source": "data/raw/t.csv", "task": task, "target": target, "features": []}
         prepare(tmp_path, monkeypatch, data=data, split={"method": "random"})
         assert "note(s)" in profile.main()
         text = (tmp_path / profile.PAGE).read_text(encoding="utf-8")
@@ -193,7 +193,7 @@ def test_a_wide_table_makes_a_page_that_a_browser_bears(tmp_path: Path, monkeypa
     frame["y"] = frame["column 3"] > 0
     (tmp_path / "data/raw").mkdir(parents=True)
     frame.to_parquet(tmp_path / "data/raw/t.parquet", index=False)
-    data = {"source": "data/raw/t.parquet", "task": "classification", "target": "y"}
+    data = {"source": "data/raw/t.parquet", "task": "classification", "target": "y", "features": []}
     prepare(tmp_path, monkeypatch, data=data, split={"method": "random"})
     profile.main()
     text = (tmp_path / profile.PAGE).read_text(encoding="utf-8")

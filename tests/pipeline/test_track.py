@@ -17,6 +17,7 @@ import pytest
 from conftest import Project
 
 from mlops.core.files import md5
+from project.features import irregularity
 
 
 @pytest.fixture
@@ -78,6 +79,7 @@ def test_a_training_is_one_run_with_its_lineage_and_a_model_that_comes_back(proj
     assert info.signature is not None
     assert info.signature.inputs.input_names()[0] == "mean radius"
     test = pq.read_table(project.folder / "data/prepared/test.parquet").to_pandas()
+    test["irregularity"] = irregularity(test["mean perimeter"], test["mean area"])
     back = mlflow.pyfunc.load_model(logged.model_uri).predict(test[info.signature.inputs.input_names()])
     predictions = pq.read_table(project.folder / "reports/predictions.parquet")
     assert back.tolist() == predictions["predicted"].to_pylist()

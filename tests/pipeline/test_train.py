@@ -26,7 +26,7 @@ def test_a_column_that_only_newer_rows_fill_is_left_out(tmp_path: Path, monkeypa
     (tmp_path / "data/raw").mkdir(parents=True)
     frame.to_csv("data/raw/prices.csv", index=False)
     params = YAML(typ="safe").load(ROOT / "params.yaml") | {
-        "data": {"source": "data/raw/prices.csv", "task": "regression", "target": "price"},
+        "data": {"source": "data/raw/prices.csv", "task": "regression", "target": "price", "features": []},
         "validate": {},
         "split": {"method": "time", "time": "day", "cutoff": "2024-06-01"},
         "model": {"estimator": "sklearn.ensemble.HistGradientBoostingRegressor"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,14 +14,14 @@ import grimp
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import ROOT, Project, copied
+from conftest import ROOT, Project, Write, copied, make_hostile
 from ruamel.yaml import YAML
 
 from mlops.core.errors import UserError
 from mlops.inference.contract import Contract, Field
 from mlops.inference.provenance import Release
 from mlops.release import builder as tools
-from mlops.release import check, dependencies, image, smoke
+from mlops.release import check, dependencies, identity, image, smoke
 from mlops.release.archive import pack
 
 
@@ -47,6 +48,55 @@ def test_the_bento_holds_the_modules_that_the_service_imports_and_no_other() -> 
             if path.suffix == ".py":
                 found.add(".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__"))
     assert found == needed | {"mlops.inference.columns"}  # which model files name
+
+
+def with_features() -> Contract:
+    return contract(features=[{"name": "f", "kind": "numeric", "columns": ["length"]}])
+
+
+def test_the_bento_holds_the_team_s_files_that_the_features_need_and_no_others(
+    team: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team(features="from .helpers import x\n", helpers="x = 1\n", metrics="")
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "bentofile.yaml", tmp_path)
+    before = YAML(typ="safe").load(ROOT / "bentofile.yaml")
+    assert YAML(typ="safe").load(image.bentofile(contract())) == before
+    before["include"] += [f"src/project/{name}.py" for name in ("__init__", "features", "helpers")]
+    assert YAML(typ="safe").load(image.bentofile(with_features())) == before
+
+
+@pytest.mark.usefixtures("uv")
+def test_a_package_that_the_features_import_and_the_image_lacks_is_told_with_its_remedy(
+    team: Write, tmp_path: Path
+) -> None:
+    team(features="import numpy\nfrom sklearn.preprocessing import scale\n")
+    with pytest.raises(UserError) as error:
+        dependencies.export(tmp_path / "requirements.txt", with_features())
+    assert "src/project/features.py imports sklearn, and the image does not have the package scikit-learn" in str(
+        error.value
+    )
+    assert "try: uv add --group serving scikit-learn" in str(error.value)
+    team(features="import numpy\n")
+    dependencies.export(tmp_path / "requirements.txt", with_features())
+
+
+def test_none_of_the_team_s_code_runs_where_the_bento_is_built(
+    done: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = copied(done, tmp_path)
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setenv("PYTHONPATH", str(project.folder / "src"))
+    monkeypatch.syspath_prepend(project.folder / "src")
+    make_hostile(project.folder / "src/project", tmp_path / "canary")
+    (project.folder / "build/image").mkdir(parents=True)
+    (project.folder / "build/image/requirements.txt").write_text("numpy\n")
+    project.run(sys.executable, "-m", "mlops.release.identity")
+    image.bento(identity.identify(), tmp_path / "bento")
+    assert not (tmp_path / "canary").exists(), (tmp_path / "canary").read_text()
+    source = tmp_path / "bento/src/src"
+    assert (source / "project/features.py").read_bytes() == (project.folder / "src/project/features.py").read_bytes()
+    assert {path.name for path in (source / "project").rglob("*.py")} == {"__init__.py", "features.py"}
 
 
 def test_an_archive_depends_on_its_content_alone(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ import mlflow
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from conftest import Project, copied
+from conftest import Project, copied, make_hostile
 
 from mlops.core.files import md5
+from project.features import irregularity
 
 REFERENCE = f"ghcr.io/ada/a-project@sha256:{'a' * 64}"
 
@@ -48,9 +49,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
 
 
 @pytest.fixture(scope="module")
-def project(done: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose main has run, which one test after the other releases from."""
-    return copied(done, tmp_path_factory.mktemp("released"))
+def project(done: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A project whose main has run, which one test after the other releases from; none of the team's code may run."""
+    folder = tmp_path_factory.mktemp("released")
+    project = copied(done, folder)
+    make_hostile(project.folder / "src/project", folder / "canary")
+    project.commit("hostile")
+    yield project
+    assert not (folder / "canary").exists(), (folder / "canary").read_text()
 
 
 def register(
@@ -93,6 +99,7 @@ def test_a_release_is_a_version_with_tags_and_the_champion_predicts_the_same(
     mlflow.set_tracking_uri(url)
     model = mlflow.pyfunc.load_model("models:/a-project@champion")
     rows = pq.read_table(project.folder / "data/prepared/test.parquet").to_pandas()
+    rows["irregularity"] = irregularity(rows["mean perimeter"], rows["mean area"])
     names = model.metadata.get_input_schema().input_names()
     predicted = pd.Series(model.predict(rows[names]))
     recorded = pq.read_table(project.folder / "reports/predictions.parquet").to_pandas()

@@ -24,6 +24,7 @@ from mlops.core.errors import UserError
 from mlops.core.git import git
 from mlops.core.lock import read_lock
 from mlops.core.report import Policy, Report
+from mlops.data import project as projects
 from mlops.data import tables
 from mlops.data.tables import Catalogue, Column
 from mlops.model import metrics, modelfile
@@ -61,7 +62,7 @@ def main_branch() -> Baseline:
 
 
 def gathered(main: Baseline, *, moved: tuple[str, ...] = (), dirty: bool = False) -> Findings:
-    return gather(settings_module.load(), main, list(moved), dirty, RESAMPLES)
+    return gather(projects.open(), main, list(moved), dirty, RESAMPLES)
 
 
 def judged(found: Findings) -> Policy:
@@ -151,9 +152,10 @@ def test_a_metric_that_is_no_number_is_named(here: Project, value: Any) -> None:
 
 def misrecorded() -> list[str]:
     """What is wrong with the record of the model that is here."""
-    settings, catalogue, test = settings_module.load(), tables.read_catalogue(), tables.read(paths.TEST)
+    project = projects.open()
+    settings, test = project.settings, project.read(paths.TEST)
     model = modelfile.load(settings)
-    said = metrics.predict(model, tables.features(test, tables.feature_columns(settings, catalogue)))
+    said = metrics.predict(model, project.X(test))
     return check_recorded(test, said, settings, Classes.of(np.asarray(model.classes_), settings.data.positive))
 
 
@@ -230,7 +232,7 @@ def test_rows_that_main_s_model_has_learned_are_left_out_of_the_comparison(here:
     assert found.evidence.rows == 143 - 40
     assert found.evidence.baseline_problem is None
     assert sum(each.rows for each in found.evidence.slices) == 143 - 40
-    rows, problem = fresh_rows(test, known, settings_module.load())
+    rows, problem = fresh_rows(test, known)
     assert rows.tolist() == list(range(40, 143))
     assert problem is None
 
@@ -401,7 +403,7 @@ def prepare(project: Project, task: str, estimator: str, test_rows: int | None =
     pq.write_table(table, "data/raw/wide.parquet")
 
     def change(params: Any) -> None:
-        params["data"] = {"source": "data/raw/wide.parquet", "task": task, "target": "y"}
+        params["data"] = {"source": "data/raw/wide.parquet", "task": task, "target": "y", "features": []}
         params["validate"]["suite"] = None
         params["split"] = {"method": "random", "test_size": 0.25, "seed": 0}
         params["model"] = {"estimator": estimator, "params": {}}
@@ -440,8 +442,8 @@ def test_other_tasks_and_models_without_probabilities_are_compared_on_any_kind_o
     prepare(here, task, estimator)
     settings = settings_module.load()
     model, train = modelfile.load(settings), tables.read(paths.TRAIN)
-    main = Baseline("0" * 40, {}, settings, tables.read_catalogue(), model, train, "cache")
-    found = gather(settings, main, [], False, RESAMPLES)
+    main = Baseline("0" * 40, {}, projects.open(), model, train, "cache")
+    found = gather(projects.open(), main, [], False, RESAMPLES)
     assert found.evidence.baseline_problem is None
     assert {each.column for each in found.evidence.slices} == {"word", "truth", "day", "x"}
     assert all(not pair.losses.any() for pair in found.evidence.pairs.values())

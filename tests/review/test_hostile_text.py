@@ -194,7 +194,7 @@ def test_values_with_unseen_letters_reach_the_model_as_they_are_and_people_with_
             file.write(f"{row % 4 + row / 1000},{labels[row // 4 % 4]},{labels[row % 4]}\n")
 
     def change(params: Any) -> None:
-        params["data"] = {"source": "data/raw/t.csv", "task": "classification", "target": "y"}
+        params["data"] = {"source": "data/raw/t.csv", "task": "classification", "target": "y", "features": []}
         params["validate"]["suite"] = None
         params["split"] = {"method": "random", "test_size": 0.25}
         params["evaluate"] = {"slices": ["town"], "resamples": 100}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
@@ -46,6 +47,22 @@ def test_the_table_knows_what_the_jobs_are() -> None:
     }
     assert {name for name, job in found.items() if job.cache == "write"} == {"ci / main"}
     assert {name for name, job in found.items() if job.cache == "read"} == {"ci / review"}
+
+
+def test_no_job_with_a_token_imports_the_team_s_code() -> None:
+    """By name; their own tests, with a hostile package in its place, show that none is imported in another way."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    graph = grimp.build_graph("mlops", "project", cache_dir=None)
+    seen = set()
+    for job in jobs():
+        for target in job.targets if job.trusted else ():
+            recipe = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+            for module in re.findall(r"\$\((?:TRUSTED|RUN)\) (mlops[\w.]+)", recipe[1] if recipe else ""):
+                upstream = graph.find_upstream_modules(module)
+                assert upstream, module
+                assert not {name for name in upstream if name.startswith("project")}, (job.name, module)
+                seen.add(module)
+    assert {"mlops.release.registry", "mlops.release.image", "mlops.review.publish", "mlops.review.relock"} <= seen
 
 
 def step(workflow: Any, job: str, command: str) -> Any:

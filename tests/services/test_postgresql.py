@@ -108,7 +108,7 @@ def patients(port: int) -> None:
 def settings(sql: str, **data: object) -> Settings:
     return Settings.model_validate(
         {
-            "data": {"source": {"sql": sql}, "task": "classification", "target": "y", **data},
+            "data": {"source": {"sql": sql}, "task": "classification", "target": "y", "features": [], **data},
             "validate": {},
             "split": {},
             "model": {"estimator": "sklearn.linear_model.LogisticRegression"},

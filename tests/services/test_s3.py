@@ -84,7 +84,7 @@ def assert_no_credentials(project: Project) -> None:
 
 def use(project: Project, source: str) -> None:
     def change(params: Any) -> None:
-        params["data"] = {"source": source, "task": "classification", "target": "y", "timeout": 5}
+        params["data"] = {"source": source, "task": "classification", "target": "y", "features": [], "timeout": 5}
         params["evaluate"]["slices"] = []
 
     project.edit_params(change)

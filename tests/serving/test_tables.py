@@ -81,7 +81,7 @@ def run(project: Project, change: Callable[[Any], None]) -> Project:
         writer.writerows(rows)
 
     def edit(params: Any) -> None:
-        params["data"] = {"source": "data/raw/visits.csv", "task": "classification", "key": ["visit"]}
+        params["data"] = {"source": "data/raw/visits.csv", "task": "classification", "key": ["visit"], "features": []}
         params["validate"]["suite"] = None
         params["split"] = {"method": "random", "test_size": 0.25}
         params["model"] = {"estimator": "sklearn.linear_model.LogisticRegression", "params": {"max_iter": 1000}}

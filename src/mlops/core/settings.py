@@ -114,6 +114,8 @@ class Data(Section):
     """What separates the columns of a CSV."""
     encoding: str = "utf-8"
     """Character encoding of a CSV."""
+    features: list[str] | None = None
+    """Names of the functions in `src/project/features.py` to use; all of them by default, none where it is empty."""
     timeout: PositiveFloat = 60
     """Seconds that a URL may stay silent."""
 
@@ -417,13 +419,17 @@ def closest(name: str, known: list[str]) -> str:
     return f"; known: {shown}" if known else ""
 
 
-def check_columns(settings: Settings, columns: list[str], *, prepared: bool = False) -> None:
+def check_columns(
+    settings: Settings, columns: list[str], *, prepared: bool = False, features: list[str] | None = None
+) -> None:
     """Check that every column named in `params.yaml` is one of `columns`.
 
     Parameters
     ----------
     columns : list of str
         Those of the source, or of a prepared table, from which dropped and private ones are gone.
+    features : list of str, optional
+        Names of computed features, which slices may be of, too. Where they are not known, slices are not checked.
 
     Raises
     ------
@@ -444,9 +450,10 @@ def check_columns(settings: Settings, columns: list[str], *, prepared: bool = Fa
         *(("data.private", name, columns) for name in data.private),
         *(("data.types", name, columns) for name in data.types),
         *(("data.units", name, columns) for name in data.units),
-        *(("evaluate.slices", name, kept) for name in settings.evaluate.slices),
         *(("evaluate.costs", name, kept) for name in cost_columns(settings.evaluate.costs)),
     ]
+    if features is not None:
+        named += [("evaluate.slices", name, [*kept, *features]) for name in settings.evaluate.slices]
     problems = [
         f"{PARAMS}: {key}: the table has no column {name!r}{closest(name, known)}"
         for key, name, known in named

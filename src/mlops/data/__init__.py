@@ -1,1 +1,1 @@
-"""Tables: sources, formats, kinds of columns, expectations. It imports `core`."""
+"""Tables: sources, formats, kinds of columns, expectations. It imports `core` and `inference`."""

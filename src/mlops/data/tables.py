@@ -92,6 +92,28 @@ def feature_columns(settings: Settings, catalogue: Catalogue) -> list[Column]:
     return columns
 
 
+def as_array(values: pa.ChunkedArray, kind: Kind) -> np.ndarray[Any, Any]:
+    """A column as a NumPy array.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        float64 for numbers and booleans, and for times of day as seconds since midnight; datetime64[us] for dates;
+        objects otherwise, None where missing.
+    """
+    import numpy as np
+
+    if kind in ("numeric", "boolean"):
+        return np.asarray(values.cast(pa.float64()).to_pandas().to_numpy())
+    if kind == "time":
+        return np.asarray(values.cast(pa.int64()).cast(pa.float64()).to_numpy() / 1e6)
+    if kind == "date":
+        return np.asarray(values.to_numpy())
+    encoded = values.combine_chunks().dictionary_encode()
+    texts = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)  # one object for equal texts
+    return np.asarray(texts[encoded.indices.fill_null(len(texts) - 1).to_numpy()])
+
+
 def features(table: pa.Table, columns: list[Column]) -> pd.DataFrame:
     """The feature matrix `X` as a model takes it.
 
@@ -101,22 +123,15 @@ def features(table: pa.Table, columns: list[Column]) -> pd.DataFrame:
         float64 for numeric and boolean columns, and for times of day as seconds since midnight; datetime64 for dates,
         strings otherwise; NaN or NaT where missing.
     """
-    import numpy as np
     import pandas as pd
 
     arrays: dict[str, Any] = {}
     for column in columns:
         values = table[column.name]
-        if column.kind in ("numeric", "boolean"):
-            arrays[column.name] = values.cast(pa.float64()).to_pandas().to_numpy()
-        elif column.kind == "time":
-            arrays[column.name] = values.cast(pa.int64()).cast(pa.float64()).to_numpy() / 1e6
-        elif column.kind == "date":
-            arrays[column.name] = values.to_pandas()
-        else:
-            encoded = values.combine_chunks().dictionary_encode()
-            texts = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)  # one object for equal texts
-            arrays[column.name] = texts[encoded.indices.fill_null(len(texts) - 1).to_numpy()]
+        arrays[column.name] = values.to_pandas() if column.kind == "date" else as_array(values, column.kind)
+        if column.kind in ("categorical", "text"):
+            # explicit: pandas infers another type where all are missing, which encoders take for an unknown category
+            arrays[column.name] = pd.Series(arrays[column.name], dtype="str")
     return pd.DataFrame(arrays, copy=False)
 
 

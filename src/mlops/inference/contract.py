@@ -50,6 +50,20 @@ class Field(Part):
     """Of a categorical one, for ONNX: the categories with a place of their own, in the order of their codes.
 
     After them come the code of a missing value and that of any other."""
+    only_for_features: bool = False
+    """Whether the model itself does not take it, but a feature is computed from it."""
+
+
+class Computed(Part):
+    """A feature that is computed from fields, by a function in `src/project/features.py` of this name."""
+
+    name: str
+    kind: Literal["numeric", "boolean", "categorical"]
+    unit: str | None = None
+    columns: list[str]
+    """The fields that it is computed from, in the order of the function's arguments."""
+    codes: list[str] | None = None
+    """As those of a field."""
 
 
 class Contract(Part):
@@ -70,6 +84,26 @@ class Contract(Part):
     missing_values: list[str] = []
     """Texts in a CSV that mean 'missing', beside the usual ones."""
     fields: list[Field]
+    """What a client sends."""
+    features: list[Computed] = []
+    """What is computed from them before the model is asked."""
+    code: dict[str, str] = {}
+    """File of `src/project` that computes features → its MD5."""
+
+    @property
+    def inputs(self) -> list[Field | Computed]:
+        """What the model itself takes, in its order."""
+        return [*(field for field in self.fields if not field.only_for_features), *self.features]
+
+    def with_codes(self, codes: dict[str, list[str]]) -> Contract:
+        """The same with the codes of categories, by field or feature."""
+
+        def coded(part: Any) -> Any:
+            return part.model_copy(update={"codes": codes[part.name]}) if part.name in codes else part
+
+        return self.model_copy(
+            update={"fields": list(map(coded, self.fields)), "features": list(map(coded, self.features))}
+        )
 
     @property
     def file(self) -> str:

@@ -1,4 +1,4 @@
-"""The exported model, loaded and asked: ONNX Runtime where it was converted, scikit-learn otherwise.
+"""The exported model, loaded and asked: the team's features, then ONNX Runtime, or scikit-learn.
 
 What is imported follows from the model: with ONNX neither scikit-learn nor pandas nor PyArrow. The columns come as
 numpy arrays; who has rows of JSON or a Parquet file makes them.
@@ -15,10 +15,10 @@ import numpy as np
 
 from mlops.core import paths
 from mlops.core.errors import UserError
+from mlops.inference import computed, onnxfile
 from mlops.inference import contract as contracts
-from mlops.inference import onnxfile
 from mlops.inference.columns import clock, parts
-from mlops.inference.contract import Contract, Field
+from mlops.inference.contract import Computed, Contract, Field
 
 Array = np.ndarray[Any, Any]
 
@@ -82,8 +82,31 @@ def load(folder: Path = paths.SERVICE) -> tuple[Contract, Model]:
 
 
 def loaded(content: bytes, contract: Contract) -> Model:
-    """The model in the bytes of a file, ready to be asked."""
-    return onnx_model(content, contract) if contract.runtime == "onnx" else sklearn_model(content, contract)
+    """The model in the bytes of a file, ready to be asked about fields.
+
+    It raises `computed.FeatureError` where a feature cannot be computed for a row.
+
+    Raises
+    ------
+    UserError
+        Where the file is broken, or the code of its features is not here.
+    """
+    predict = onnx_model(content, contract) if contract.runtime == "onnx" else sklearn_model(content, contract)
+    features = computed.of(contract)
+    if not features:
+        return predict
+    kinds = {field.name: field.kind for field in contract.fields}
+    needed = dict.fromkeys(name for feature in features for name in feature.columns)
+    texts = [name for name in needed if kinds[name] in ("categorical", "text")]
+
+    def predict_fields(columns: Columns) -> Answer:
+        given = {**columns, **{name: _objects(columns[name]) for name in texts}} if texts else columns
+        found, problems = computed.compute(features, given)
+        if problems:
+            raise computed.FeatureError(problems)
+        return predict({**columns, **found})
+
+    return predict_fields
 
 
 def onnx_model(content: bytes, contract: Contract) -> Model:
@@ -99,10 +122,10 @@ def onnx_model(content: bytes, contract: Contract) -> Model:
     except Exception as error:  # ONNX Runtime raises classes of its own for each kind of damage
         raise UserError(f"{contract.file} is no whole ONNX model: {error}", "dvc checkout --force") from None
     shapes = {each.name: each.shape[1] for each in session.get_inputs()}
-    numeric = [field.name for field in contract.fields if field.kind in ("numeric", "boolean")]
-    dates = [field.name for field in contract.fields if field.kind == "date"]
-    times = [field.name for field in contract.fields if field.kind == "time"]
-    categorical = [(field.name, _coder(field)) for field in contract.fields if field.codes is not None]
+    numeric = [each.name for each in contract.inputs if each.kind in ("numeric", "boolean")]
+    dates = [each.name for each in contract.inputs if each.kind == "date"]
+    times = [each.name for each in contract.inputs if each.kind == "time"]
+    categorical = [(each.name, _coder(each)) for each in contract.inputs if each.codes is not None]
     decide = _decision(contract)
 
     def predict(columns: Columns) -> Answer:
@@ -127,7 +150,7 @@ def onnx_model(content: bytes, contract: Contract) -> Model:
     return predict
 
 
-def _coder(field: Field) -> Callable[[Array | Encoded], Any]:
+def _coder(field: Field | Computed) -> Callable[[Array | Encoded], Any]:
     """From categories to their codes; the one behind the last is for a missing value, the next for any other."""
     codes: dict[str | None, int] = {name: code for code, name in enumerate(field.codes or [])}
     missing, other = len(codes), len(codes) + 1
@@ -172,10 +195,12 @@ def sklearn_model(content: bytes, contract: Contract) -> Model:
         bounds.check(model)
     except Exception as error:  # a damaged file may break anywhere
         raise UserError(f"{contract.file} is no whole model file: {error}", "dvc checkout --force") from None
-    names = [field.name for field in contract.fields]
+    names = [each.name for each in contract.inputs]
+    # explicit: pandas infers another type where all are missing, which encoders take for an unknown category
+    texts = dict.fromkeys((each.name for each in contract.inputs if each.kind in ("categorical", "text")), "str")
 
     def predict(columns: Columns) -> Answer:
-        X = pd.DataFrame({name: _objects(columns[name]) for name in names}, copy=False)
+        X = pd.DataFrame({name: _objects(columns[name]) for name in names}, copy=False).astype(texts)
         if contract.classes is None:
             return Answer(np.asarray(model.predict(X), dtype=np.float64).reshape(-1), None)
         found = np.asarray(model.predict_proba(X)) if contract.probabilities else None

@@ -17,6 +17,7 @@ import pytest
 from mlops.core import settings as settings_module
 from mlops.core.paths import TEST, TRAIN
 from mlops.core.report import EXAMPLE
+from mlops.data import project as projects
 from mlops.data import tables
 from mlops.data.tables import Column
 from mlops.model import metrics, modelfile
@@ -34,8 +35,8 @@ class Model:
         The fitted scikit-learn pipeline.
     """
 
-    def __init__(self, estimator: Any, columns: list[Column], schema: pa.Schema) -> None:
-        self.estimator, self._columns, self._schema = estimator, columns, schema
+    def __init__(self, estimator: Any, project: projects.Project, columns: list[Column], schema: pa.Schema) -> None:
+        self.estimator, self._project, self._columns, self._schema = estimator, project, columns, schema
 
     def predict(self, rows: pd.DataFrame) -> pd.Series:
         """Predict the target.
@@ -71,7 +72,8 @@ class Model:
         return pd.DataFrame(probabilities, index=rows.index, columns=list(self.estimator.classes_))
 
     def _predictions(self, rows: pd.DataFrame) -> metrics.Predictions:
-        return metrics.predict_table(self.estimator, as_table(rows, self._columns, self._schema), self._columns)
+        table = self._project.append(as_table(rows, self._columns, self._schema))
+        return metrics.predict_table(self.estimator, table, self._project.columns)
 
 
 def as_table(rows: pd.DataFrame, columns: list[Column], schema: pa.Schema) -> pa.Table:
@@ -102,12 +104,15 @@ class Project(NamedTuple):
 
 @cache
 def opened() -> Project:
-    """Load the model and the rows, without key and private columns."""
-    settings, catalogue = settings_module.load(), tables.read_catalogue()
-    columns = tables.feature_columns(settings, catalogue)
+    """Load the model and the rows: the columns of the table that the model or one of its features takes."""
+    project = projects.open()
+    settings = project.settings
+    needed = {column.name for column in project.columns}
+    needed.update(name for feature in project.features for name in feature.columns)
+    columns = [column for column in project.source.columns if column.name in needed]
     names = [*(column.name for column in columns), settings.data.target]
     train, test = tables.read(TRAIN, names), tables.read(TEST, names)
-    model = Model(modelfile.load(settings), columns, train.schema)
+    model = Model(modelfile.load(settings), project, columns, train.schema)
     return Project(model, train.to_pandas(), test.to_pandas())
 
 

@@ -158,12 +158,18 @@ def _trial(path: str, *trusted: str) -> None:
     """What the other process does; errors in words are of no interest."""
     import skops.io
 
+    from mlops.data import features
+    from mlops.inference.computed import declared
+
     with suppress(Exception):
         model = skops.io.loads(Path(path).read_bytes(), trusted=trusted)
-        columns = [column for column in tables.read_catalogue().columns if column.name in model.feature_names_in_]
+        wanted = set(model.feature_names_in_)
+        catalogue = tables.read_catalogue()
+        computed = [feature for feature in declared() if feature.name in wanted]
+        columns = [*catalogue.columns, *features.described(computed, catalogue, set())]
         for source in (paths.TEST, paths.TRAIN):
-            rows = tables.read(source, [column.name for column in columns]).slice(0, ROWS_TRIED)
-            model.predict(tables.features(rows, columns))
+            rows, _ = features.appended(tables.read(source).slice(0, ROWS_TRIED), computed, catalogue)
+            model.predict(tables.features(rows, [column for column in columns if column.name in wanted]))
 
 
 def _check_types(content: bytes, settings: Settings, path: Path) -> list[str]:

@@ -15,7 +15,8 @@ from typing import Any
 from mlops.core import files, journal, paths
 from mlops.core.errors import UserError
 from mlops.core.settings import Settings
-from mlops.data import tables
+from mlops.inference import contract as contracts
+from mlops.inference.contract import Computed, Contract
 from mlops.model import modelfile
 
 # Set before MLflow is imported: it would report its use, and retry for minutes where nobody answers.
@@ -99,29 +100,33 @@ def record(settings: Settings, facts: dict[str, dict[str, Any]]) -> str:
             SimpleNamespace(save_model=save_model),
             name="model",
             flavor_name="sklearn",
-            signature=signature(settings),
+            signature=signature(contracts.read()),
             settings=settings,
         )
     return str(active.info.run_id)
 
 
-def signature(settings: Settings) -> Any:
-    """Names and types of what the model takes and gives, from the catalogue: no row of the data is needed."""
-    import pyarrow as pa
+def signature(contract: Contract) -> Any:
+    """Names and types of what the model takes and gives, from its contract: neither data nor the team's code is needed.
+
+    The model in MLflow takes computed features as columns.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
     kinds = {"numeric": DataType.double, "boolean": DataType.double, "time": DataType.double}
     kinds["date"] = DataType.datetime
-    catalogue = tables.read_catalogue()
+    nullable = {field.name for field in contract.fields if field.nullable}
     inputs = [
-        ColSpec(kinds.get(column.kind, DataType.string), column.name, required=not column.missing)
-        for column in tables.feature_columns(settings, catalogue)
+        ColSpec(
+            kinds.get(each.kind, DataType.string),
+            each.name,
+            required=not nullable & ({*each.columns} if isinstance(each, Computed) else {each.name}),
+        )
+        for each in contract.inputs
     ]
-    numbers = {str(pa.int64()): DataType.long, str(pa.bool_()): DataType.boolean, str(pa.float64()): DataType.double}
-    target = DataType.double
-    if settings.data.task == "classification":
-        target = numbers.get(catalogue[settings.data.target].type, DataType.string)
+    labels = {bool: DataType.boolean, int: DataType.long, float: DataType.double, str: DataType.string}
+    target = DataType.double if contract.classes is None else labels[type(contract.classes[0])]
     return ModelSignature(Schema(inputs), Schema([ColSpec(target)]))
 
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from mlops.core import paths
-from mlops.core import settings as settings_module
 from mlops.core.settings import Settings
-from mlops.data import tables
+from mlops.data import features, tables
+from mlops.data import project as projects
 from mlops.data.tables import Column
 from mlops.model.estimators import check_estimator
 
@@ -42,19 +42,19 @@ class Training(NamedTuple):
 
 
 def read() -> Training:
-    """Read and check the settings and the training rows."""
+    """Read and check the settings, the team's features and the training rows."""
     _return_freed_memory()
-    settings = settings_module.load()
-    catalogue = tables.read_catalogue()
-    settings_module.check_columns(settings, catalogue.names, prepared=True)
+    project = projects.open()
+    settings = project.settings
     check_estimator(settings)
-    columns = tables.feature_columns(settings, catalogue)
     table = tables.read(paths.TRAIN)
+    features.check(table, project.features, project.source)
+    table = project.append(table)
     # a column without any value teaches nothing, and some estimators fail on it
-    columns = [column for column in columns if table[column.name].null_count < table.num_rows]
+    columns = [column for column in project.columns if table[column.name].null_count < table.num_rows]
     by = settings.split.group or settings.split.time
     order = table[by].to_numpy() if by else None
-    return Training(settings, columns, tables.features(table, columns), tables.target(table, settings), order)
+    return Training(settings, columns, project.X(table, columns), project.y(table), order)
 
 
 @contextlib.contextmanager

@@ -169,7 +169,7 @@ def data_section(
     settings: Settings, catalogue: Catalogue, contract: Contract, train: pa.ChunkedArray, test: pa.ChunkedArray
 ) -> str:
     """Where the rows come from, how they were dealt, and the target on both sides."""
-    kinds = Counter(field.kind for field in contract.fields)
+    kinds = Counter(each.kind for each in contract.inputs)
     split = settings.split
     dealt = {
         "random": "by a hash of each row's key",

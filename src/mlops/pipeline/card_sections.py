@@ -140,7 +140,21 @@ def input_section(contract: Contract, evaluation: Evaluation) -> str:
     ]
     told = cut(["column", "type", "unit", "values", "may be missing"], rows, FIELDS, "less important")
     example = "An example of each stands in the page that `make serve` shows."
-    return f"{details(f'{len(fields):,} columns', told)}\n\n{example}"
+    return "\n\n".join([details(f"{len(fields):,} columns", told), *computed_section(contract), example])
+
+
+def computed_section(contract: Contract) -> list[str]:
+    """What the service computes from the columns before it asks the model."""
+    if not contract.features:
+        return []
+    rows = [
+        [verbatim(each.name), each.kind, verbatim(each.unit) if each.unit else "", listed(each.columns, NAMES)]
+        for each in contract.features
+    ]
+    return [
+        "The service computes further features from them, with the code in `src/project/features.py`:",
+        table(["feature", "type", "unit", "computed from"], rows),
+    ]
 
 
 def domain(field: Field) -> str:

@@ -14,11 +14,11 @@ import pandas as pd
 import pyarrow as pa
 
 from mlops.core import files, journal, paths
-from mlops.core import settings as settings_module
 from mlops.core.errors import run
 from mlops.core.files import write_json
 from mlops.core.paths import EVALUATION, METRICS, PREDICTIONS
 from mlops.core.settings import Settings
+from mlops.data import project as projects
 from mlops.data import tables
 from mlops.model import checks, curves, metrics, modelfile, resampling, slices
 from mlops.model.curves import rounded
@@ -30,13 +30,11 @@ IMPORTANCE_PREDICTIONS, IMPORTANCE_CELLS = 1_000, 100_000
 
 
 def main() -> str:
-    settings = settings_module.load()
-    catalogue = tables.read_catalogue()
-    settings_module.check_columns(settings, catalogue.names, prepared=True)
-    columns = tables.feature_columns(settings, catalogue)
+    project = projects.open()
+    settings, columns = project.settings, project.columns
     model = modelfile.load(settings)
-    train, test = tables.read(paths.TRAIN), tables.read(paths.TEST)
-    X, y = tables.features(test, columns), tables.target(test, settings)
+    train, test = project.read(paths.TRAIN), project.read(paths.TEST)
+    X, y = project.X(test), project.y(test)
     classes = None
     if settings.data.task == "classification":
         classes = Classes.of(np.asarray(model.classes_), settings.data.positive)

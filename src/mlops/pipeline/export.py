@@ -17,15 +17,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops.core import paths
-from mlops.core import settings as settings_module
+from mlops.core import paths, room
 from mlops.core.errors import UserError, run
 from mlops.core.files import write_json
+from mlops.data import features as on_tables
+from mlops.data import project as projects
 from mlops.data import tables
+from mlops.data.project import Project
 from mlops.data.tables import Column
 from mlops.inference import contract as contracts
 from mlops.inference import runtime
-from mlops.inference.contract import Contract, Field
+from mlops.inference.computed import MODULE
+from mlops.inference.contract import Computed, Contract, Field
 from mlops.model import metrics, modelfile
 from mlops.model.metrics import Array, Predictions
 from mlops.pipeline.export_onnx import UnconvertibleError, convert
@@ -43,16 +46,22 @@ COLUMNS_READ, ROWS_ASKED = 20, 10_000
 
 
 def main() -> str:
-    settings = settings_module.load()
-    catalogue = tables.read_catalogue()
-    settings_module.check_columns(settings, catalogue.names, prepared=True)
+    project = projects.open()
+    settings = project.settings
     model = modelfile.load(settings)
     seen = set(columns_seen(model))
-    columns = [column for column in tables.feature_columns(settings, catalogue) if column.name in seen]
+    taken = [column for column in project.columns if column.name in seen]
+    features = tuple(feature for feature in project.features if feature.name in seen)
+    needed = {name for feature in features for name in feature.columns}
+    direct = {column.name for column in taken}
+    columns = [column for column in project.source.columns if column.name in direct | needed]
     # one column at a time, since only a row of it is kept
-    fields = [describe(column, values_of(column), train) for column, train in each(paths.TRAIN, columns)]
-    asked = probes(tables.read(paths.TEST, [column.name for column in columns]), columns)
-    expected = metrics.predict_table(model, asked, columns)
+    fields = [
+        describe(column, values_of(column), train).model_copy(update={"only_for_features": column.name not in direct})
+        for column, train in each(paths.TRAIN, columns)
+    ]
+    asked, whole = with_features(Project(settings, project.source, features), columns)
+    expected = metrics.predict_table(model, whole, taken)
     contract = Contract(
         task=settings.data.task,
         target=settings.data.target,
@@ -64,6 +73,10 @@ def main() -> str:
         runtime="onnx",
         missing_values=settings.data.missing_values,
         fields=fields,
+        features=[
+            Computed(name=each.name, kind=each.kind, unit=each.unit, columns=list(each.columns)) for each in features
+        ],
+        code=room.hashes(MODULE) if features else {},
     )
 
     def differs(content: bytes, contract: Contract) -> float:
@@ -75,6 +88,20 @@ def main() -> str:
     write_json({**found, "rows": asked.num_rows, "bytes": len(content)}, paths.EXPORTED)
     outcome = found["why"] or f"predictions differ by less than {found['difference_below']:g}"
     return f"{contract.runtime}, {outcome} → {paths.SERVICE / contract.file}"
+
+
+def with_features(project: Project, columns: list[Column]) -> tuple[pa.Table, pa.Table]:
+    """The rows to ask about, as a client sends them and with the features.
+
+    Of rows that do not exist as they are, those for which a feature cannot be computed are left out: the service
+    refuses them.
+    """
+    test = tables.read(paths.TEST, [column.name for column in columns])
+    project.append(test)
+    asked = probes(test, columns)
+    whole, problems = on_tables.appended(asked, project.features, project.source)
+    kept = pa.array([row not in problems for row in range(asked.num_rows)])
+    return asked.filter(kept), whole.filter(kept)
 
 
 def each(path: Path, columns: list[Column]) -> Iterator[tuple[Column, pa.ChunkedArray]]:
@@ -181,8 +208,7 @@ def compiled(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                content, fields = convert(model, contract, double=double)
-            changed = contract.model_copy(update={"fields": fields})
+                content, changed = convert(model, contract, double=double)
             difference = differs(content, changed)
         except UnconvertibleError as error:
             why = f"it does not convert: {error}"

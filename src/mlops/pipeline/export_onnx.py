@@ -17,7 +17,7 @@ from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from sklearn.svm import SVC, NuSVC
 
 from mlops.inference import onnxfile
-from mlops.inference.contract import Contract, Field
+from mlops.inference.contract import Contract
 from mlops.pipeline import export_trees
 from mlops.pipeline.export_graph import OPSET, Graph
 
@@ -30,8 +30,8 @@ class UnconvertibleError(ValueError):
     """A part of the model has no place in the graph."""
 
 
-def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, list[Field]]:
-    """The model as the bytes of an ONNX file, and the fields with the codes of their categories.
+def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, Contract]:
+    """The model as the bytes of an ONNX file, and its contract with the codes of the categories.
 
     Its inputs are `numbers`, float64 of shape (n_samples, n_numbers): numeric and boolean columns, then four parts of
     each date and three of each time of day; and `codes`, int64 of shape (n_samples, n_categorical). Its output are the
@@ -55,11 +55,11 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, lis
     if isinstance(estimator, (SVC, NuSVC)) and contract.threshold is None:
         raise UnconvertibleError("its labels are not those of the highest probability")
     graph = Graph()
-    fields = {field.name: field for field in contract.fields}
-    numeric = [field.name for field in contract.fields if field.kind in ("numeric", "boolean")]
-    dates = [field.name for field in contract.fields if field.kind == "date"]
-    times = [field.name for field in contract.fields if field.kind == "time"]
-    categorical = [field.name for field in contract.fields if field.kind == "categorical"]
+    numeric = [each.name for each in contract.inputs if each.kind in ("numeric", "boolean")]
+    dates = [each.name for each in contract.inputs if each.kind == "date"]
+    times = [each.name for each in contract.inputs if each.kind == "time"]
+    categorical = [each.name for each in contract.inputs if each.kind == "categorical"]
+    found: dict[str, list[str]] = {}
     pieces = []
     for name, transformer, columns in pipeline["preprocessing"].transformers_:
         if name == "numeric":
@@ -76,7 +76,7 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, lis
         elif name == "categorical":
             tables = encoded(transformer, columns)
             for column, (codes, table) in zip(columns, tables, strict=True):
-                fields[column] = fields[column].model_copy(update={"codes": codes})
+                found[column] = codes
                 picked = graph.add("Gather", "codes", graph.constant(categorical.index(column)), axis=1)
                 pieces.append(graph.add("Gather", graph.constant(table), picked, axis=0))
         elif name != "remainder":
@@ -102,7 +102,7 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, lis
         onnxfile.check(content)
     except onnxfile.OnnxError as error:
         raise UnconvertibleError(f"as ONNX, {error}") from None
-    return content, [fields[field.name] for field in contract.fields]
+    return content, contract.with_codes(found)
 
 
 def scaled(graph: Graph, transformer: Any, places: list[int]) -> str:

@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlops.core import paths
-from mlops.core import settings as settings_module
 from mlops.core.errors import run
 from mlops.core.files import atomic
 from mlops.core.settings import Settings
+from mlops.data import project as projects
 from mlops.data import tables
 from mlops.data.tables import Catalogue, Column
 from mlops.pipeline import profile_figures as figures
@@ -43,10 +43,8 @@ Description = dict[str, Any]
 
 
 def main() -> str:
-    settings = settings_module.load()
-    catalogue = tables.read_catalogue()
-    settings_module.check_columns(settings, catalogue.names, prepared=True)
-    page = profile(tables.read(paths.TRAIN), catalogue, settings)
+    project = projects.open()
+    page = profile(project.read(paths.TRAIN), project.catalogue, project.settings)
     with atomic(paths.PROFILE) as partial:
         partial.write_text(render(page), encoding="utf-8")
     size = f"{page['rows']:,} training rows × {len(page['columns']) + 1:,} columns"

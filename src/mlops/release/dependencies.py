@@ -9,7 +9,9 @@ import subprocess
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from mlops.core import room
 from mlops.core.errors import UserError
+from mlops.inference.computed import FILE, MODULE
 from mlops.inference.contract import Contract
 
 GROUP = {"onnx": "serving", "scikit-learn": "serving-scikit-learn"}
@@ -32,7 +34,7 @@ def export(requirements: Path, contract: Contract) -> Path:
     Raises
     ------
     UserError
-        Where a type in the model's file comes from a package that is not among them.
+        Where a type in the model's file, or what the features import, comes from a package that is not among them.
     """
     groups = dict.fromkeys(["serving", GROUP[contract.runtime]])
     chosen = [option for group in groups for option in ("--only-group", group)]
@@ -43,6 +45,13 @@ def export(requirements: Path, contract: Contract) -> Path:
     requirements.write_text(lines, encoding="utf-8")
     held = {line.partition("==")[0] for line in lines.splitlines() if "==" in line}
     known = packages_distributions()
+    for name in room.packages(MODULE) if contract.features else ():
+        missing = [package for package in map(_normal, known.get(name, [name])) if package not in held]
+        if missing:
+            raise UserError(
+                f"{FILE} imports {name}, and the image does not have the package {missing[0]}",
+                f"uv add --group {GROUP[contract.runtime]} {missing[0]}",
+            )
     for kind in contract.trusted:
         packages = [_normal(name) for name in known.get(kind.partition(".")[0], [])]
         missing = [name for name in packages if name != "mlops" and name not in held]

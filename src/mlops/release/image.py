@@ -17,18 +17,20 @@ from typing import NamedTuple
 
 from ruamel.yaml import YAML
 
-from mlops.core import paths
+from mlops.core import hooks, paths, room
 from mlops.core.errors import UserError, errors_in_words
 from mlops.core.files import write_json
 from mlops.core.paths import RELEASE
-from mlops.inference import contract
+from mlops.inference import contract as contracts
+from mlops.inference.computed import MODULE
+from mlops.inference.contract import Contract
 from mlops.inference.provenance import Release
 from mlops.release import builder as tools
 from mlops.release import dependencies, identity
 from mlops.release.archive import pack, precompile
 
 FOLDER = Path("build/image")
-CONTAINERFILE = Path("Containerfile")
+CONTAINERFILE, BENTOFILE = Path("Containerfile"), Path("bentofile.yaml")
 # in the image
 HOME = "opt/service"
 PARTS = ("dependencies", "bento")
@@ -68,7 +70,7 @@ def make(platform: str | None = None, builder: tools.Builder | None = None) -> M
     context = FOLDER / platform.replace("/", "-")
     shutil.rmtree(context, ignore_errors=True)
     context.mkdir(parents=True)
-    requirements = dependencies.export(FOLDER / "requirements.txt", contract.read())
+    requirements = dependencies.export(FOLDER / "requirements.txt", contracts.read())
     dependencies.install(requirements, context / "dependencies", platform)
     bento(release, context / "bento")
     sizes = {}
@@ -101,7 +103,9 @@ def bento(release: Release, folder: Path) -> None:
         "BENTOML_DO_NOT_TRACK": "true",
         "PYTHONPATH": os.pathsep.join(filter(None, ["src", os.environ.get("PYTHONPATH")])),
     }
-    command = [sys.executable, "-m", "bentoml", "build", "--version", tag(release.version), "--output", "tag"]
+    definition = bentofile(contracts.read())
+    command = [sys.executable, "-m", "bentoml", "build", "--bentofile", str(definition), "--output", "tag"]
+    command += ["--version", tag(release.version), "."]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"bentoml build failed: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1]}")
@@ -116,6 +120,17 @@ def bento(release: Release, folder: Path) -> None:
         YAML().dump(described, file)
 
 
+def bentofile(contract: Contract) -> Path:
+    """Write `bentofile.yaml` with the team's files that the features need; none of them runs here."""
+    whole = YAML(typ="safe").load(BENTOFILE)
+    if contract.features:
+        whole["include"] += [(hooks.ROOM / path).as_posix() for path in room.files(MODULE)]
+    path = FOLDER / BENTOFILE.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    YAML().dump(whole, path)
+    return path
+
+
 def tag(version: str) -> str:
     """A version as images and Bentos may be called: ``1.0.0-rc.1-x`` for 1.0.0-RC.1+x."""
     return re.sub(r"[^a-z0-9._-]", "-", version.lower())[:120].rstrip("._-")
@@ -125,7 +140,7 @@ def labels(release: Release) -> dict[str, str]:
     """What the image says of itself, in the words of the OCI where they have one."""
     repository = source()
     return {
-        "org.opencontainers.image.title": f"model of {contract.read().target}",
+        "org.opencontainers.image.title": f"model of {contracts.read().target}",
         "org.opencontainers.image.version": release.version,
         "org.opencontainers.image.revision": release.commit,
         "org.opencontainers.image.created": _commit_time(),

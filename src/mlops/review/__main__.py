@@ -23,6 +23,7 @@ from mlops.core.lock import parse_lock
 from mlops.core.paths import LOCK
 from mlops.core.report import Report, shortened
 from mlops.core.settings import PARAMS
+from mlops.data import project as projects
 from mlops.review import baseline as main_branch
 from mlops.review import behaviour, changes, evidence, gate, policy, relock
 from mlops.review.files import CODEOWNERS, is_untouched, owned
@@ -74,7 +75,7 @@ def review(head: str, base: str) -> Report:
         if moved:
             relock.pack()
         baseline = main_branch.find(base, settings)
-        findings = evidence.gather(settings, baseline, moved, report.dirty, decides.resamples)
+        findings = evidence.gather(projects.open(), baseline, moved, report.dirty, decides.resamples)
         tested = behaviour.run(git.fork_point(base), behaviour.time_limit(decides))
         findings = findings._replace(evidence=findings.evidence._replace(behaviour=tested))
         today = datetime.datetime.now(datetime.UTC).date()

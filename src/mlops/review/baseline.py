@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,11 +23,14 @@ from mlops.core.errors import UserError
 from mlops.core.git import git, show
 from mlops.core.lock import Lock, hash_of, maker, parse_lock
 from mlops.core.settings import PARAMS, Settings
+from mlops.data import project as projects
 from mlops.data import tables
+from mlops.data.project import Project
 from mlops.data.tables import Catalogue
 from mlops.model import modelfile
 from mlops.review import policy
 from mlops.review.policy import GATE, Gate
+from mlops.review.room import Room
 
 FOLDER = Path("build/review/baseline")
 
@@ -42,8 +45,8 @@ class Baseline(NamedTuple):
     commit : str
     lock : dict
         The stages of its `dvc.lock`; empty where it has none.
-    settings : Settings or None
-    catalogue : Catalogue or None
+    project : Project or None
+        Its settings, catalogue and features.
     model : Any or None
         None where there is nothing to compare with; `problem` says why.
     train : pyarrow.Table or None
@@ -52,17 +55,23 @@ class Baseline(NamedTuple):
     problem : str or None
     first : bool
         Whether main has no model yet, so that a comparison cannot be asked for.
+    room : Room or None
+        Its own `src/project/`, from which features and estimators come.
     """
 
     commit: str
     lock: Lock
-    settings: Settings | None = None
-    catalogue: Catalogue | None = None
+    project: Project | None = None
     model: Any | None = None
     train: pa.Table | None = None
     origin: Origin | None = None
     problem: str | None = None
     first: bool = False
+    room: Room | None = None
+
+    def own_code(self) -> AbstractContextManager[None]:
+        """While the block runs, the team's code is main's."""
+        return nullcontext() if self.room is None else self.room.entered()
 
 
 def find(commit: str, settings: Settings) -> Baseline:
@@ -79,19 +88,21 @@ def find(commit: str, settings: Settings) -> Baseline:
     if not hash_of(lock, paths.MODEL) or show(commit, PARAMS) is None:
         return Baseline(commit, lock, problem="main has no trained model yet", first=True)
     FOLDER.mkdir(parents=True, exist_ok=True)
+    room = Room(commit, FOLDER / "src")
     try:
-        theirs = _settings(commit)
-        catalogue = _catalogue(commit)
+        with room.entered():
+            theirs = projects.opened(_settings(commit), _catalogue(commit))
     except UserError as error:
         return Baseline(commit, lock, problem=f"main's files cannot be read by this change's code: {error}")
-    found = Baseline(commit, lock, theirs, catalogue)
+    found = Baseline(commit, lock, theirs, room=room)
     for key in ("task", "target", "positive"):
-        was, now = getattr(theirs.data, key), getattr(settings.data, key)
+        was, now = getattr(theirs.settings.data, key), getattr(settings.data, key)
         if was != now:
             return found._replace(problem=f"data.{key} is {was} on main and {now} here, so no metric can be compared")
     try:
         copies, origin = _files(commit, lock, [paths.MODEL, paths.TRAIN])
-        model = modelfile.load(theirs, copies[paths.MODEL])
+        with found.own_code():
+            model = modelfile.load(theirs.settings, copies[paths.MODEL])
         train = pq.ParquetFile(copies[paths.TRAIN]).read()
     except (UserError, pa.ArrowInvalid) as error:
         return found._replace(problem=f"main's model cannot be loaded: {error}")

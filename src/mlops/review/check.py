@@ -1,9 +1,11 @@
-"""`make check`: are `params.yaml`, `gate.yaml` and the DVC files valid? Nothing runs."""
+"""`make check`: are `params.yaml`, `gate.yaml`, the DVC files and `src/project/` valid? Nothing runs."""
 
 from __future__ import annotations
 
-from mlops.core import pointers, settings
+from mlops.core import pointers
+from mlops.core import settings as settings_module
 from mlops.core.errors import errors_in_words
+from mlops.inference import computed
 from mlops.model import custom
 from mlops.model.estimators import check_estimator
 from mlops.review import policy
@@ -13,9 +15,10 @@ def main() -> None:
     pointers.check()
     if policy.GATE.exists():
         policy.load()
-    loaded = settings.load()
-    check_estimator(loaded)
-    custom.check(loaded)
+    settings = settings_module.load()
+    check_estimator(settings)
+    computed.declared(settings.data.features)
+    custom.check(settings)
 
 
 if __name__ == "__main__":

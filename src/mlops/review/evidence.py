@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 
 from mlops.core import files, paths
-from mlops.core import settings as settings_module
 from mlops.core.errors import UserError
 from mlops.core.git import changed_files
 from mlops.core.lock import Lock
 from mlops.core.paths import METRICS, PREDICTIONS
 from mlops.core.report import Chart, Series, shortened
 from mlops.core.settings import Settings
-from mlops.data import tables
+from mlops.data import features, tables
+from mlops.data.project import Project
 from mlops.data.tables import Catalogue
 from mlops.model import curves, metrics, modelfile, slices
 from mlops.model.metrics import Array, Classes, Predictions
@@ -45,7 +45,56 @@ class Findings(NamedTuple):
     baseline_latency_ms: float | None
 
 
-def gather(settings: Settings, baseline: Baseline, moved: list[str], dirty: bool, resamples: int) -> Findings:
+class Ours(NamedTuple):
+    """This change: its model and rows.
+
+    Attributes
+    ----------
+    model : estimator
+    classes : Classes or None
+        None for a regression.
+    train, test : pyarrow.Table
+        With the computed features.
+    learned, said : Predictions
+        Of the training rows, and of the test rows.
+    latency_ms : float
+        Infinite without a test row.
+    """
+
+    project: Project
+    model: Any
+    classes: Classes | None
+    train: pa.Table
+    test: pa.Table
+    learned: Predictions
+    said: Predictions
+    latency_ms: float
+
+
+class Scored(NamedTuple):
+    """Both models on the test rows that main's model has not learned.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n_scored,)
+        Their places in the test table.
+    y : ndarray of shape (n_scored,)
+    candidate : Predictions
+    baseline : Predictions or None
+        None where there is nothing to compare with; `problem` says why.
+    latency_ms : float or None
+        Of main's model.
+    """
+
+    rows: Array
+    y: Array
+    candidate: Predictions
+    baseline: Predictions | None
+    problem: str | None
+    latency_ms: float | None
+
+
+def gather(project: Project, baseline: Baseline, moved: list[str], dirty: bool, resamples: int) -> Findings:
     """Score both models and compare all that a rule may ask for.
 
     Parameters
@@ -53,79 +102,101 @@ def gather(settings: Settings, baseline: Baseline, moved: list[str], dirty: bool
     moved : list of str
         Where `dvc.lock` is not what the commit makes.
     """
-    catalogue = tables.read_catalogue()
-    settings_module.check_columns(settings, catalogue.names, prepared=True)
-    columns = tables.feature_columns(settings, catalogue)
-    train, test = tables.read(paths.TRAIN), tables.read(paths.TEST)
-    model = modelfile.load(settings)
-    classes = None
-    if settings.data.task == "classification":
-        classes = Classes.of(np.asarray(model.classes_), settings.data.positive)
-
-    everything = Predictions(np.array([]), None)
-    latency_ms = math.inf
-    try:
-        learned = metrics.predict_table(model, train, columns)
-        if test.num_rows:
-            everything = metrics.predict_table(model, test, columns)
-            latency_ms = modelfile.measure_latency(model, tables.features(test, columns))["latency_ms"]
-    except Exception as error:  # an estimator may raise anything
-        raise UserError(f"this change's model cannot predict: {type(error).__name__}: {error}") from None
-    misrecorded = check_recorded(test, everything, settings, classes) if test.num_rows else []
-    leaked = int(known_rows(test, train, catalogue.names).sum())
-
-    rows, problem = fresh_rows(test, baseline, settings)
-    test, candidate = test.take(pa.array(rows)), parts(everything, rows)
-    y = tables.target(test, settings)
-    theirs = None
-    latency = None
-    if problem is None and test.num_rows:
-        theirs, problem, latency = score_baseline(test, baseline, catalogue, classes)
+    ours = read_ours(project)
+    scored = score_both(ours, baseline)
     pairs: dict[str, Paired] = {}
-    by_slice: list[SliceEvidence] = []
-    if test.num_rows:
-        pairs = compare(y, theirs, candidate, classes, resamples=resamples)
-        for column in slice_columns(settings, baseline, test):
-            for name, members in slices.slice_rows(column, train[column], test[column]):
-                compared = compare(
-                    y[members],
-                    None if theirs is None else parts(theirs, members),
-                    parts(candidate, members),
-                    classes,
-                    resamples=resamples,
-                    seed=1 + len(by_slice),
-                )
-                by_slice.append(SliceEvidence(column, name, len(members), compared))
-    moved_columns = None
-    if baseline.train is not None:
-        names = [column.name for column in columns] + [settings.data.target]
-        moved_columns = drift.drifted(baseline.train, train, names)
-    bins = [] if classes is None or not test.num_rows else curves.calibration(y, candidate, classes)
+    if len(scored.y):
+        pairs = compare(scored.y, scored.baseline, scored.candidate, ours.classes, resamples=resamples)
+    by_slice = compare_slices(ours, baseline, scored, resamples) if len(scored.y) else []
     evidence = Evidence(
-        rows=test.num_rows,
+        rows=len(scored.y),
         pairs=pairs,
         slices=by_slice,
-        baseline_problem=problem,
+        baseline_problem=scored.problem,
         first=baseline.first,
-        train=metrics.score(tables.target(train, settings), learned, classes),
-        calibration=bins,
+        train=metrics.score(project.y(ours.train), ours.learned, ours.classes),
+        calibration=curves.calibration(scored.y, scored.candidate, ours.classes)
+        if len(scored.y) and ours.classes is not None
+        else [],
         validation=json.loads(paths.VALIDATION.read_text(encoding="utf-8")) if paths.VALIDATION.exists() else None,
-        drift=moved_columns,
+        drift=moved_columns(ours, baseline),
         model_bytes=paths.MODEL.stat().st_size,
-        latency_ms=latency_ms,
+        latency_ms=ours.latency_ms,
         moved=moved,
         # a runner has nothing to commit: what has moved there stays a failure
         dirty=dirty and not os.environ.get("CI"),
-        leaked=leaked,
-        misrecorded=misrecorded,
+        leaked=int(known_rows(ours.test, ours.train, project.source.names).sum()),
+        misrecorded=check_recorded(ours.test, ours.said, project.settings, ours.classes) if ours.test.num_rows else [],
     )
-    drawn = [*curve_charts(y, candidate, theirs, classes), *slice_charts(by_slice)] if test.num_rows else []
-    return Findings(evidence, drawn, latency)
+    drawn = []
+    if len(scored.y):
+        drawn = curve_charts(scored.y, scored.candidate, scored.baseline, ours.classes) + slice_charts(by_slice)
+    return Findings(evidence, drawn, scored.latency_ms)
+
+
+def read_ours(project: Project) -> Ours:
+    """Load this change's model, and let it predict the training and test rows."""
+    model = modelfile.load(project.settings)
+    classes = None
+    if project.settings.data.task == "classification":
+        classes = Classes.of(np.asarray(model.classes_), project.settings.data.positive)
+    train, test = project.read(paths.TRAIN), project.read(paths.TEST)
+    said, latency_ms = Predictions(np.array([]), None), math.inf
+    try:
+        learned = metrics.predict_table(model, train, project.columns)
+        if test.num_rows:
+            said = metrics.predict_table(model, test, project.columns)
+            latency_ms = modelfile.measure_latency(model, project.X(test))["latency_ms"]
+    except Exception as error:  # an estimator may raise anything
+        raise UserError(f"this change's model cannot predict: {type(error).__name__}: {error}") from None
+    return Ours(project, model, classes, train, test, learned, said, latency_ms)
+
+
+def score_both(ours: Ours, baseline: Baseline) -> Scored:
+    """Both models on the same rows, or why main's cannot be scored."""
+    rows, problem = fresh_rows(ours.test.select(ours.project.source.names), baseline)
+    test = ours.test.take(pa.array(rows))
+    theirs = latency = None
+    if problem is None and test.num_rows:
+        theirs, problem, latency = score_baseline(test, baseline, ours.project.source, ours.classes)
+    return Scored(rows, ours.project.y(test), parts(ours.said, rows), theirs, problem, latency)
+
+
+def compare_slices(ours: Ours, baseline: Baseline, scored: Scored, resamples: int) -> list[SliceEvidence]:
+    """The comparison for each slice on its own."""
+    found: list[SliceEvidence] = []
+    test = ours.test.take(pa.array(scored.rows))
+    for column in slice_columns(ours.project.settings, baseline, test):
+        for name, members in slices.slice_rows(column, ours.train[column], test[column]):
+            compared = compare(
+                scored.y[members],
+                None if scored.baseline is None else parts(scored.baseline, members),
+                parts(scored.candidate, members),
+                ours.classes,
+                resamples=resamples,
+                seed=1 + len(found),
+            )
+            found.append(SliceEvidence(column, name, len(members), compared))
+    return found
+
+
+def moved_columns(ours: Ours, baseline: Baseline) -> list[tuple[str, float]] | None:
+    """How far each column has moved from main's training rows; this change's code computes the features of both."""
+    if baseline.train is None:
+        return None
+    project = ours.project
+    there = [each for each in project.features if {*each.columns} <= {*baseline.train.column_names}]
+    try:
+        before, _ = features.appended(baseline.train, there, project.source)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # a column is of another kind there
+        before = baseline.train
+    names = [column.name for column in project.columns] + [project.settings.data.target]
+    return drift.drifted(before, ours.train, names)
 
 
 def slice_columns(settings: Settings, baseline: Baseline, test: pa.Table) -> list[str]:
     """Main's slices and this change's: a change cannot take away the slice in which it is worse."""
-    theirs = [] if baseline.settings is None else baseline.settings.evaluate.slices
+    theirs = [] if baseline.project is None else baseline.project.settings.evaluate.slices
     return [name for name in dict.fromkeys([*theirs, *settings.evaluate.slices]) if name in test.column_names]
 
 
@@ -143,7 +214,7 @@ def row_hashes(table: pa.Table) -> Array:
     return np.asarray(pd.util.hash_pandas_object(table.to_pandas(types_mapper=kinds.get), index=False))
 
 
-def fresh_rows(test: pa.Table, baseline: Baseline, settings: Settings) -> tuple[Array, str | None]:
+def fresh_rows(test: pa.Table, baseline: Baseline) -> tuple[Array, str | None]:
     """Test rows that main's model was not trained on, and why there is nothing to compare with, if so.
 
     A change of the split, or rows that have changed sides, would let main's model shine on what it knows by heart.
@@ -164,19 +235,34 @@ def fresh_rows(test: pa.Table, baseline: Baseline, settings: Settings) -> tuple[
 def score_baseline(
     test: pa.Table, baseline: Baseline, catalogue: Catalogue, classes: Classes | None
 ) -> tuple[Predictions | None, str | None, float | None]:
-    """Main's model on this change's test rows, or why it cannot be scored; and its latency."""
-    if baseline.settings is None or baseline.catalogue is None:
+    """Main's model on this change's test rows, or why it cannot be scored; and its latency.
+
+    Its features are computed by main's code, from the columns of this change's table.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        Of this change's table.
+    """
+    project = baseline.project
+    if project is None:
         return None, "main's settings are not available", None
-    wanted = tables.feature_columns(baseline.settings, baseline.catalogue)
-    for column in wanted:
+    computed = {feature.name for feature in project.features}
+    needed = {name for feature in project.features for name in feature.columns}
+    needed |= {column.name for column in project.columns} - computed
+    for column in project.source.columns:
         here = next((each for each in catalogue.columns if each.name == column.name), None)
+        if column.name not in needed:
+            continue
         if here is None:
             return None, f"main's model needs the column {column.name}, which the table no longer has", None
         if here.kind != column.kind:
             return None, f"main's model needs {column.name} as {column.kind}, but it is now {here.kind}", None
-    X = tables.features(test, wanted)
     try:
-        found = metrics.predict(baseline.model, X)
+        with baseline.own_code():
+            X = project.X(project.append(test))
+            found = metrics.predict(baseline.model, X)
+            latency = modelfile.measure_latency(baseline.model, X)["latency_ms"]
     except Exception as error:  # an estimator may raise anything on a table that it does not know
         return None, f"main's model cannot score this table: {type(error).__name__}: {error}", None
     if classes is not None:
@@ -187,7 +273,7 @@ def score_baseline(
             aligned = np.zeros((len(X), len(classes.labels)))
             aligned[:, [classes.labels.tolist().index(label) for label in labels.tolist()]] = found.probabilities
             found = Predictions(found.predicted, aligned)
-    return found, None, modelfile.measure_latency(baseline.model, X)["latency_ms"]
+    return found, None, latency
 
 
 def check_recorded(test: pa.Table, found: Predictions, settings: Settings, classes: Classes | None) -> list[str]:

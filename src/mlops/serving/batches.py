@@ -98,11 +98,12 @@ def checked(batch: pa.RecordBatch, contract: Contract, blanks: Sequence[str] = (
             problems.setdefault(int(row), []).append((field.name, _told(values[int(row)], field)))
     if problems:
         fits[list(problems)] = False
-        columns = {name: _kept(values, fits) for name, values in columns.items()}
+        columns = {name: only(values, fits) for name, values in columns.items()}
     return Checked(columns, fits, problems)
 
 
-def _kept(values: Any, fits: Array) -> Any:
+def only(values: Any, fits: Array) -> Any:
+    """A column of the rows that fit."""
     return Encoded(values.places[fits], values.names) if isinstance(values, Encoded) else values[fits]
 
 

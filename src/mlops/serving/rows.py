@@ -17,6 +17,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
+from mlops.inference.computed import FeatureError
 from mlops.inference.contract import MOST_NUMBER, Contract, Label
 from mlops.inference.contract import Field as Column
 from mlops.inference.runtime import Answer, Array
@@ -220,6 +221,11 @@ def misfits(problems: Iterable[Problem]) -> RefusedError:
     else:
         said = f"{len(detail)} value{'s do' if len(detail) != 1 else ' does'} not fit"
     return RefusedError(422, said, detail[:MOST_PROBLEMS])
+
+
+def uncomputable(error: FeatureError) -> RefusedError:
+    """Rows for which a feature cannot be computed, with the name of the feature as the field."""
+    return misfits(_problem(row, name, said) for row, found in sorted(error.problems.items()) for name, said in found)
 
 
 def _told(row: int | None, found: Any) -> Problem:

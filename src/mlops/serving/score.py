@@ -32,10 +32,11 @@ from mlops.core.errors import UserError, errors_in_words
 from mlops.core.files import atomic
 from mlops.data.formats import PARQUET
 from mlops.inference import provenance, runtime
+from mlops.inference.computed import FeatureError
 from mlops.inference.contract import Contract
 from mlops.inference.provenance import Release
 from mlops.inference.runtime import Answer, Array
-from mlops.serving.batches import Checked, accepts, checked
+from mlops.serving.batches import Checked, accepts, checked, only
 from mlops.serving.files import Tell, check_place, opened
 
 # Rows of the result that are written at once, as one row group
@@ -94,7 +95,7 @@ def score(given: Path, wanted: Path) -> Tally:
         while (read := coming.result()) is not None:
             coming = reader.submit(next, batches, None)
             batch, rows = read
-            answer = model(rows.columns) if rows.fits.any() else None
+            answer, rows = predicted(model, rows)
             going.result()
             going = writer.submit(lambda *made: write(result(*made)), batch, rows, answer, kept, schema, tally)
         going.result()
@@ -102,6 +103,24 @@ def score(given: Path, wanted: Path) -> Tally:
             why = f"none of the {tally.rows:,} rows can be scored{tally}" if tally.rows else "there are no rows"
             raise UserError(f"{given}: {why}", "check how it was written")
     return tally
+
+
+def predicted(model: runtime.Model, rows: Checked) -> tuple[Answer | None, Checked]:
+    """The answer for the rows that fit; those for which a feature cannot be computed fit no longer."""
+    if not rows.fits.any():
+        return None, rows
+    try:
+        return model(rows.columns), rows
+    except FeatureError as error:
+        places = np.flatnonzero(rows.fits)
+        problems = rows.problems | {int(places[row]): found for row, found in error.problems.items()}
+        kept = np.ones(len(places), dtype=bool)
+        kept[list(error.problems)] = False
+        fits = rows.fits.copy()
+        fits[places[~kept]] = False
+        return predicted(
+            model, Checked({name: only(values, kept) for name, values in rows.columns.items()}, fits, problems)
+        )
 
 
 def matched(schema: pa.Schema, contract: Contract, path: Path) -> list[str]:

@@ -19,6 +19,7 @@ from mlops.core import paths
 from mlops.core.errors import UserError
 from mlops.inference import contract as contracts
 from mlops.inference import provenance, runtime
+from mlops.inference.computed import FeatureError
 from mlops.serving import rows
 from mlops.serving.front import REQUEST_ID, Front, token
 from mlops.serving.lean import Lean, settle
@@ -75,7 +76,10 @@ class Service:
     def __init__(self) -> None:
         import prometheus_client as prometheus
 
-        self.contract, self.model = runtime.load()
+        try:
+            self.contract, self.model = runtime.load()
+        except UserError as error:
+            sys.exit(f"error: {error}")
         self.read = rows.Reader(CONTRACT)
         self.rows = prometheus.Counter("model_rows_total", "Rows that were predicted", ["prediction"])
         self.refused = prometheus.Counter(
@@ -92,7 +96,10 @@ class Service:
     async def predict(self, body: bytes, request_id: str) -> Any:
         """Predict one row or many."""
         try:
-            answer = self.model(rows.columns(self.read(body), self.contract))
+            try:
+                answer = self.model(rows.columns(self.read(body), self.contract))
+            except FeatureError as error:
+                raise rows.uncomputable(error) from None
             predictions = rows.answers(answer, self.contract)
         except rows.RefusedError as refused:
             self.refused.labels(refused.status).inc()
