@@ -227,4 +227,10 @@ def test_settings_of_classification_are_refused_for_a_regression(tmp_path: Path)
 def test_an_unknown_column_is_told_with_its_key(tmp_path: Path, old: str, new: str, key: str) -> None:
     settings = load(write(tmp_path, VALID.replace(old, new)))
     with pytest.raises(UserError, match=f"params.yaml: {key}: the table has no column '(i|yy)'"):
-        check_columns(settings, ["id", "x", "y"])
+        check_columns(settings, ["id", "x", "y"], features=["f"])
+
+
+def test_slices_of_computed_features_are_checked_where_these_are_known(tmp_path: Path) -> None:
+    settings = load(write(tmp_path, VALID.replace("slices: []", "slices: [f]")))
+    check_columns(settings, ["id", "x", "y"])
+    check_columns(settings, ["id", "x", "y"], features=["f"])

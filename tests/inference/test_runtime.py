@@ -86,9 +86,9 @@ def test_labels_keep_their_type(classes: list[Any]) -> None:
     assert (found, type(found)) == (classes[1], type(classes[1]))
 
 
-@pytest.mark.parametrize(("runtime", "name"), [("onnx", "model.onnx"), ("scikit-learn", "model.skops")])
-def test_a_damaged_or_missing_model_is_told(tmp_path: Path, runtime: str, name: str) -> None:
-    write_json(contract(runtime=runtime).model_dump(), tmp_path / contracts.SCHEMA)
+@pytest.mark.parametrize(("form", "name"), [("onnx", "model.onnx"), ("scikit-learn", "model.skops")])
+def test_a_damaged_or_missing_model_is_told(tmp_path: Path, form: str, name: str) -> None:
+    write_json(contract(runtime=form).model_dump(), tmp_path / contracts.SCHEMA)
     with pytest.raises(UserError, match=f"{name} is missing"):
         runtime.load(tmp_path)
     (tmp_path / name).write_bytes(model()[:-100])
@@ -100,7 +100,7 @@ def test_the_compiled_model_needs_neither_scikit_learn_nor_pandas_nor_arrow(tmp_
     write_json(contract().model_dump(), tmp_path / contracts.SCHEMA)
     (tmp_path / "model.onnx").write_bytes(model())
     code = (
-        "import sys, numpy as np; from pathlib import Path; from mlops import inference\n"
+        "import sys, numpy as np; from pathlib import Path; from mlops.inference import runtime\n"
         "runtime.load(Path(sys.argv[1]))[1]({'size': np.array([1.0]), 'town': np.array(['A'], dtype=object)})\n"
         "print(sorted({'sklearn', 'pandas', 'pyarrow', 'skops', 'onnx', 'skl2onnx'} & {*sys.modules}))"
     )

@@ -9,8 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import Project, copied
-from mlops.review.report import read
 from serving.served import identify, serving
+
+from mlops.core.report import read
 
 FEATURE = '''
 
