@@ -59,9 +59,12 @@ def without_credentials(source: str) -> str:
     return source
 
 
+IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+
+
 def import_path(path: str) -> str:
     """Accept ``package.module.Name`` only."""
-    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", path):
+    if not IMPORT_PATH.fullmatch(path):
         raise ValueError(f"must be an import path such as sklearn.linear_model.LogisticRegression, got {path!r}")
     return path
 
@@ -156,9 +159,31 @@ class Split(Section):
         return self
 
 
-class Model(Section):
-    """The estimator."""
+class Step(Section):
+    """A transformer that learns from the training rows, between preprocessing and estimator."""
 
+    transformer: Annotated[str, AfterValidator(import_path)]
+    """Import path of a class with scikit-learn's API, such as `sklearn.decomposition.PCA`."""
+    params: dict[str, Any] = {}
+    """Its parameters; one that takes an estimator or a function takes an import path."""
+    columns: list[str] | None = Field(None, min_length=1)
+    """Columns whose default preprocessing it replaces; without them it transforms the whole matrix after it.
+
+    Steps with the same columns follow one another."""
+    name: str | None = Field(None, pattern=r"^[a-z](_?[a-z0-9])*$")
+    """Its name in `tuning.space` (`pca__n_components`) and in reports; by default the class in lower case."""
+
+    @property
+    def key(self) -> str:
+        """The name that it goes by."""
+        return self.name or self.transformer.rpartition(".")[2].lower()
+
+
+class Model(Section):
+    """The estimator, and the steps before it."""
+
+    steps: list[Step] = Field([], max_length=20)
+    """Transformers between preprocessing and estimator, in order: selection, extraction, encoding."""
     estimator: Annotated[str, AfterValidator(import_path)]
     """Import path of a class with scikit-learn's API, such as `sklearn.linear_model.LogisticRegression`."""
     params: dict[str, Any] = {}
@@ -167,6 +192,23 @@ class Model(Section):
     """Binary classification: decide for `data.positive` from this probability on (default 0.5)."""
     trusted: list[str] = []
     """Types outside scikit-learn, numpy and scipy that the model file may hold."""
+
+    @model_validator(mode="after")
+    def _steps_agree(self) -> Self:
+        lists: dict[str, list[str]] = {}
+        names: set[str] = set()
+        for step in self.steps:
+            if step.key in ("preprocessing", "estimator"):
+                raise ValueError(f"a step cannot be named {step.key}, as the model has another part of that name")
+            if step.key in names:
+                raise ValueError(f"two steps are named {step.key}; give one of them another name")
+            names.add(step.key)
+            for column in step.columns or []:
+                if lists.setdefault(column, step.columns or []) != step.columns:
+                    raise ValueError(f"two steps take the column {column!r}, but not the same list of columns")
+            if len({*(step.columns or [])}) < len(step.columns or []):
+                raise ValueError(f"the step {step.key} names a column twice")
+        return self
 
 
 class Interval(Section):
@@ -201,7 +243,9 @@ class Tuning(Section):
             Discriminator(lambda value: "range" if isinstance(value, dict | Interval) else "values"),
         ],
     ] = Field(min_length=1)
-    """Parameter name → list of values, or a range with `low` and `high`."""
+    """Parameter name → list of values, or a range with `low` and `high`.
+
+    A parameter of a step goes by the step's name: `pca__n_components`."""
     trials: int = Field(20, ge=1)
     """Parameter sets to try; `grid` tries all."""
     folds: int = Field(5, ge=2)
@@ -429,7 +473,7 @@ def check_columns(
     columns : list of str
         Those of the source, or of a prepared table, from which dropped and private ones are gone.
     features : list of str, optional
-        Names of computed features, which slices may be of, too. Where they are not known, slices are not checked.
+        Names of computed features, which slices and steps may be of, too. Where they are not known, neither is checked.
 
     Raises
     ------
@@ -441,6 +485,8 @@ def check_columns(
     kept = [name for name in columns if name not in gone]
     if prepared:
         columns = [*columns, *gone]
+    hidden = {data.target, *data.key, *data.private, split.time, split.group}
+    seen = [name for name in kept if name not in hidden]
     named: list[tuple[str, str | None, list[str]]] = [
         ("data.target", data.target, kept),
         ("split.time", split.time, kept),
@@ -453,6 +499,11 @@ def check_columns(
         *(("evaluate.costs", name, kept) for name in cost_columns(settings.evaluate.costs)),
     ]
     if features is not None:
+        named += [
+            (f"model.steps.{place}.columns", name, [*seen, *features])
+            for place, step in enumerate(settings.model.steps)
+            for name in step.columns or []
+        ]
         named += [("evaluate.slices", name, [*kept, *features]) for name in settings.evaluate.slices]
     problems = [
         f"{PARAMS}: {key}: the table has no column {name!r}{closest(name, known)}"

@@ -62,6 +62,8 @@ def check(model: Any) -> None:
     AlteredError
         Names the attribute and what is wrong with it.
     """
+    from mlops.inference import bounds_steps  # noqa: F401 - it registers what it examines here
+
     parts = [part for part in parts_of(model) if not isinstance(part.value, type)]
     trees = [part for part in parts if isinstance(part.value, Tree)]
     if trees:

@@ -1,4 +1,4 @@
-"""From `params.yaml` to an estimator: import it, check its parameters, and put the preprocessing before it.
+"""From `params.yaml` to a model: the estimator with its parameters, and preprocessing and steps before it.
 
 Preprocessing follows from the kinds of the columns, and is part of the model: what is fitted on training rows, and
 what a service must do with a row, cannot come apart.
@@ -6,16 +6,15 @@ what a service must do with a row, cannot come apart.
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
-import pkgutil
 from typing import Any
 
 from mlops.core.errors import UserError
-from mlops.core.settings import PARAMS, Settings, closest
+from mlops.core.settings import PARAMS, Settings
 from mlops.data.tables import Column
 from mlops.inference.columns import date_parts, filled, time_parts
+from mlops.model.objects import create, imported
+from mlops.model.steps import check_step_name, make_steps, of_columns, step_of
 
 # Rare categories share one column of the one-hot encoding, so that its width does not follow the number of names.
 RARE, MOST_CATEGORIES = 0.01, 50
@@ -24,7 +23,7 @@ VOCABULARY, DENSE_VOCABULARY = 20_000, 300
 
 
 def check_estimator(settings: Settings) -> None:
-    """Check that the estimator can be imported, fits the task and takes its parameters and tuned ones.
+    """Check that estimator and steps can be imported, fit the task and take their parameters and tuned ones.
 
     Raises
     ------
@@ -37,64 +36,33 @@ def check_estimator(settings: Settings) -> None:
     task = settings.data.task
     if not (is_classifier(estimator) if task == "classification" else is_regressor(estimator)):
         raise UserError(f"{PARAMS}: model.estimator: {settings.model.estimator} does not do {task} (data.task)")
+    make_steps(settings, {})
     if settings.tuning:
         for name, values in settings.tuning.space.items():
             tried = values if isinstance(values, list) else [values.low, values.high]
             for value in tried:
                 whole = not isinstance(values, list) and values.integer
-                make_estimator(settings, {name: int(value) if whole else value}, f"tuning.space.{name}")
+                tuned = {name: int(value) if whole else value}
+                make = make_steps if step_of(settings, name) else make_estimator
+                make(settings, tuned, f"tuning.space.{name}")
 
 
 def make_estimator(settings: Settings, tuned: dict[str, Any], key: str = "model.params") -> Any:
     """The estimator with its parameters, checked; a `random_state` that was left open is set to 0."""
     path = settings.model.estimator
-    module, _, name = path.rpartition(".")
-    try:
-        found: Any = getattr(importlib.import_module(module), name)
-    except ImportError as error:
-        parent, _, missing = (error.name or "").rpartition(".")
-        beside = _modules(parent) if parent else ["sklearn"]
-        near = closest(missing, beside) if difflib.get_close_matches(missing, {*beside} - {missing}, 1) else ""
-        hint = "" if parent or near else f"uv add {missing}, if that is a package to be installed"
-        raise UserError(f"{PARAMS}: model.estimator: {path} cannot be imported: {error}{near}", hint) from None
-    except AttributeError:
-        names = [name for name in dir(importlib.import_module(module)) if name[0].isupper()]
-        raise UserError(f"{PARAMS}: model.estimator: {module} has no {name!r}{closest(name, names)}") from None
+    found = imported(path, "model.estimator")
     is_estimator = inspect.isclass(found) and all(hasattr(found, name) for name in ("fit", "predict", "get_params"))
     if not is_estimator:
         raise UserError(f"{PARAMS}: model.estimator: {path} is not an estimator of scikit-learn's API")
-    params = {**settings.model.params, **tuned}
-    try:
-        known: list[str] = sorted(found().get_params())
-    except TypeError as error:
-        raise UserError(
-            f"{PARAMS}: model.estimator: {path} cannot be made from parameters alone: {error}",
-            "an estimator whose parameters all have a default",
-        ) from None
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(found.__init__).parameters.values())
-    for param in params:
-        if param not in known and not open_ended:
-            key = key if param in tuned else "model.params"
-            raise UserError(f"{PARAMS}: {key}: {name} takes no parameter {param!r}{closest(param, known)}")
-    if "random_state" in known:
-        params.setdefault("random_state", 0)
-    try:
-        estimator = found(**params)
-        if hasattr(estimator, "_parameter_constraints"):  # scikit-learn's own; others check when they are fitted
-            estimator._validate_params()
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{PARAMS}: {key}: {error}") from None
-    return estimator
-
-
-def _modules(package: str) -> list[str]:
-    """Public modules of a package, to find what was meant."""
-    folders = getattr(importlib.import_module(package), "__path__", [])
-    return [module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_")]
+    own = {name: value for name, value in tuned.items() if step_of(settings, name) is None}
+    for name in own:
+        check_step_name(settings, name, found)
+    keys = dict.fromkeys(settings.model.params, "model.params") | {name: f"tuning.space.{name}" for name in own}
+    return create(found, path, "model.estimator", {**settings.model.params, **own}, keys, key)
 
 
 def make_model(settings: Settings, columns: list[Column], tuned: dict[str, Any] | None = None) -> Any:
-    """The unfitted model: preprocessing by the kinds of the columns, then the estimator.
+    """The unfitted model: preprocessing by the kinds of the columns, the steps that learn, then the estimator.
 
     Parameters
     ----------
@@ -117,14 +85,25 @@ def make_model(settings: Settings, columns: list[Column], tuned: dict[str, Any] 
     from sklearn.utils import get_tags
 
     estimator = make_estimator(settings, tuned or {})
-    takes_sparse = get_tags(estimator).input_tags.sparse
+    made = make_steps(settings, tuned or {})
+    by_columns = of_columns(settings, made, columns)
+    after = [(step.key, transformer) for step, transformer in made if step.columns is None]
+    # the preprocessing gives what all that follows takes
+    tags = [get_tags(each).input_tags for each in (*(transformer for _, transformer in after), estimator)]
+    # PCA would solve a sparse matrix by another method, which takes no share of the variance as n_components
+    takes_sparse = all(each.sparse for each in tags) and not any(
+        getattr(transformer, "svd_solver", None) == "auto" for _, transformer in after
+    )
+    replaced = {name for step, _ in made for name in step.columns or []}
     named = {
-        kind: [column.name for column in columns if column.kind == kind]
-        for kind in ("numeric", "boolean", "date", "time", "categorical")
+        kind: [column.name for column in columns if column.kind == kind and column.name not in replaced]
+        for kind in ("numeric", "boolean", "date", "time", "categorical", "text")
     }
 
     rare = {"min_frequency": RARE, "max_categories": MOST_CATEGORIES}
-    if get_tags(estimator).input_tags.allow_nan:
+    # trees that take missing values in a dense matrix take none in a sparse one
+    may_be_sparse = takes_sparse and (named["text"] or by_columns)
+    if all(each.allow_nan for each in tags) and not may_be_sparse:
         # trees have a place for missing values, need no scale, and split an order of categories as well as columns
         numeric, scaling = "passthrough", []
         categorical = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, **rare)
@@ -144,13 +123,13 @@ def make_model(settings: Settings, columns: list[Column], tuned: dict[str, Any] 
     ]
     steps = [step for step in steps if step[2]]
     words = VOCABULARY if takes_sparse else DENSE_VOCABULARY
-    texts = [column.name for column in columns if column.kind == "text"]
     steps += [
         (f"text {number}", make_pipeline(FunctionTransformer(filled), TfidfVectorizer(max_features=words)), name)
-        for number, name in enumerate(texts, 1)
+        for number, name in enumerate(named["text"], 1)
     ]
+    steps += by_columns
     preprocessing = ColumnTransformer(steps, sparse_threshold=0.3 if takes_sparse else 0.0)
-    model = Pipeline([("preprocessing", preprocessing), ("estimator", estimator)])
+    model = Pipeline([("preprocessing", preprocessing), *after, ("estimator", estimator)])
     if settings.model.threshold is None:
         return model
     return FixedThresholdClassifier(model, threshold=settings.model.threshold, pos_label=settings.data.positive)

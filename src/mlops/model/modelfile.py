@@ -44,14 +44,24 @@ BROKEN = (
 # What scikit-learn's own estimators hold beyond skops's list; each was read, none acts when it is built. What compiled
 # code follows in them is checked in `mlops.inference.bounds`, or else they are not on this list.
 TRUSTED = (
+    "functools.partial",
     "mlops.inference.columns.date_parts",
     "mlops.inference.columns.filled",
     "mlops.inference.columns.time_parts",
     "numpy.dtype",
+    "numpy.mean",
+    "scipy._lib.array_api_compat.numpy._aliases.asarray",
+    "scipy.interpolate._bsplines.BSpline",
     "sklearn._loss.loss.HalfTweedieLossIdentity",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.feature_selection._mutual_info.mutual_info_classif",
+    "sklearn.feature_selection._mutual_info.mutual_info_regression",
+    "sklearn.feature_selection._univariate_selection.chi2",
+    "sklearn.feature_selection._univariate_selection.f_classif",
+    "sklearn.feature_selection._univariate_selection.f_regression",
+    "sklearn.feature_selection._univariate_selection.r_regression",
     "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
     "sklearn.gaussian_process.kernels.ConstantKernel",
     "sklearn.gaussian_process.kernels.Product",
@@ -181,7 +191,7 @@ def _check_types(content: bytes, settings: Settings, path: Path) -> list[str]:
         listed = "".join(f"\n      - {name}" for name in unknown)
         raise UserError(
             f"{path} holds types that are not on the list of trusted ones: {', '.join(unknown)}",
-            f"if they belong to {settings.model.estimator}, let params.yaml say so:\n    trusted:{listed}",
+            f"if they belong to {settings.model.estimator} or its steps, let params.yaml say so:\n    trusted:{listed}",
         )
     return found
 

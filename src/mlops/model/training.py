@@ -16,6 +16,7 @@ from mlops.data import features, tables
 from mlops.data import project as projects
 from mlops.data.tables import Column
 from mlops.model.estimators import check_estimator
+from mlops.model.step_checks import filter_warnings
 
 M_MMAP_THRESHOLD = -3  # in glibc's malloc.h
 
@@ -59,9 +60,10 @@ def read() -> Training:
 
 @contextlib.contextmanager
 def warnings_once() -> Iterator[None]:
-    """Print each warning of the block once, in one line."""
+    """Print each warning of the block once, in one line; a selector that is to keep too many columns is an error."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        filter_warnings()
         yield
     for message in {str(warning.message).splitlines()[0]: None for warning in caught}:
         print(f"  warning: {message}", flush=True)

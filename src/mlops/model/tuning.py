@@ -17,6 +17,7 @@ from mlops.data.tables import Column
 from mlops.model import metrics
 from mlops.model.estimators import make_model
 from mlops.model.resampling import Custom
+from mlops.model.step_checks import fit_error
 
 
 def tune(
@@ -60,14 +61,13 @@ def tune(
 
     def objective(trial: optuna.Trial) -> float:
         tried = {name: _suggest(trial, name, values) for name, values in tuning.space.items()}
+        model = make_model(settings, columns, tried)
         try:
-            scores = cross_val_score(
-                make_model(settings, columns, tried), X, y, cv=folds, scoring=scorer, error_score="raise"
-            )
+            scores = cross_val_score(model, X, y, cv=folds, scoring=scorer, error_score="raise")
         except (UserError, OSError):
             raise
         except Exception as error:  # estimators from anywhere raise anything
-            raise UserError(f"params.yaml: tuning.space: {tried} cannot be fitted: {error}") from None
+            raise fit_error(settings, model, X, y, error, f"tuning.space: {tried}") from None
         if not np.isfinite(scores).all():
             fold = int(np.flatnonzero(~np.isfinite(scores))[0]) + 1
             raise UserError(

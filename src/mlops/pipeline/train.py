@@ -7,9 +7,10 @@ import time
 from typing import Any
 
 from mlops.core import files, journal, paths
-from mlops.core.errors import UserError, run
+from mlops.core.errors import run
 from mlops.model import modelfile, training
 from mlops.model.estimators import make_model
+from mlops.model.step_checks import check_steps, fit_error
 
 
 def main() -> str:
@@ -23,12 +24,15 @@ def main() -> str:
         except OSError:
             raise
         except Exception as error:  # estimators from anywhere raise anything
-            raise UserError(f"params.yaml: model: {settings.model.estimator} cannot be fitted: {error}") from None
+            unfitted = make_model(settings, columns, best(trials))
+            raise fit_error(settings, unfitted, X, y, error, f"model: {settings.model.estimator}") from None
+        check_steps(settings, model, X, y)
     seconds = time.perf_counter() - start
     modelfile.save(model, settings)
     journal.note("train", files.md5(paths.MODEL), seconds=round(seconds, 3), rows=len(y))
     searched = f" with the best of {len(trials)} trials" if trials else ""
-    return f"{settings.model.estimator} on {len(y):,} rows × {len(columns):,} columns{searched} → {paths.MODEL}"
+    named = " → ".join([*(step.key for step in settings.model.steps), settings.model.estimator])
+    return f"{named} on {len(y):,} rows × {len(columns):,} columns{searched} → {paths.MODEL}"
 
 
 def best(trials: list[dict[str, Any]]) -> dict[str, Any]:
