@@ -42,7 +42,7 @@ def test_a_pipeline_below_docs_is_refused_before_anything_runs(project: Project,
     for target in ("pipeline", "check", "refresh"):
         done = make(project, target)
         assert done.returncode != 0, target
-        assert "DVC would load files in places where it must not: 'docs/tutorial/dvc.yaml'" in done.stdout
+        assert "DVC would load files in places that are not allowed: 'docs/tutorial/dvc.yaml'" in done.stdout
         assert "try: stages belong in dvc.yaml" in done.stdout
     assert not marker.exists()
 

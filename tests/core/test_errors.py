@@ -48,7 +48,7 @@ def test_ctrl_c_is_no_error_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped, errors_in_words():
         raise KeyboardInterrupt
     assert stopped.value.code == 130
-    assert "`make` goes on from here" in capsys.readouterr().err
+    assert "`make` continues from here" in capsys.readouterr().err
 
 
 def test_an_error_of_the_program_is_not_hidden() -> None:

@@ -109,12 +109,12 @@ def test_valid_settings_are_read(tmp_path: Path) -> None:
         (
             "data/raw/x.csv",
             "https://ada:secret@example.org/x.csv",
-            "params.yaml: data.source: holds a user name or password; credentials belong into the environment (line 2)",
+            "params.yaml: data.source: contains a user name or password, which belong in the environment (line 2)",
         ),
         (
             "data/raw/x.csv",
             "https://example.org/x.csv?sig=secret",
-            "params.yaml: data.source: holds the credential 'sig'; credentials belong into the environment (line 2)",
+            "params.yaml: data.source: contains the credential 'sig'; credentials belong in the environment (line 2)",
         ),
         (
             "data/raw/x.csv",
@@ -124,17 +124,17 @@ def test_valid_settings_are_read(tmp_path: Path) -> None:
         (
             "method: random",
             "method: time",
-            "params.yaml: split: method time needs split.time: the name of a column (line 6)",
+            "params.yaml: split: method time requires split.time, the name of a column (line 6)",
         ),
         (
             "method: random",
             "method: random\n  group: g",
-            "params.yaml: split: split.group goes with method group, not random (line 6)",
+            "params.yaml: split: split.group requires method group, not random (line 6)",
         ),
         (
             "tuning: null",
             "tuning: {method: grid, space: {C: {low: 1, high: 2}}}",
-            "params.yaml: tuning: method grid needs a list of values for C, not a range (line 12)",
+            "params.yaml: tuning: method grid requires a list of values for C, not a range (line 12)",
         ),
         (
             "tuning: null",
@@ -149,7 +149,7 @@ def test_valid_settings_are_read(tmp_path: Path) -> None:
         (
             "evaluate:",
             "gate: {rules: [{rule: lock}]}\nevaluate:",
-            "params.yaml: unknown key gate (line 13); the gate has a file of its own, gate.yaml",
+            "params.yaml: unknown key gate (line 13); the gate is in gate.yaml",
         ),
     ],
 )
@@ -207,7 +207,7 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 
 def test_settings_of_classification_are_refused_for_a_regression(tmp_path: Path) -> None:
     text = VALID.replace("classification", "regression\n  positive: yes")
-    assert "data.positive: yes goes with task classification" in problems(tmp_path, text)
+    assert "data.positive: yes requires task classification" in problems(tmp_path, text)
 
 
 @pytest.mark.parametrize(

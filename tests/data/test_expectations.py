@@ -193,8 +193,8 @@ def test_every_broken_expectation_is_told_at_once() -> None:
     [
         (b"", "is not valid JSON: Expecting value (line 1, column 1)"),
         (b'{"name": "a",\n "expectations": [}', "(line 2, column 19)"),
-        (b"[]", "is no suite"),
-        (b'{"name": "a"}', "is no suite"),
+        (b"[]", "is not a suite"),
+        (b'{"name": "a"}', "is not a suite"),
         (
             b'{"name": "a", "expectations": [], "expectation": []}',
             "unknown key 'expectation'; did you mean 'expectations'?",

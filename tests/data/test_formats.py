@@ -117,22 +117,22 @@ def test_texts_that_look_like_dates_stay_as_written_where_json_lines_declare_tex
 
 
 BROKEN_CSV = [
-    ("empty", "", "t.csv is empty\n  try: check how it was written, and copy it again"),
-    ("a line break only", "\n", "t.csv holds no rows\n  try: check how it was written, and copy it again"),
-    ("a byte order mark only", b"\xef\xbb\xbf", "t.csv holds no rows"),
-    ("header only", "x,y\n", "t.csv holds no rows"),
-    ("header without line break", "x,y", "t.csv holds no rows"),
+    ("empty", "", "t.csv is empty\n  try: check the export, then copy the file again"),
+    ("a line break only", "\n", "t.csv has no rows\n  try: check the export, then copy the file again"),
+    ("a byte order mark only", b"\xef\xbb\xbf", "t.csv has no rows"),
+    ("header only", "x,y\n", "t.csv has no rows"),
+    ("header without line break", "x,y", "t.csv has no rows"),
     ("twice the same name", "x,x,y\n1,2,a\n", "t.csv: the column name 'x' appears 2 times\n  try: rename one"),
-    ("no name", ",x,y\n1,2,a\n", "t.csv: column 1 has no name\n  try: give it one; if it numbers the rows, write with"),
+    ("no name", ",x,y\n1,2,a\n", "t.csv: column 1 has no name\n  try: name it; if it numbers the rows, export with"),
     ("blank name", "x, ,y\n1,2,a\n", "t.csv: column 2 has no name"),
     (
         "a cell too many",
         CSV + "1,2,a\n1,a\n",
-        "t.csv: row 41 has 3 cell(s), but the header has 2\n  try: mend that row",
+        "t.csv: row 41 has 3 cell(s), but the header has 2\n  try: correct that row",
     ),
     ("a cell too few", CSV + "1\n1,a\n", "t.csv: row 41 has 1 cell(s), but the header has 2"),
     ("semicolons", CSV.replace(",", ";"), "t.csv has one column, 'x;y'\n  try: data.delimiter: ';'"),
-    ("no delimiter", "x\n1,a\n", "t.csv: row 1 has 2 cell(s), but the header has 1\n  try: data.delimiter: what separ"),
+    ("no delimiter", "x\n1,a\n", "t.csv: row 1 has 2 cell(s), but the header has 1\n  try: set data.delimiter"),
     ("an open quote", CSV + '1,"a\n1,b\n1,a\n', "t.csv: a quote that opens in row 41 is never closed"),
     (
         "latin-1",
@@ -146,7 +146,7 @@ BROKEN_CSV = [
         CSV.encode("utf-16-le"),
         "t.csv is encoded in UTF-16, not utf-8\n  try: data.encoding: utf-16-le",
     ),
-    ("html", "\n<!DOCTYPE html><p>Sign in", "t.csv is an HTML or XML page\n  try: the address of the file itself"),
+    ("html", "\n<!DOCTYPE html><p>Sign in", "t.csv is an HTML or XML page\n  try: use the address of the file itself"),
     ("html with mark", b"\xef\xbb\xbf<html><p>Sign in", "t.csv is an HTML or XML page"),
     ("xml", '<?xml version="1.0"?><Error>AccessDenied</Error>', "t.csv is an HTML or XML page"),
 ]
@@ -175,21 +175,24 @@ def test_broken_json_lines_are_told_with_their_row(tmp_path: Path, content: str,
         read(tmp_path, content, "t.jsonl")
     assert (
         str(told.value)
-        == f"t.jsonl: JSON parse error: {message}\n  try: one JSON object a line, each key with one type"
+        == f"t.jsonl: JSON parse error: {message}\n  try: write one JSON object per line, with one type per key"
     )
 
 
 UNSEEN_NAMES = {
-    "Hangul filler": ("x\u3164", "'x�', holds U+3164 (HANGUL FILLER)"),
-    "nothing but a filler": ("\u3164", "'�', holds U+3164 (HANGUL FILLER)"),
-    "zero-width space": ("x\u200b", "'x�', holds U+200B (ZERO WIDTH SPACE)"),
-    "blank Braille pattern": ("\u2800", "'�', holds U+2800 (BRAILLE PATTERN BLANK)"),
-    "emoji with its variation selector": ("❤\ufe0f", "'❤�', holds U+FE0F (VARIATION SELECTOR-16)"),
-    "variation selector of a second plane": ("x\U000e0100", "'x�', holds U+E0100 (VARIATION SELECTOR-17)"),
-    "right-to-left override": ("x\u202ey", "'x�y', holds U+202E (RIGHT-TO-LEFT OVERRIDE)"),
-    "private use": ("x\ue000", "'x�', holds U+E000, "),
-    "no-break space": ("x\u00a0y", "'x�y', holds U+00A0 (NO-BREAK SPACE)"),
-    "flood of marks": ("x" + "\u0301" * 9, "'x\u0301\u0301\u0301\u0301�����', holds U+0301 (COMBINING ACUTE ACCENT)"),
+    "Hangul filler": ("x\u3164", "'x�', contains U+3164 (HANGUL FILLER)"),
+    "nothing but a filler": ("\u3164", "'�', contains U+3164 (HANGUL FILLER)"),
+    "zero-width space": ("x\u200b", "'x�', contains U+200B (ZERO WIDTH SPACE)"),
+    "blank Braille pattern": ("\u2800", "'�', contains U+2800 (BRAILLE PATTERN BLANK)"),
+    "emoji with its variation selector": ("❤\ufe0f", "'❤�', contains U+FE0F (VARIATION SELECTOR-16)"),
+    "variation selector of a second plane": ("x\U000e0100", "'x�', contains U+E0100 (VARIATION SELECTOR-17)"),
+    "right-to-left override": ("x\u202ey", "'x�y', contains U+202E (RIGHT-TO-LEFT OVERRIDE)"),
+    "private use": ("x\ue000", "'x�', contains U+E000, "),
+    "no-break space": ("x\u00a0y", "'x�y', contains U+00A0 (NO-BREAK SPACE)"),
+    "flood of marks": (
+        "x" + "\u0301" * 9,
+        "'x\u0301\u0301\u0301\u0301�����', contains U+0301 (COMBINING ACUTE ACCENT)",
+    ),
 }
 
 
@@ -213,7 +216,7 @@ def test_a_column_name_with_an_unseen_letter_is_refused_with_file_position_and_c
     with pytest.raises(UserError) as told:
         sources.read(settings)
     assert str(told.value).startswith(f"{name}: the name of column 2, {message}")
-    assert str(told.value).endswith("which cannot be seen or hides other letters\n  try: rename the column")
+    assert str(told.value).endswith("which is invisible or hides other letters\n  try: rename the column")
 
 
 def test_values_with_unseen_letters_stay_as_they_are(tmp_path: Path) -> None:
@@ -223,7 +226,7 @@ def test_values_with_unseen_letters_stay_as_they_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("length", [8, 50, -1, -50])
 def test_a_truncated_parquet_file_is_told(tmp_path: Path, length: int) -> None:
-    with pytest.raises(UserError, match=r"^t\.parquet is not a whole Parquet file: .*\n  try: copy it again$"):
+    with pytest.raises(UserError, match=r"^t\.parquet is not a complete Parquet file: .*\n  try: copy it again$"):
         read(tmp_path, parquet(tmp_path)[:length], "t.parquet")
 
 
@@ -255,7 +258,7 @@ def test_a_declared_encoding_that_does_not_fit_is_told(tmp_path: Path, encoding:
 
 
 def test_an_unknown_ending_and_a_folder_are_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^t\.xlsx: cannot tell the format from the name\n  try: a name that ends in"):
+    with pytest.raises(UserError, match=r"^t\.xlsx: the name has no known extension\n  try: use the extension"):
         read(tmp_path, CSV, "t.xlsx")
     (tmp_path / "folder.csv").mkdir()
     data = Data.model_validate({"source": "data/raw/*", "task": "classification", "target": "y"})

@@ -109,8 +109,8 @@ MISFITS = [
     ("date", ["2024-05-17", "2024-13-17"], 1, "'2024-13-17'"),
     ("date", ["17.05.2024", None, "soon"], 2, "'soon'"),
     ("date", ["soon", "later"], 0, "'soon'"),
-    ("date", ["03/04/2024", "05/05/2024", "06/07/2024"], 0, "'03/04/2024', which may have the day or the month first"),
-    ("date", ["05/05/2024", "06/07/2024"], 1, "'06/07/2024', which may have the day or the month first"),
+    ("date", ["03/04/2024", "05/05/2024", "06/07/2024"], 0, "'03/04/2024', which is ambiguous: day or month first"),
+    ("date", ["05/05/2024", "06/07/2024"], 1, "'06/07/2024', which is ambiguous: day or month first"),
 ]
 
 

@@ -125,12 +125,12 @@ def test_files_that_do_not_fit_together_are_told(raw: Path) -> None:
     (raw / "a.csv").write_text("x,y\n1,a\n")
     (raw / "b.csv").write_text("x,z\n1,a\n")
     assert told("data/raw/*.csv") == (
-        "data/raw/b.csv and data/raw/a.csv differ in the columns ['y', 'z']\n  try: give both the same columns"
+        "data/raw/b.csv and data/raw/a.csv have different columns: ['y', 'z']\n  try: use the same columns in both"
     )
     (raw / "b.csv").write_text("x,y\noops,a\n")
     message = told("data/raw/*.csv")
     assert message.startswith("data/raw/b.csv does not fit data/raw/a.csv: Field x has incompatible types: ")
-    assert message.endswith("try: name the column's type in data.types, or mend the file")
+    assert message.endswith("try: declare the column's type in data.types, or correct the file")
 
 
 def test_a_missing_file_is_told_with_the_closest_there_is(raw: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_missing_file_is_told_with_the_closest_there_is(raw: Path) -> None:
 
 @pytest.mark.parametrize("source", ["/etc/passwd", "houses.csv", "data/raw/../houses.csv", "data/prepared/*.parquet"])
 def test_a_file_that_dvc_would_not_see_change_is_refused(source: str) -> None:
-    assert "is outside data/raw, where DVC would not see it change\n  try: copy it to data/raw/" in told(source)
+    assert "is outside data/raw, where DVC does not detect changes\n  try: copy it to data/raw/" in told(source)
 
 
 def test_a_link_to_a_file_is_followed_and_one_to_a_folder_refused(raw: Path, tmp_path: Path) -> None:
@@ -281,13 +281,16 @@ def test_a_password_for_a_web_server_comes_from_netrc(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("page.csv", "is an HTML or XML page\n  try: the address of the file itself, not of a page about it"),
+        (
+            "page.csv",
+            "is an HTML or XML page\n  try: use the address of the file itself, not of a page that links to it",
+        ),
         ("gone.csv", ": there is no such file\n  try: check data.source in params.yaml"),
         ("empty.csv", " is empty"),
-        ("private.csv", ": access denied: status 401\n  try: credentials in the environment"),
+        ("private.csv", ": access denied: status 401\n  try: set them in the environment"),
         ("broken.csv", " cannot be read: status 500\n  try: check the address and the network, then `make`"),
         ("cut.csv", " cannot be read: ClientPayloadError"),
-        ("data", ": cannot tell the format from the name\n  try: a name that ends in .csv"),
+        ("data", ": the name has no known extension\n  try: use the extension .csv"),
     ],
 )
 def test_what_a_server_gives_instead_of_a_table_is_told(server: str, name: str, message: str) -> None:
@@ -300,7 +303,8 @@ def test_a_server_that_is_silent_is_left_after_the_timeout(server: str) -> None:
     start = time.monotonic()
     answer = told(f"{server}/silent.csv", timeout=0.3)
     assert answer == (
-        f"{server}/silent.csv: no answer within 0.3 s\n  try: again later, or a larger data.timeout in params.yaml"
+        f"{server}/silent.csv: no response within 0.3 s\n"
+        "  try: try again later, or increase data.timeout in params.yaml"
     )
     assert time.monotonic() - start < 25, "the server's silence, not the timeout, ended the wait"
 
@@ -317,7 +321,7 @@ def test_a_bucket_that_is_silent_is_left_after_a_few_attempts(monkeypatch: pytes
             while connection := silent.accept()[0]:
                 connection.close()
                 attempts += 1
-    assert answer.startswith("s3://bucket/t.csv: no answer within 0.2 s\n  try: again later")
+    assert answer.startswith("s3://bucket/t.csv: no response within 0.2 s\n  try: try again later")
     assert 1 <= attempts <= 5
 
 
@@ -343,7 +347,7 @@ def test_the_signature_that_a_redirect_carries_is_not_told(server: str, name: st
 @pytest.mark.parametrize("scheme", ["abfs", "gs"])
 def test_a_scheme_that_needs_another_package_is_told(scheme: str) -> None:
     assert f"{scheme}://bucket/t.csv: " in (answer := told(f"{scheme}://bucket/t.csv"))
-    assert "try: http://, https:// or s3://; others when `uv add` has added their package" in answer
+    assert "try: use http://, https:// or s3://, or add the package of another protocol with `uv add`" in answer
 
 
 # where a URL may lead
@@ -413,7 +417,7 @@ def test_what_is_allowed_is_what_fsspec_understands() -> None:
 
 def test_a_password_behind_a_cache_is_refused_and_not_shown() -> None:
     answer = told(f"simplecache::https://ada:{PASSWORD}@h/t.csv")
-    assert "credentials belong into the environment" in answer
+    assert "which belong in the environment" in answer
     assert PASSWORD not in answer
 
 
@@ -422,7 +426,7 @@ def test_a_server_that_a_library_connects_to_by_itself_needs_the_variable(
     end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(addresses.ALLOW)
-    assert f"{end}:// may lead into a private network" in told(f"simplecache::{end}://127.0.0.1/t.csv")
+    assert f"{end}:// may reach a private network" in told(f"simplecache::{end}://127.0.0.1/t.csv")
     monkeypatch.setenv(addresses.ALLOW, "yes")
     assert addresses.check_protocols(f"simplecache::{end}://127.0.0.1/t.csv") == ["simplecache", end]
 
@@ -501,7 +505,7 @@ def test_a_private_address_is_named_with_the_variable_that_allows_it(server: str
     for source in (f"{server}/*.csv", *(f"{chain}{server}/t.csv" for chain in chains)):
         assert told(source) == (
             "params.yaml: data.source: 127.0.0.1 has a private address\n"
-            "  try: a public one; or export ALLOW_PRIVATE_ADDRESSES=yes, if this machine may read from its own network"
+            "  try: use a public address, or export ALLOW_PRIVATE_ADDRESSES=yes to allow private networks"
         )
 
 
@@ -680,7 +684,7 @@ def test_columns_to_be_dropped_are_not_kept(database: Path) -> None:
         ("SELECT x FROM t", "data.source.sql has no ORDER BY, so its rows have no fixed order\n  try: add ORDER BY"),
         (
             "SELECT x, x FROM t ORDER BY 1",
-            "the query gives the column 'x' more than once\n  try: name one differently, with AS",
+            "the query returns the column 'x' more than once\n  try: rename one with AS",
         ),
         ("SELECT mixed, y FROM t ORDER BY x", "the query's column 'mixed' has no single type: "),
         ("CREATE TABLE u (a) -- ORDER BY", "the query failed: "),
@@ -745,7 +749,7 @@ def test_a_password_that_is_not_quoted_is_told_without_it(monkeypatch: pytest.Mo
     """What follows its @ would be taken for the host, and told as such."""
     monkeypatch.setenv("DATABASE_URL", f"postgresql+psycopg://ada:p@{PASSWORD}@127.0.0.1:1/shop")
     answer = told({"sql": "SELECT 1 ORDER BY 1"})
-    assert answer.startswith("$DATABASE_URL holds a password with @\n  try: write it as %40")
+    assert answer.startswith("$DATABASE_URL has a password that contains @\n  try: write it as %40")
     assert PASSWORD not in answer
 
 

@@ -495,7 +495,7 @@ def test_a_pipeline_below_docs_is_no_documentation_and_does_not_run(change: Chan
     change.commit(tutorial, run=False)
     report = change.review()
     assert (change.code, report.touched, report.blocks) == (1, True, True)
-    assert "DVC would load files in places where it must not: 'docs/tutorial/dvc.yaml'" in str(report.problem)
+    assert "DVC would load files in places that are not allowed: 'docs/tutorial/dvc.yaml'" in str(report.problem)
     assert "docs/tutorial/dvc.yaml" in "\n".join(change.comment.splitlines()[:6])
     assert not marker.exists()
 

@@ -46,7 +46,7 @@ ALTERED: dict[str, tuple[Callable[[], Any], Callable[[Any], None], str]] = {
     "terms": (powers, reset("n_output_features_", lambda _: 10**12), "n_output_features_ is 1000000000000, but the te"),
     "all terms": (powers, reset("_n_out_full", lambda _: 10**12), "_n_out_full is 1000000000000, but the terms are 35"),
     "degree of powers": (powers, reset("_max_degree", lambda _: 90), "n_output_features_ is 35, but the terms are"),
-    "groups": (merged, reset("labels_", lambda a: a + 10**9), "labels_ holds 1000000000, but 0 to 3 exist"),
+    "groups": (merged, reset("labels_", lambda a: a + 10**9), "labels_ contains 1000000000, but the range is 0 to 3"),
     "groups of others": (merged, reset("labels_", lambda a: a[:2]), "labels_ are those of other features"),
     "iterations": (NMF, reset("max_iter", lambda _: 10**9), "max_iter is 1000000000"),
     "iterations of topics": (

@@ -35,7 +35,7 @@ def test_a_contract_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "is no contract"),
+        ("", "is not a valid contract"),
         (json.dumps({**WHOLE, "runtime": "pickle"}), "runtime: Input should be 'onnx' or 'scikit-learn'"),
         (json.dumps({**WHOLE, "extra": 1}), "extra: Extra inputs are not permitted"),
         (json.dumps({**WHOLE, "fields": [{"name": "x"}]}), "fields.0.kind: Field required"),

@@ -53,7 +53,7 @@ def test_each_other_byte_and_each_file_too_few_or_too_many_is_named(folder: Path
         provenance.check(release(), folder)
     (folder / "model.onnx").write_bytes(FILES["model.onnx"])
     (folder / "model.pkl").write_bytes(b"")
-    with pytest.raises(UserError, match=r"holds what was not released: model\.pkl\n.*checkout --force"):
+    with pytest.raises(UserError, match=r"contains files that were not released: model\.pkl\n.*checkout --force"):
         provenance.check(release(), folder)
 
 

@@ -92,7 +92,7 @@ def test_a_damaged_or_missing_model_is_told(tmp_path: Path, form: str, name: str
     with pytest.raises(UserError, match=f"{name} is missing"):
         runtime.load(tmp_path)
     (tmp_path / name).write_bytes(model()[:-100])
-    with pytest.raises(UserError, match=f"{name} is no whole"):
+    with pytest.raises(UserError, match=f"{name} is not a complete"):
         runtime.load(tmp_path)
 
 
@@ -158,8 +158,8 @@ ROW = {"size": np.array([0.5])}
 
 # Each ends the process that opens or asks it, or keeps it busy for ever
 FATAL_ONNX = {
-    "deep": (chain(100_000), "a tree has more than 1,000 levels, or leads back to itself"),
-    "cycle": (older_tree([1, 2, 1, 0, 0, 0, 0]), "a tree has more than 1,000 levels, or leads back to itself"),
+    "deep": (chain(100_000), "a tree has more than 1,000 levels, or is cyclic"),
+    "cycle": (older_tree([1, 2, 1, 0, 0, 0, 0]), "a tree has more than 1,000 levels, or is cyclic"),
 }
 
 OPENED = """
@@ -176,7 +176,9 @@ def test_a_tree_that_onnx_runtime_does_not_survive_is_refused(name: str, tmp_pat
     asked = f"import signal; signal.alarm(10)\n{OPENED}"
     ran = subprocess.run([sys.executable, "-c", asked, str(tmp_path / "model.onnx")], capture_output=True, check=False)
     assert ran.returncode in (-signal.SIGSEGV, -signal.SIGALRM)
-    with pytest.raises(UserError, match=f"model.onnx is no whole ONNX model: {said}\n  try: dvc checkout --force"):
+    with pytest.raises(
+        UserError, match=f"model.onnx is not a complete ONNX model: {said}\n  try: dvc checkout --force"
+    ):
         runtime.loaded(content, contract(**NUMBER))
 
 
@@ -195,13 +197,13 @@ def test_a_tree_as_skl2onnx_writes_it_is_answered() -> None:
 @pytest.mark.parametrize(
     ("true_ids", "changes", "said"),
     [
-        ([9, 2, 3, 0, 0, 0, 0], {}, "leads to one that does not exist"),
-        ([-1, 2, 3, 0, 0, 0, 0], {}, "leads to one that does not exist"),
-        ([1, 2, 3, 0, 0, 0, 0], {"nodes_treeids": [0, 0, 0, 0, 0, 1, 0]}, "leads to one that does not exist"),
+        ([9, 2, 3, 0, 0, 0, 0], {}, "refers to a node that does not exist"),
+        ([-1, 2, 3, 0, 0, 0, 0], {}, "refers to a node that does not exist"),
+        ([1, 2, 3, 0, 0, 0, 0], {"nodes_treeids": [0, 0, 0, 0, 0, 1, 0]}, "refers to a node that does not exist"),
         (
             [1 << 31, 2, 3, 0, 0, 0, 0],
             {"nodes_treeids": [0, 0, 0, 0, 0, 1, 0], "nodes_nodeids": [5, 1, 2, 3, 4, 0, 6]},
-            "leads to one that does not exist",
+            "refers to a node that does not exist",
         ),
         ([1, 2, 3, 0], {}, "the attributes of a tree differ in length"),
         ([1, 2, 3, 0, 0, 0, 0], {"nodes_modes": ["LEAF"]}, "the attributes of a tree differ in length"),
@@ -216,8 +218,8 @@ def test_a_tree_that_leads_nowhere_is_refused(true_ids: list[int], changes: dict
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("nodes_truenodeids", [5], "leads to one that does not exist"),
-        ("nodes_falseleafs", [0], "leads back to itself"),
+        ("nodes_truenodeids", [5], "refers to a node that does not exist"),
+        ("nodes_falseleafs", [0], "is cyclic"),
         ("nodes_trueleafs", [1, 1], "the attributes of a tree differ in length"),
     ],
 )
@@ -261,18 +263,18 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
         "the operator ai.onnx.If is not on the list",
     ),
     "graphs in graphs": (lambda made: nested(onnx.GraphProto(), 9, made.graph), "graphs are nested more than 8 times"),
-    "function": (lambda made: made.functions.add(name="MatMul"), "it brings functions of its own"),
-    "training": (lambda made: made.training_info.add(), "it brings functions of its own"),
+    "function": (lambda made: made.functions.add(name="MatMul"), "it defines functions"),
+    "training": (lambda made: made.training_info.add(), "it defines functions"),
     "no graph": (lambda made: made.ClearField("graph"), "it has 0 graphs"),
     "another file": (lambda made: elsewhere(made.graph.initializer[0]), "a tensor is in another file"),
     "another file for an attribute": (
         lambda made: elsewhere(made.graph.node[0].attribute.add(name="value", type=4).t),
         "a tensor is in another file",
     ),
-    "sparse tensor": (lambda made: made.graph.sparse_initializer.add(), "it holds a sparse tensor"),
+    "sparse tensor": (lambda made: made.graph.sparse_initializer.add(), "it contains a sparse tensor"),
     "sparse attribute": (
         lambda made: made.graph.node[0].attribute.add(name="value", type=11).sparse_tensor.dims.append(1),
-        "it holds a sparse tensor",
+        "it contains a sparse tensor",
     ),
     "attribute twice": (
         lambda made: [made.graph.node[0].attribute.add(name="axis", type=2, i=0) for _ in range(2)],
@@ -291,7 +293,7 @@ def test_an_onnx_file_with_what_is_not_let_in_is_refused_before_it_is_opened(
     made = parsed()
     change(made)
     monkeypatch.setattr(onnxruntime, "InferenceSession", None)
-    with pytest.raises(UserError, match=f"model.onnx is no whole ONNX model: {said}\n"):
+    with pytest.raises(UserError, match=f"model.onnx is not a complete ONNX model: {said}\n"):
         runtime.loaded(made.SerializeToString(), contract())
 
 
@@ -328,7 +330,7 @@ def test_an_onnx_file_of_two_graphs_is_refused() -> None:
 
 def test_an_onnx_file_beyond_all_measure_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxfile, "MOST_BYTES", 100)
-    with pytest.raises(onnxfile.OnnxError, match=r"it has [0-9]+ bytes, of 100 that are let in"):
+    with pytest.raises(onnxfile.OnnxError, match=r"it has [0-9]+ bytes; at most 100 are allowed"):
         onnxfile.check(model())
 
 
@@ -379,5 +381,5 @@ def test_a_served_scikit_learn_model_is_checked_too(tmp_path: Path) -> None:
     fitted.estimators_[0].n_features_in_ = 9
     content = skops.io.dumps(fitted)
     trusted = skops.io.get_untrusted_types(data=content)
-    with pytest.raises(UserError, match=r"model.skops is no whole model file: .* n_features_in_ is 9"):
+    with pytest.raises(UserError, match=r"model.skops is not a complete model file: .* n_features_in_ is 9"):
         runtime.loaded(content, contract(runtime="scikit-learn", trusted=trusted))

@@ -120,7 +120,7 @@ def test_a_missing_file_is_told_with_the_stage_that_makes_it(tmp_path: Path) -> 
 @pytest.mark.parametrize("keep", [0, 1, 100, -1, -100])
 def test_a_truncated_file_is_refused(good: Path, keep: int) -> None:
     good.write_bytes(good.read_bytes()[:keep])
-    assert "is no whole model file" in refused(good)
+    assert "is not a complete model file" in refused(good)
 
 
 def test_a_flipped_byte_of_an_array_is_noticed(good: Path) -> None:
@@ -128,13 +128,13 @@ def test_a_flipped_byte_of_an_array_is_noticed(good: Path) -> None:
     at = content.index(b"\x93NUMPY") + 200
     content[at] ^= 1
     good.write_bytes(content)
-    assert "is no whole model file: Bad CRC-32" in refused(good)
+    assert "is not a complete model file: Bad CRC-32" in refused(good)
 
 
 @pytest.mark.parametrize("content", [b"a model, honestly", pickle.dumps(LogisticRegression())], ids=["text", "pickle"])
 def test_a_file_of_another_kind_is_refused(good: Path, content: bytes) -> None:
     good.write_bytes(content)
-    assert "is no whole model file" in refused(good)
+    assert "is not a complete model file" in refused(good)
 
 
 def test_an_archive_without_a_schema_is_refused(good: Path) -> None:
@@ -142,7 +142,7 @@ def test_an_archive_without_a_schema_is_refused(good: Path) -> None:
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("readme.txt", "hello")
     good.write_bytes(buffer.getvalue())
-    assert "is no whole model file" in refused(good)
+    assert "is not a complete model file" in refused(good)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_an_archive_without_a_schema_is_refused(good: Path) -> None:
 )
 def test_a_schema_that_makes_no_sense_is_refused(good: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     changed(good, change)
-    assert "is no whole model file" in refused(good)
+    assert "is not a complete model file" in refused(good)
 
 
 class Opener:
@@ -186,14 +186,14 @@ def test_a_hostile_file_is_refused_before_anything_of_it_is_built(good: Path, ho
     trap = good.parent / "trap"
     good.write_bytes(skops.io.dumps(make_pipeline(hostile(trap), LogisticRegression())))
     message = refused(good)
-    assert "holds types that are not on the list of trusted ones: " in message
+    assert "contains types that are not trusted: " in message
     assert any(name in message for name in ("posix.system", "Opener"))
     assert not trap.exists()
 
 
 def test_a_model_that_load_would_refuse_is_not_written(tmp_path: Path) -> None:
     model = make_pipeline(FunctionTransformer(os.path.basename), LogisticRegression())
-    with pytest.raises(UserError, match=r"let params.yaml say so:\n    trusted:\n      - posixpath.basename"):
+    with pytest.raises(UserError, match=r"add them to model in params.yaml:\n    trusted:\n      - posixpath.basename"):
         modelfile.save(model, SETTINGS, tmp_path / "model.skops")
     assert list(tmp_path.iterdir()) == []
 
@@ -341,8 +341,8 @@ FATAL = {
         {"nodes": lambda nodes: (set_to(0, 0, "left_child")(nodes), set_to(0, 0, "right_child")(nodes))[0]},
         "the left child of node 0 is 0, of",
     ),
-    "a tree that splits on a feature that is none": Attack(
-        forest, {"nodes": set_to(BEYOND, 0, "feature")}, "node 0 splits on a feature that is none"
+    "a tree that splits on a feature that does not exist": Attack(
+        forest, {"nodes": set_to(BEYOND, 0, "feature")}, "node 0 splits on a feature that does not exist"
     ),
     "a boosted tree's child beyond its nodes": Attack(
         boosted,
@@ -354,16 +354,18 @@ FATAL = {
         {"nodes": lambda nodes: (set_to(0, 0, "left")(nodes), set_to(0, 0, "right")(nodes))[0]},
         "tree 0: the left child of node 0 is 0, of",
     ),
-    "a boosted tree that splits on a feature that is none": Attack(
-        boosted, {"nodes": set_to(BEYOND, 0, "feature_idx")}, "tree 0: node 0 splits on a feature that is none"
+    "a boosted tree that splits on a feature that does not exist": Attack(
+        boosted, {"nodes": set_to(BEYOND, 0, "feature_idx")}, "tree 0: node 0 splits on a feature that does not exist"
     ),
     "a k-d tree's row that does not exist": Attack(
-        lambda: neighbours("kd_tree"), {"_tree:1": set_to(10**12)}, "KDTree at model._tree: idx_array is no order"
+        lambda: neighbours("kd_tree"),
+        {"_tree:1": set_to(10**12)},
+        "KDTree at model._tree: idx_array is not a permutation",
     ),
     "a neighbour's class that does not exist": Attack(
         lambda: neighbours("brute"),
         {"_y": set_to(10**12)},
-        "KNeighborsClassifier at model: _y holds 1000000000000, but 0 to 1 exist",
+        "KNeighborsClassifier at model: _y contains 1000000000000, but the range is 0 to 1",
     ),
     "a support vector before the first": Attack(
         lambda: SVC(kernel="linear").fit(WIDE, LABELS),
@@ -373,7 +375,7 @@ FATAL = {
     "a category's column that does not exist": Attack(
         encoded,
         {"_default_to_infrequent_mappings:0": set_to(BEYOND)},
-        "_default_to_infrequent_mappings holds 1000000000, but 0 to 3 exist",
+        "_default_to_infrequent_mappings contains 1000000000, but the range is 0 to 3",
         TOWNS,
     ),
     "a word's column that does not exist": Attack(
@@ -382,7 +384,7 @@ FATAL = {
     "an index of a sparse matrix that does not exist": Attack(
         lambda: LogisticRegression().fit(WIDE, LABELS).sparsify(),
         {"coef_": lambda parts: parts["indices"].fill(BEYOND)},
-        "csr_matrix at model.coef_: indices holds 1000000000, but 0 to 2 exist",
+        "csr_matrix at model.coef_: indices contains 1000000000, but the range is 0 to 2",
     ),
     "hashes that are divided by nothing": Attack(
         lambda: make_pipeline(HashingVectorizer(n_features=8), LogisticRegression()).fit(TEXTS, LABELS),
@@ -523,7 +525,7 @@ def test_a_small_file_that_unpacks_to_a_large_one_is_refused(good: Path) -> None
     with zipfile.ZipFile(good, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in {**files, "zeros.npy": bytes(10**7)}.items():
             archive.writestr(name, content)
-    assert "is no whole model file: it holds more than it is long" in refused(good)
+    assert "is not a complete model file: its content is larger than the file" in refused(good)
 
 
 def test_an_array_that_claims_more_memory_than_there_is_is_refused(good: Path) -> None:
@@ -536,7 +538,7 @@ def test_an_array_that_claims_more_memory_than_there_is_is_refused(good: Path) -
     with zipfile.ZipFile(good, "w") as archive:
         for each, content in {**files, name: buffer.getvalue()}.items():
             archive.writestr(each, content)
-    assert "is no whole model file: Unable to allocate" in refused(good)
+    assert "is not a complete model file: Unable to allocate" in refused(good)
 
 
 LIGHTGBM = trusting("collections.OrderedDict", "lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier")
@@ -580,7 +582,7 @@ def test_a_file_of_another_package_is_tried_in_a_process_of_its_own(
         modelfile.load(LIGHTGBM, path)
     said = str(error.value)
     assert said.startswith(f"{path} cannot be used: a process that loads it and predicts with it {ended}; ")
-    assert "types that model.trusted lets in: collections.OrderedDict, lightgbm.basic.Booster" in said
+    assert "types that model.trusted allows: collections.OrderedDict, lightgbm.basic.Booster" in said
 
 
 class Deadly(BaseEstimator):

@@ -261,8 +261,8 @@ STOPPED = [
         "dates with day or month first",
         "d,y\n" + "01/02/2024,a\n03/04/2024,b\n" * 10,
         {"types": {"d": "date"}},
-        "column 'd' cannot be read as date, but row 1 of data/raw/t.csv holds '01/02/2024', which may have the day or "
-        "the month first",
+        "column 'd' cannot be read as date, but row 1 of data/raw/t.csv holds '01/02/2024', which is ambiguous: day or "
+        "month first",
     ),
     (
         "a day that is none",
@@ -438,10 +438,10 @@ FAILING = [
     ),
     ("wrong-encoding", CSV.encode("latin-1"), {}, "data/raw/t.csv is not encoded in utf-8"),
     ("ragged", CSV + "1,2\n", {}, "data/raw/t.csv: row 41 has 2 cell(s), but the header has 6"),
-    ("truncated", b"PAR1" + b"\0" * 100, {"source": "data/raw/t.parquet"}, "t.parquet is not a whole Parquet file"),
+    ("truncated", b"PAR1" + b"\0" * 100, {"source": "data/raw/t.parquet"}, "t.parquet is not a complete Parquet file"),
     ("infinite", CSV.replace("25.0", "inf"), {}, "column 'age': row 11 of data/raw/t.csv holds an infinite value"),
     ("no-key", CSV, {"private": {"town": "pseudonymise"}}, "needs a key of at least 16 characters in $PSEUDONYM_KEY"),
-    ("silent", None, {"source": "http://127.0.0.1:{port}/t.csv", "timeout": 0.3}, "t.csv: no answer within 0.3 s"),
+    ("silent", None, {"source": "http://127.0.0.1:{port}/t.csv", "timeout": 0.3}, "t.csv: no response within 0.3 s"),
     ("no-database", None, {"source": {"sql": "SELECT 1 ORDER BY 1"}}, "but $DATABASE_URL is not set"),
     ("one-class", CSV.replace("ill", "well"), {}, "the target 'y' is 'well' in every row"),
 ]

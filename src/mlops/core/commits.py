@@ -21,7 +21,7 @@ def commit_files(parent: str, files: Mapping[str, bytes], message: str, removed:
     files : mapping of str to bytes
         Path → new content.
     removed : iterable of str
-        Paths that the commit no longer holds.
+        Paths to delete.
     """
     with tempfile.TemporaryDirectory() as folder:
         index = {**os.environ, "GIT_INDEX_FILE": str(Path(folder) / "index")}
@@ -37,7 +37,7 @@ def commit_files(parent: str, files: Mapping[str, bytes], message: str, removed:
 
 
 def signed(environment: Mapping[str, str]) -> dict[str, str]:
-    """This process's variables and the token for git, where no other process and no file sees it."""
+    """Environment variables that pass the token to git, visible to no other process and in no file."""
     token = environment.get("GITHUB_TOKEN", "")
     if not token:
         return dict(os.environ)

@@ -1,8 +1,8 @@
 """Which DVC files a commit may hold, and where.
 
 DVC loads every `dvc.yaml`, `*.dvc` and `.dvcignore` that it finds, whatever the folder, so a stage below `docs/` would
-run with the pipeline. Files that DVC acts on are therefore allowed in known places only. It is asked before each run,
-so this module imports little.
+run with the pipeline. Files that DVC acts on are therefore allowed in known places only. Make
+runs this check before every run, so the module imports little.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ POINTERS = "data/raw/"
 
 
 def misplaced(names: Iterable[str]) -> list[str]:
-    """Names of files that DVC acts on and that have no place where they are, sorted."""
+    """Files that DVC acts on in places where they are not allowed, sorted."""
     return sorted(name for name in names if is_dvc(name) and name not in KNOWN and not is_pointer(name))
 
 
 def is_pointer(name: str) -> bool:
-    """Whether a name is that of a pointer to raw data."""
+    """Whether a path is a pointer to raw data."""
     return name.startswith(POINTERS) and name.endswith(".dvc") and ".dvc" not in name.split("/")
 
 
@@ -36,12 +36,12 @@ def is_dvc(name: str) -> bool:
 
 
 def present() -> list[str]:
-    """DVC files of the working tree that are in Git or new to it.
+    """DVC files of the working tree, tracked by Git or not ignored.
 
     Raises
     ------
     UserError
-        Names each file that is out of place, and links, which would bring in files from elsewhere.
+        Names every file in a wrong place, and links, which could include files from elsewhere.
     """
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -53,7 +53,7 @@ def present() -> list[str]:
     wrong = misplaced(names)
     if wrong:
         raise UserError(
-            f"DVC would load files in places where it must not: {', '.join(map(repr, wrong))}",
+            f"DVC would load files in places that are not allowed: {', '.join(map(repr, wrong))}",
             f"stages belong in {PIPELINE}, pointers to data in {POINTERS}; move or delete the others",
         )
     link = next((name for name in names if Path(name).is_symlink()), None)

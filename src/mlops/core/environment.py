@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-# what names begin with that lead Git, make, uv or Python in another folder back to this one, or to its environment
+# prefixes of variables that make Git, make, uv or Python in another folder use this folder or its environment
 LEADING_HERE = (
     *("GIT_COMMON_DIR", "GIT_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_WORK_TREE"),
     *("GNUMAKEFLAGS", "MAKE", "MFLAGS"),
@@ -13,5 +13,5 @@ LEADING_HERE = (
 
 
 def apart() -> dict[str, str]:
-    """The variables for a command in a clone, which must change neither this checkout nor its `.venv`."""
+    """Variables for a command in a clone that must change neither this checkout nor its `.venv`."""
     return {name: value for name, value in os.environ.items() if not name.startswith(LEADING_HERE)}

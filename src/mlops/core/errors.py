@@ -10,14 +10,14 @@ from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; shown as it is, without a traceback.
+    """An error that the user can fix; shown without a traceback.
 
     Parameters
     ----------
     message : str
-        What was wrong and where (file, key, column, row).
+        What is wrong and where (file, key, column, row).
     hint : str, optional
-        What to do about it; shown after ``try:``.
+        What to do; shown after ``try:``.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -32,20 +32,20 @@ def errors_in_words() -> Iterator[None]:
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("interrupted; nothing half-written is left, `make` goes on from here", file=sys.stderr)
+        print("interrupted; no file is half-written, `make` continues from here", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
-        # pyarrow raises its own OSError without errno
+        # pyarrow raises an OSError without errno
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             sys.exit(
-                f"error: the disk is full ({error.filename or error}); nothing half-written is left\n"
+                f"error: the disk is full ({error.filename or error}); no file is half-written\n"
                 "  try: free some space (`dvc gc --workspace` drops old versions from the cache), then `make`"
             )
         raise
 
 
 def run(name: str, main: Callable[[], str]) -> None:
-    """Run one stage and print a line with what came in, what went out and how long it took."""
+    """Run one stage and print one line with its input, output and duration."""
     start = time.perf_counter()
     with errors_in_words():
         outcome = main()

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and their hashes as `dvc.lock` holds them."""
+"""Atomic writes, and hashes of files and folders as in `dvc.lock`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it takes the name `path` only when the block succeeds."""
+    """Yield a temporary path beside `path`; it is renamed to `path` when the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # the same name each time: what a killed process left is overwritten
+    # always the same name, so that the next run overwrites the file of a killed process
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
@@ -25,7 +25,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(content: Any, path: str | Path) -> None:
-    """Write JSON for people and for `git diff`: indented, stable order, non-ASCII letters as they are."""
+    """Write JSON for people and `git diff`: indented, in a stable order, with non-ASCII letters unescaped."""
     with atomic(path) as partial:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         partial.write_text(text + "\n", encoding="utf-8")
@@ -40,7 +40,7 @@ def md5(file: str | Path | bytes) -> str:
 
 
 def folder_md5(files: Mapping[str, str]) -> str:
-    """The hash that `dvc.lock` has of a folder, from the hashes of its files.
+    """The hash of a folder in `dvc.lock`, from the hashes of its files.
 
     DVC takes the MD5 of the list of its files as JSON, sorted by path.
     """
@@ -49,7 +49,7 @@ def folder_md5(files: Mapping[str, str]) -> str:
 
 
 def tree_md5(path: str | Path) -> str:
-    """The hash that `dvc.lock` has of a file or a folder."""
+    """The hash of a file or folder in `dvc.lock`."""
     path = Path(path)
     if not path.is_dir():
         return md5(path)

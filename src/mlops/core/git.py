@@ -1,4 +1,4 @@
-"""What Git knows: commits, files of other commits, and what a change touches."""
+"""Git: commits, files of other commits, and the files that a change touches."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def git(
     environment : mapping, optional
         All environment variables; by default those of this process.
     given : str or bytes, optional
-        What git reads from its standard input.
+        Standard input of git.
     check : bool
-        Whether a failure of git is an error.
+        Whether to raise an error if git fails.
 
     Raises
     ------
     UserError
-        Holds git's own message.
+        Contains git's message.
     """
     content = given.encode() if isinstance(given, str) else given
     done = subprocess.run(["git", *arguments], env=environment, input=content, capture_output=True, check=False)
@@ -52,13 +52,13 @@ def resolve(name: str) -> str:
 
 
 def show(commit: str, path: str | Path) -> bytes | None:
-    """A file as it was in a commit; None where it was not there."""
+    """A file in a commit; None if it did not exist."""
     done = subprocess.run(["git", "show", f"{commit}:{path}"], capture_output=True, check=False)
     return done.stdout if done.returncode == 0 else None
 
 
 def fork_point(base: str) -> str:
-    """Where this change left `base`; `base` itself where they have no common history."""
+    """The merge base of this change and `base`; `base` itself if they have no common history."""
     done = subprocess.run(["git", "merge-base", base, "HEAD"], capture_output=True, text=True, check=False)
     return done.stdout.strip() or base
 

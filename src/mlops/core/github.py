@@ -1,6 +1,6 @@
-"""The few things that the workflows ask of GitHub's REST API, and its refusals in words.
+"""A small client for GitHub's REST API, with errors as messages.
 
-The token goes to the API alone: redirects are not followed with it, and no message holds it.
+The token is sent only to the API: redirects are followed without it, and no message contains it.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Api:
     url : str
         Address of the API, such as `https://api.github.com`.
     token : str
-        What the requests are signed with.
+        Token for the requests.
     timeout : float
-        Seconds that GitHub may stay silent.
+        Seconds without a response before a request fails.
     needed : str
-        What to do where GitHub says that the token may not do it.
+        Hint for the case that the token lacks a permission.
     """
 
     def __init__(self, url: str, token: str, timeout: float = 30, needed: str = NEEDED) -> None:
@@ -50,7 +50,7 @@ class Api:
             }
         )
         self.session.auth = _bearer(token)
-        # only what can be asked twice without harm, and never after silence
+        # only requests that are safe to repeat, and never after a timeout
         retry = Retry(
             total=2,
             read=False,
@@ -62,25 +62,25 @@ class Api:
         self.session.mount("https://", HTTPAdapter(max_retries=retry))
 
     def get(self, path: str, **parameters: str | int) -> Any:
-        """What GitHub answers, as JSON."""
+        """GitHub's response as JSON."""
         return self._json(self._send("GET", path, params=parameters))
 
     def user(self) -> Any:
-        """Whose token this is; None for that of a workflow, which belongs to no user."""
+        """The user of the token; None for the token of a workflow."""
         response = self._send("GET", "/user", expected=(200, 403))
         return self._json(response) if response.status_code == 200 else None
 
     def patch(self, path: str, body: dict[str, Any]) -> Any:
-        """Change something, and return what it is now."""
+        """Change an object and return its new state."""
         return self._json(self._send("PATCH", path, json=body))
 
     def post(self, path: str, body: dict[str, Any], refusal: int = 0) -> Any:
-        """Make something, and return it; None where GitHub answers with the status `refusal`."""
+        """Create an object and return it; None if GitHub responds with the status `refusal`."""
         response = self._send("POST", path, expected=(201, refusal), json=body)
         return self._json(response) if response.status_code == 201 else None
 
     def pages(self, path: str, **parameters: str | int) -> list[Any]:
-        """All items of a list, whatever the number of its pages."""
+        """All items of a paginated list."""
         found: list[Any] = []
         for page in range(1, MOST_PAGES + 1):
             response = self._send("GET", path, params={**parameters, "per_page": 100, "page": page})
@@ -90,12 +90,12 @@ class Api:
         raise UserError(f"GitHub lists more than {len(found):,} items at {path}")
 
     def download(self, path: str, most: int) -> bytes:
-        """The file that `path` leads to, if it has at most `most` bytes."""
+        """Download the file at `path`, if it has at most `most` bytes."""
         address = self._send("GET", path, expected=(302,)).headers.get("Location", "")
         if not address.startswith("https://"):
             raise UserError(f"GitHub leads from {path} to an address that is not https")
         try:
-            # a session of its own: the storage is another host, which must not see the token
+            # a separate session, because the storage is another host, which must not receive the token
             with requests.get(
                 address,
                 stream=True,
@@ -142,7 +142,7 @@ class Api:
 
 
 def _bearer(token: str) -> Any:
-    """Sign a request; as a function, so that no `.netrc` takes its place."""
+    """Add the token to a request; a function, so that a `.netrc` does not replace it."""
 
     def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {token}"

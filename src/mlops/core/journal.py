@@ -1,4 +1,4 @@
-"""What happened on this machine: seconds, latency, the MLflow run, and the commit that was checked out.
+"""Facts of this machine: durations, latency, the MLflow run, and the checked-out commit.
 
 These facts differ between machines. They go to `reports/journal`, which is neither in Git nor an output of DVC.
 """
@@ -14,17 +14,17 @@ from mlops.core.git import git
 
 
 def commit() -> str:
-    """The commit checked out, with ``-dirty`` where tracked files differ from it."""
+    """The checked-out commit, with ``-dirty`` if tracked files differ from it."""
     return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*", check=False) or "unknown"
 
 
 def note(stage: str, model_md5: str, **facts: Any) -> None:
-    """Write down what a stage saw on this machine, for the model with this hash."""
+    """Record facts of a stage on this machine, for the model with this hash."""
     write_json({"model": model_md5, **facts}, paths.JOURNAL / f"{stage}.json")
 
 
 def noted(stage: str, model_md5: str) -> dict[str, Any]:
-    """What `note` wrote, if it was about this model; empty otherwise."""
+    """Facts that `note` recorded for this model; empty if there are none."""
     try:
         facts: dict[str, Any] = json.loads((paths.JOURNAL / f"{stage}.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):

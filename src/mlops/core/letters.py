@@ -1,6 +1,6 @@
-"""Letters that a reader cannot see, in text that comes from data or from a stranger.
+"""Invisible letters in text from data or from untrusted people.
 
-Two names that look the same may differ in such a letter, and a name that holds nothing else looks empty.
+Two names that look the same may differ in such a letter, and a name that contains nothing else looks empty.
 """
 
 from __future__ import annotations
@@ -8,23 +8,23 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# Python calls these printable: the letters of Unicode's Default_Ignorable_Code_Point that are neither format controls
-# nor unassigned, and two symbols that are drawn as nothing, the blank Braille pattern and the null notehead.
+# Python considers these printable: letters of Unicode's Default_Ignorable_Code_Point that are neither format controls
+# nor unassigned, and two symbols without a glyph, the blank Braille pattern and the null notehead.
 BLANK = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U0001d159\U000e0100-\U000e01ef]"
 )
-# A word of a living language has up to three combining marks on one letter; a flood of them covers the lines around.
+# Words of living languages have at most three combining marks on one letter; many more cover the lines around them.
 MOST_MARKS = 4
 
 
 def unseen(text: str) -> list[int]:
-    """Find letters that cannot be seen, and combining marks that may hide other letters.
+    """Find invisible letters, and combining marks that may hide other letters.
 
     Returns
     -------
     list of int
         Positions of controls, format characters, spaces other than the plain one, private and unassigned code points,
-        letters that are drawn as nothing, and combining marks beyond the fourth in a row.
+        letters without a glyph, and combining marks beyond the fourth in a row.
     """
     found, marks = [], 0
     for place, letter in enumerate(text):
@@ -35,7 +35,7 @@ def unseen(text: str) -> list[int]:
 
 
 def visible(text: str) -> str:
-    """Text in which the replacement character stands for each unseen letter."""
+    """Text with every invisible letter replaced by the replacement character."""
     letters = list(text)
     for place in unseen(text):
         letters[place] = "\N{REPLACEMENT CHARACTER}"

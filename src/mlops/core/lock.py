@@ -1,4 +1,4 @@
-"""`dvc.lock`: which stages ran, and the hashes of what they made."""
+"""`dvc.lock`: the stages that ran, and the hashes of their outputs."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ def read_lock(path: Path = LOCK) -> Lock:
     Raises
     ------
     UserError
-        Where it is empty, half a file, or two that Git could not merge.
+        If it is empty, truncated, or contains a merge conflict.
     """
     stages = parse_lock(path.read_bytes())
     if stages is None:
         raise UserError(
-            f"{path} is not a DVC lock file; was it merged with a conflict?", f"git checkout HEAD {path} && make"
+            f"{path} is not a valid DVC lock file, perhaps because of a merge conflict",
+            f"git checkout HEAD {path} && make",
         )
     return stages
 
 
 def parse_lock(content: bytes | None) -> Lock | None:
-    """The stages in the bytes of a `dvc.lock`; None where it is missing or broken."""
+    """The stages in the bytes of a `dvc.lock`; None if it is missing or invalid."""
     try:
         document = YAML(typ="safe").load(content) if content else None
     except YAMLError:
@@ -41,31 +42,31 @@ def parse_lock(content: bytes | None) -> Lock | None:
 
 
 def outputs(lock: Lock) -> dict[str, dict[str, Any]]:
-    """Path of each output → its entry, whichever stage makes it."""
+    """Path of every output → its entry."""
     return {out["path"]: out for stage in lock.values() for out in stage.get("outs", [])}
 
 
 def hash_of(lock: Lock, path: str | Path) -> str | None:
-    """The hash of an output; None where no stage makes it."""
+    """The hash of an output; None if no stage writes it."""
     return outputs(lock).get(str(path), {}).get("md5")
 
 
 def maker(lock: Lock, path: str | Path) -> str:
-    """Name of the stage that makes an output.
+    """Name of the stage that writes an output.
 
     Raises
     ------
     UserError
-        Where no stage does.
+        If no stage does.
     """
     for name, stage in lock.items():
         if any(out["path"] == str(path) for out in stage.get("outs", [])):
             return name
-    raise UserError(f"{LOCK} names no stage that makes {path}", "make, and commit dvc.lock")
+    raise UserError(f"{LOCK} has no stage that writes {path}", "run make and commit dvc.lock")
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str]]:
-    """Stages and outputs whose hash differs, or that only one lock has."""
+    """Stages and outputs with different hashes, or in only one of the locks."""
     hashes = [
         {(name, out["path"]): out["md5"] for name, stage in lock.items() for out in stage.get("outs", [])}
         for lock in (before, after)

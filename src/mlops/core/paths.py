@@ -1,4 +1,4 @@
-"""The files that the pipeline reads and writes, each named once."""
+"""Paths of the files that the pipeline reads and writes, defined once."""
 
 from __future__ import annotations
 

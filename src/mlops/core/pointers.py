@@ -1,4 +1,4 @@
-"""What DVC files other than the pipeline may hold: data and plots, and nothing that DVC would fetch or run."""
+"""Check the content of DVC files other than the pipeline: data and plots, nothing that DVC would fetch or run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _inside(path: str) -> str:
 
 
 class Output(BaseModel):
-    """The data that a pointer stands for."""
+    """The data of a pointer."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -34,7 +34,7 @@ class Output(BaseModel):
 
 
 class Pointer(BaseModel):
-    """A `*.dvc` file as `dvc add` writes it: one output. One with `deps` would be downloaded from there."""
+    """A `*.dvc` file as `dvc add` writes it: one output, no `deps`, from which DVC would download."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,12 +53,12 @@ class Plots(BaseModel):
 
 
 def check() -> None:
-    """Check the DVC files of the working tree: their places, and what they hold.
+    """Check the places and contents of the DVC files in the working tree.
 
     Raises
     ------
     UserError
-        Names each file that is out of place, or the key that has no place in it.
+        Names every file in a wrong place, and every key that is not allowed.
     """
     for name in dvcfiles.present():
         if dvcfiles.is_pointer(name):

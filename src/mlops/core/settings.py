@@ -1,7 +1,7 @@
-"""`params.yaml` as typed settings: read, checked in full, and described by a JSON Schema.
+"""`params.yaml` as typed settings, validated and described by a JSON Schema.
 
-Every stage calls `load` before anything else, so that a mistake in any section stops the pipeline before it
-computes. An error names the key with its line, the value, what is allowed and the closest match.
+Every stage calls `load` first, so a mistake in any section stops the pipeline before it computes. An error names the
+key and its line, the value, the allowed values and the closest match.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ SECRET_QUERY_KEYS = re.compile(r"(?i)token|secret|password|passwd|sig(nature)?$|
 
 
 def without_credentials(source: str) -> str:
-    """Refuse a URL that carries a password or token, because `params.yaml` is public to every reader."""
+    """Reject a URL that contains a password or token, because everybody with access to Git can read `params.yaml`."""
     url = urlsplit(source)
     if url.password or (url.username and url.scheme in ("http", "https")):
-        raise ValueError("holds a user name or password; credentials belong into the environment")
+        raise ValueError("contains a user name or password, which belong in the environment")
     for key in parse_qs(url.query):
         if SECRET_QUERY_KEYS.search(key):
-            raise ValueError(f"holds the credential {key!r}; credentials belong into the environment")
+            raise ValueError(f"contains the credential {key!r}; credentials belong in the environment")
     return source
 
 
@@ -81,11 +81,11 @@ class Query(Section):
     sql: str = Field(min_length=1)
     """The query; one row of its result is one row of the table."""
     url_env: str = Field("DATABASE_URL", pattern=r"^[A-Z_][A-Z0-9_]*$")
-    """Name of the environment variable that holds the SQLAlchemy URL."""
+    """Name of the environment variable with the SQLAlchemy URL."""
 
 
 class Data(Section):
-    """Where the table comes from and what its columns mean."""
+    """The source of the table and the meaning of its columns."""
 
     source: Annotated[
         Annotated[str, Field(min_length=1), AfterValidator(without_credentials), Tag("text")]
@@ -94,68 +94,69 @@ class Data(Section):
     ]
     """`sklearn:NAME`, a file or glob below `data/raw`, a URL (http, s3, …), or a SQL query.
 
-    CSV, Parquet and JSON Lines are told apart by the name's ending."""
+    The extension selects CSV, Parquet or JSON Lines."""
     task: Task
-    """What is predicted: a class or a number."""
+    """`classification` predicts a class, `regression` a number."""
     target: str
     """Column to predict."""
     positive: str | int | float | bool | None = None
-    """Binary classification: the class that precision, recall and the like are about."""
+    """Binary classification: the class to which precision, recall and similar metrics refer."""
     key: list[str] = []
-    """Columns that identify a row; not features. Without a key, a row is identified by its content."""
+    """Columns that identify a row; they are not features. Without a key, its content identifies a row."""
     drop: list[str] = []
-    """Columns that never reach a model."""
+    """Columns that are removed from the table."""
     private: dict[str, Literal["drop", "pseudonymise"]] = {}
-    """Personal columns, removed or replaced by a keyed hash (key: `PSEUDONYM_KEY` in the environment)."""
+    """Personal columns: `drop` removes them, `pseudonymise` replaces values by a hash whose key is in the environment
+    variable `PSEUDONYM_KEY`."""
     types: dict[str, Kind] = {}
-    """Column types where the inferred one is wrong."""
+    """Types of columns whose inferred type is wrong."""
     units: dict[str, str] = {}
-    """Units of measurement, for the catalogue and the plots."""
+    """Units of measurement, shown in the catalogue and the plots."""
     missing_values: list[str] = []
-    """Texts that mean 'missing' in a CSV, beside the empty one, `NA`, `NaN`, `null` and their like."""
+    """Further texts that mean 'missing' in a CSV; empty cells, `NA`, `NaN`, `null` and similar ones always do."""
     delimiter: str = Field(",", min_length=1, max_length=1)
-    """What separates the columns of a CSV."""
+    """Character that separates the columns of a CSV."""
     encoding: str = "utf-8"
     """Character encoding of a CSV."""
     features: list[str] | None = None
     """Names of the functions in `src/project/features.py` to use; all of them by default, none where it is empty."""
     timeout: PositiveFloat = 60
-    """Seconds that a URL may stay silent."""
+    """Seconds without a response after which reading a URL fails."""
 
 
 class Validate(Section):
-    """What the table must fulfil."""
+    """Validation of the table."""
 
     suite: str | None = Field(None, pattern=r"^data/expectations/[^/]+\.json$")
     """A Great Expectations suite below `data/expectations`; `make expectations` drafts one."""
 
 
 class Split(Section):
-    """How rows are dealt to training and test."""
+    """How rows are split into training and test."""
 
     method: Literal["random", "stratified", "time", "group"] = "random"
-    """`stratified` also checks that each class has its share on both sides."""
+    """How rows are assigned; `stratified` also checks the share of every class on both sides."""
     test_size: Share = 0.25
-    """Share of the rows held out."""
+    """Share of test rows."""
     seed: int = Field(0, ge=0)
-    """Another seed deals the rows differently: choose once, before looking at results."""
+    """Seed of the assignment. Choose it once, before you look at results."""
     time: str | None = None
-    """Method `time`: the column that says when a row came to be."""
+    """Method `time`: column with the time of a row."""
     cutoff: Annotated[str | None, BeforeValidator(lambda value: None if value is None else str(value))] = None
-    """Method `time`: rows from this moment on (ISO 8601) are test rows."""
+    """Method `time`: rows from this time on (ISO 8601) are test rows."""
     group: str | None = None
-    """Method `group`: rows with the same value of this column stay together."""
+    """Method `group`: rows with the same value in this column stay on the same side."""
 
     @model_validator(mode="after")
     def _companions(self) -> Self:
         needs = {"time": self.time, "group": self.group}
         if self.method in needs and not needs[self.method]:
-            raise ValueError(f"method {self.method} needs split.{self.method}: the name of a column")
+            raise ValueError(f"method {self.method} requires split.{self.method}, the name of a column")
         for method, column in needs.items():
             if column and self.method != method:
-                raise ValueError(f"split.{method} goes with method {method}, not {self.method}")
+                raise ValueError(f"split.{method} requires method {method}, not {self.method}")
         if self.cutoff and self.method != "time":
-            raise ValueError(f"split.cutoff goes with method time, not {self.method}")
+            raise ValueError(f"split.cutoff requires method time, not {self.method}")
         return self
 
 
@@ -187,11 +188,11 @@ class Model(Section):
     estimator: Annotated[str, AfterValidator(import_path)]
     """Import path of a class with scikit-learn's API, such as `sklearn.linear_model.LogisticRegression`."""
     params: dict[str, Any] = {}
-    """Its parameters."""
+    """Parameters of the estimator."""
     threshold: Share | None = None
-    """Binary classification: decide for `data.positive` from this probability on (default 0.5)."""
+    """Binary classification: predict `data.positive` from this probability on (default 0.5)."""
     trusted: list[str] = []
-    """Types outside scikit-learn, numpy and scipy that the model file may hold."""
+    """Types outside scikit-learn, NumPy and SciPy that the model file may contain."""
 
     @model_validator(mode="after")
     def _steps_agree(self) -> Self:
@@ -212,14 +213,14 @@ class Model(Section):
 
 
 class Interval(Section):
-    """A range to draw parameter values from."""
+    """A range of parameter values."""
 
     low: FiniteFloat
     high: FiniteFloat
     log: bool = False
-    """Draw on a logarithmic scale."""
+    """Sample on a logarithmic scale."""
     integer: bool = False
-    """Draw whole numbers only."""
+    """Sample integers only."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -235,7 +236,7 @@ class Tuning(Section):
 
     method: Literal["grid", "random", "bayesian"]
     metric: str | None = None
-    """Metric to optimise; by default the first of the task."""
+    """Metric to optimise; by default the first metric of the task."""
     space: dict[
         str,
         Annotated[
@@ -247,7 +248,7 @@ class Tuning(Section):
 
     A parameter of a step goes by the step's name: `pca__n_components`."""
     trials: int = Field(20, ge=1)
-    """Parameter sets to try; `grid` tries all."""
+    """Number of parameter sets to try; `grid` tries all."""
     folds: int = Field(5, ge=2)
     seed: int = Field(0, ge=0)
 
@@ -255,7 +256,7 @@ class Tuning(Section):
     def _grid_is_finite(self) -> Self:
         for name, values in self.space.items():
             if self.method == "grid" and isinstance(values, Interval):
-                raise ValueError(f"method grid needs a list of values for {name}, not a range")
+                raise ValueError(f"method grid requires a list of values for {name}, not a range")
             if values == []:
                 raise ValueError(f"{name} has no values to try")
         return self
@@ -301,7 +302,7 @@ class Cost(Section):
 
 
 class Evaluate(Section):
-    """How the model is judged."""
+    """Evaluation of the model on the test rows."""
 
     metrics: (
         list[
@@ -329,14 +330,14 @@ class Evaluate(Section):
     confidence: Share = 0.95
     """Coverage of the bootstrap intervals."""
     resamples: int = Field(1000, ge=100, le=100_000)
-    """Bootstrap resamples of the test rows."""
+    """Number of bootstrap resamples of the test rows."""
     slices: list[str] = []
-    """Columns whose values (categories, or quartiles of numbers) are judged on their own."""
+    """Columns whose values (categories, or quartiles of numbers) are evaluated separately."""
     seed: int = Field(0, ge=0)
 
 
 class Settings(Section):
-    """All of `params.yaml`; every section must be there, because DVC watches each."""
+    """All of `params.yaml`; every section is required, because DVC tracks it."""
 
     data: Data
     validate_: Validate = Field(alias="validate")
@@ -348,7 +349,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
         if self.model.threshold is not None and self.data.positive is None:
-            raise ValueError("model.threshold needs data.positive: the class that it decides for")
+            raise ValueError("model.threshold requires data.positive, the class that it applies to")
         if self.data.task == "regression":
             for key, value in {
                 "split.method": "stratified" if self.split.method == "stratified" else None,
@@ -356,7 +357,7 @@ class Settings(Section):
                 "data.positive": self.data.positive,
             }.items():
                 if value is not None:
-                    raise ValueError(f"{key}: {value} goes with task classification, not regression")
+                    raise ValueError(f"{key}: {value} requires task classification, not regression")
         return self
 
 
@@ -366,7 +367,7 @@ def load(path: str | Path = PARAMS) -> Settings:
     Raises
     ------
     UserError
-        Where the file is missing, is not YAML, or breaks a rule; every broken rule is listed.
+        If the file is missing, is not YAML, or is invalid; all problems are listed.
     """
     return read(path, Settings)
 
@@ -377,12 +378,12 @@ def read(path: str | Path, kind: type[Checked]) -> Checked:
     Raises
     ------
     UserError
-        Where the file is missing, is not YAML, or breaks a rule; every broken rule is listed with its line.
+        If the file is missing, is not YAML, or is invalid; all problems are listed with their lines.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-        # plain lists and numbers, because parameters end up in the model file
+        # plain lists and numbers, because parameters are stored in the model file
         document = YAML(typ="safe", pure=True).load(text)
     except FileNotFoundError:
         raise UserError(f"{path} is missing", f"git checkout -- {path}") from None
@@ -398,7 +399,7 @@ def read(path: str | Path, kind: type[Checked]) -> Checked:
 
 def _describe(path: Path, kind: type[BaseModel], problem: Any, document: Any) -> str:
     """One line such as ``params.yaml: split.test_size must be < 1, got 7 (line 23)``."""
-    # pydantic names the branches of a union in the location; params.yaml knows only keys and indices
+    # pydantic includes the branches of a union in the location; params.yaml has only keys and indices
     location = []
     node: Any = document
     line = None
@@ -416,7 +417,7 @@ def _describe(path: Path, kind: type[BaseModel], problem: Any, document: Any) ->
     allowed = str(problem.get("ctx", {}).get("error", "")) or problem["msg"]
     got = "" if isinstance(node, dict) or problem["type"] == "value_error" else f", got {_shown(node)}"
     if problem["type"] == "extra_forbidden" and problem["loc"] == ("gate",):
-        return f"{path}: unknown key gate{where}; the gate has a file of its own, gate.yaml"
+        return f"{path}: unknown key gate{where}; the gate is in gate.yaml"
     if problem["type"] == "extra_forbidden":
         known = _keys_beside(kind, problem["loc"])
         return f"{path}: unknown key {key}{where}{closest(location[-1], known)}"
@@ -446,7 +447,7 @@ def _keys_beside(kind: type[BaseModel], location: tuple[str | int, ...]) -> list
             node = {"$ref": mapping[part]}
         else:
             inside = node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
-            node = inside or node  # or else the name of a branch of a union, which is no key
+            node = inside or node  # otherwise the name of a branch of a union, which is not a key
         for option in [node, *node.get("oneOf", []), *node.get("anyOf", [])]:
             if "$ref" in option and "discriminator" not in node:
                 node = schema["$defs"][option["$ref"].rsplit("/", 1)[-1]]
@@ -454,7 +455,7 @@ def _keys_beside(kind: type[BaseModel], location: tuple[str | int, ...]) -> list
 
 
 def closest(name: str, known: list[str]) -> str:
-    """``; did you mean 'test_size'?``, or what there is to choose from."""
+    """``; did you mean 'test_size'?``, or the known names."""
     by_lower_case = {option.lower(): option for option in known}
     match = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.6)
     if match:
@@ -471,14 +472,14 @@ def check_columns(
     Parameters
     ----------
     columns : list of str
-        Those of the source, or of a prepared table, from which dropped and private ones are gone.
+        Columns of the source, or of a prepared table, which has no dropped columns.
     features : list of str, optional
         Names of computed features, which slices and steps may be of, too. Where they are not known, neither is checked.
 
     Raises
     ------
     UserError
-        Names each key with an unknown column, and the closest column there is.
+        Names every key with an unknown column, and the closest known column.
     """
     data, split = settings.data, settings.split
     gone = [*data.drop, *(name for name, rule in data.private.items() if rule == "drop")]
@@ -511,7 +512,7 @@ def check_columns(
         if name is not None and name not in known
     ]
     if data.target in data.key:
-        problems.append(f"{PARAMS}: data.target: {data.target!r} cannot be a key as well")
+        problems.append(f"{PARAMS}: data.target: {data.target!r} cannot also be a key")
     if problems:
         raise UserError("\n".join(problems))
 

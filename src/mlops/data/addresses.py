@@ -1,7 +1,7 @@
-"""Where a URL may lead: which protocols are read, and no address inside a private network.
+"""Which URLs may be read: allowed protocols, and no address inside a private network.
 
-`data.source` is part of a pull request, and the machine that reads it reaches more than the author of the pull request
-does: its own files, the metadata service of its cloud, servers behind a firewall.
+`data.source` is part of a pull request. The machine that reads it can reach more than the author of the pull request:
+its own files, the metadata service of its cloud, servers behind a firewall.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ WEB = ("http", "https")
 STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "hf")
 # The host is in the URL, and the connection is made by a library that offers no place to check it.
 SERVERS = ("ftp", "sftp", "ssh", "smb", "hdfs", "arrow_hdfs", "webhdfs")
-# Wrappers around another file system. libarchive is left out: its mtree format includes files of this machine by path.
+# Wrappers around another file system. libarchive is excluded: its mtree format includes local files by path.
 LAYERS = ("simplecache", "filecache", "blockcache", "cached", "zip", "tar")
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# Python calls these global; Oracle's and Azure's clouds have services for their virtual machines there.
+# Python considers these global, but Oracle and Azure use them for services of their virtual machines.
 CLOUDS = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("168.63.129.16/32"))
 
 _through_proxy = ContextVar("through_proxy", default=False)
@@ -45,12 +45,12 @@ def check_protocols(url: str) -> list[str]:
     Returns
     -------
     list of str
-        Protocols, outermost first; the last one says where the bytes come from.
+        Protocols, outermost first; the last one is where the bytes come from.
 
     Raises
     ------
     UserError
-        Where the bytes would come from this machine, or from a protocol that is not on the list.
+        If the bytes would come from this machine, or over a protocol that is not on the list.
     """
     from fsspec.utils import get_protocol
 
@@ -58,11 +58,13 @@ def check_protocols(url: str) -> list[str]:
     protocols = [get_protocol(part) if "://" in part else part for part in parts]
     *layers, end = protocols
     if end in ("file", "local"):
-        raise UserError(f"params.yaml: data.source: {url} is a local file", "copy it to data/raw and name that")
+        raise UserError(
+            f"params.yaml: data.source: {url} is a local file", "copy it to data/raw and set data.source to that path"
+        )
     if end in SERVERS and not private_allowed():
         raise UserError(
-            f"params.yaml: data.source: {end}:// may lead into a private network",
-            f"http://, https:// or s3://; or export {ALLOW}=yes, if this machine may read from its own network",
+            f"params.yaml: data.source: {end}:// may reach a private network",
+            f"use http://, https:// or s3://, or export {ALLOW}=yes to allow private networks",
         )
     allowed = (*WEB, *STORES, *SERVERS)
     refused = [layer for layer in layers if layer not in LAYERS] + ([] if end in allowed else [end])
@@ -71,7 +73,7 @@ def check_protocols(url: str) -> list[str]:
         hint = f"one of {ends}; before it {', '.join(f'{name}::' for name in LAYERS)}"
         if "://[" in url:
             hint = "write an IPv6 address in full, because :: chains file systems"
-        raise UserError(f"params.yaml: data.source: {url} is not read: {(refused or [end])[0]!r} is not allowed", hint)
+        raise UserError(f"params.yaml: data.source: {url} is rejected: {(refused or [end])[0]!r} is not allowed", hint)
     return protocols
 
 
@@ -79,7 +81,7 @@ def is_public(address: str) -> bool:
     """Whether an IP address belongs to the public internet."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        # an IPv6 address in which a gateway, or the system itself, reads an IPv4 address
+        # an IPv6 address that a gateway or the system translates to an IPv4 address
         inner = ip.ipv4_mapped or ip.sixtofour
         if ip in NAT64:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
@@ -98,14 +100,14 @@ async def client(**options: Any) -> Any:
 
 
 class PrivateAddressError(OSError):
-    """A connection to a private address. The text is always the same, or aiohttp merges several into another error."""
+    """A connection to a private address. Constant text, because aiohttp merges differing errors into another one."""
 
     def __init__(self) -> None:
         super().__init__("a private address")
 
 
 def _socket(address: tuple[Any, ...]) -> socket.socket:
-    """Open the socket of one connection: the last moment before it, when names are resolved and redirects followed."""
+    """Open the socket of one connection, after names are resolved and redirects followed."""
     family, kind, protocol, _, place = address
     if not (_through_proxy.get() or private_allowed() or is_public(place[0])):
         raise PrivateAddressError
@@ -113,13 +115,13 @@ def _socket(address: tuple[Any, ...]) -> socket.socket:
 
 
 async def _check(request: Any, handler: Any) -> Any:
-    """Middleware of aiohttp around each request, and around each one that a redirect leads to."""
+    """Middleware of aiohttp around every request, including those after a redirect."""
     import aiohttp
 
-    # The proxy comes from the environment and may be private. It connects to the host of the URL, so that is checked.
+    # The proxy comes from the environment and may be private. It connects to the URL's host, which is checked instead.
     _through_proxy.set(request.proxy is not None)
     if request.proxy is not None and not private_allowed():
-        # a proxy may decode the host, or take a dot at its end for none
+        # a proxy may decode the host or ignore a dot at its end
         found = await _resolved(unquote(request.url.raw_host).rstrip("."))
         if not all(map(is_public, found)):
             raise _refusal(request.url.host)
@@ -132,7 +134,7 @@ async def _check(request: Any, handler: Any) -> Any:
 
 
 async def _resolved(host: str) -> list[str]:
-    """Addresses of a host, however they are spelt; none where only the proxy can resolve its name."""
+    """Addresses of a host in any notation; none if only the proxy can resolve its name."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -143,5 +145,5 @@ async def _resolved(host: str) -> list[str]:
 def _refusal(host: str) -> UserError:
     return UserError(
         f"params.yaml: data.source: {host} has a private address",
-        f"a public one; or export {ALLOW}=yes, if this machine may read from its own network",
+        f"use a public address, or export {ALLOW}=yes to allow private networks",
     )

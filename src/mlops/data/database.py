@@ -1,7 +1,7 @@
 """A database as a source: the result of one SQL query as an Arrow table.
 
-The URL comes from an environment variable. `params.yaml` names the variable, which might hold something else, so no
-part of its value is ever shown.
+The URL comes from an environment variable. `params.yaml` names the variable, which might contain another secret, so no
+message shows any part of its value.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ BATCH = 50_000
 
 
 def read_sql(query: Query, data: Data) -> pa.Table:
-    """Read the result of a query; the database is named by an environment variable."""
+    """Read the result of a query from the database that an environment variable names."""
     import sqlalchemy
 
-    # without an order the rows, and so the table's hash, could differ from run to run
+    # without an order, the rows and therefore the table's hash could differ between runs
     if not re.search(r"\border\s+by\b", query.sql, re.IGNORECASE):
         raise UserError("params.yaml: data.source.sql has no ORDER BY, so its rows have no fixed order", "add ORDER BY")
     engine = _engine(query.url_env)
@@ -34,7 +34,7 @@ def read_sql(query: Query, data: Data) -> pa.Table:
         with engine.connect().execution_options(yield_per=BATCH, no_parameters=True) as connection:
             result = connection.exec_driver_sql(query.sql)
             names = list(result.keys())
-            # without a size, each partition of a driver's own result is one row
+            # without a size, every partition of the result is one row
             for rows in result.partitions(BATCH):
                 columns = [
                     _column(name, values, data) for name, values in zip(names, zip(*rows, strict=True), strict=True)
@@ -43,7 +43,7 @@ def read_sql(query: Query, data: Data) -> pa.Table:
     except sqlalchemy.exc.SQLAlchemyError as error:
         message = " ".join(str(getattr(error, "orig", None) or error).split())
         if data.private and isinstance(error, sqlalchemy.exc.DataError):
-            message = f"{type(error.orig).__name__} (its text may hold private values)"
+            message = f"{type(error.orig).__name__} (message omitted, it may contain private values)"
         message = _redacted(message, engine.url)
         raise UserError(
             f"params.yaml: data.source: the query failed: {message}", f"check the query and ${query.url_env}"
@@ -52,7 +52,7 @@ def read_sql(query: Query, data: Data) -> pa.Table:
         raise UserError("params.yaml: data.source: the query returned no rows", "check its WHERE clause")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise UserError(f"the query gives the column {twice!r} more than once", "name one differently, with AS")
+        raise UserError(f"the query returns the column {twice!r} more than once", "rename one with AS")
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
@@ -73,8 +73,10 @@ def _engine(variable: str) -> Any:
         raise UserError(f"${variable} is not the URL of a database that SQLAlchemy knows", example) from None
     except ImportError as error:
         raise UserError(f"${variable} needs the package {error.name}", f"uv add {error.name}") from None
-    if "@" in (engine.url.host or ""):  # the rest of a password, which a message would show
-        raise UserError(f"${variable} holds a password with @", "write it as %40, and : as %3A, / as %2F, % as %25")
+    if "@" in (engine.url.host or ""):  # the message would show the rest of a password
+        raise UserError(
+            f"${variable} has a password that contains @", "write it as %40, and : as %3A, / as %2F, % as %25"
+        )
     file = engine.url.database or ""
     if engine.dialect.name == "sqlite" and not file.startswith("file:") and not Path(file).is_file():
         raise UserError(f"${variable} names a SQLite file that does not exist", "check the path")
@@ -82,7 +84,7 @@ def _engine(variable: str) -> Any:
 
 
 def _redacted(message: str, url: Any) -> str:
-    """A message of a driver without any part of the URL."""
+    """A driver's message without any part of the URL."""
     for secret in filter(None, [url.password, *map(str, url.query.values())]):
         message = message.replace(secret, "***")
     for name in filter(None, [url.host, url.database, url.username]):
@@ -91,7 +93,7 @@ def _redacted(message: str, url: Any) -> str:
 
 
 def _column(name: str, values: tuple[Any, ...], data: Data) -> pa.Array:
-    """Values of one column as the driver gives them, in one Arrow type."""
+    """Convert the values of one column from the driver to one Arrow type."""
     if name in data.drop or data.private.get(name) == "drop":
         return pa.nulls(len(values))
     first = next((value for value in values if value is not None), None)
@@ -103,5 +105,5 @@ def _column(name: str, values: tuple[Any, ...], data: Data) -> pa.Array:
         if isinstance(first, Decimal):  # Arrow's decimals have neither NaN nor infinity
             return pa.array([None if value is None else float(value) for value in values])
         raise UserError(
-            f"the query's column {name!r} has no single type: {error}", "CAST it in the query, or leave it out"
+            f"the query's column {name!r} has no single type: {error}", "CAST it in the query, or omit it"
         ) from None

@@ -1,7 +1,7 @@
-"""A Great Expectations suite as JSON that people review: read and checked, or drafted from the prepared table.
+"""Read, check or draft a Great Expectations suite, a JSON file that people review.
 
-`make expectations` writes a draft for a person to edit. What is certain (columns, classes, a least number of rows) is
-critical there; what is only likely (ranges, names, missing values) is a warning.
+`make expectations` drafts a suite for a person to edit. Certain facts (columns, classes, a minimum number of rows) are
+critical; likely ones (ranges, names, missing values) are warnings.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from mlops.data import tables
 os.environ["GX_ANALYTICS_ENABLED"] = "false"  # before anything imports Great Expectations
 
 FOLDER = Path("data/expectations")
-# A categorical column with more names than this gets no set of allowed ones.
+# Categorical columns with more values than this get no set of allowed values.
 MOST_NAMES = 20
 WHOLE_TABLE = ("expect_column_to_exist", "expect_table_column")
 BETWEEN = "column_values_to_be_between"
-# GX reads "2026-01-31" as a date without time, which pandas refuses to compare with the table's timestamps.
+# GX reads "2026-01-31" as a date without time, which pandas cannot compare with the table's timestamps.
 BARE_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 class Rule(NamedTuple):
-    """An expectation of Great Expectations, where a person finds it, and the columns that it is about."""
+    """An expectation of Great Expectations, its location in the file, and its columns."""
 
     where: str
     columns: list[str]
@@ -44,17 +44,17 @@ class Rule(NamedTuple):
 
 
 def read(path: str | Path, gone: AbstractSet[str] = frozenset()) -> list[Rule]:
-    """Read a suite, each expectation built and checked by Great Expectations itself.
+    """Read a suite; Great Expectations builds and checks every expectation.
 
     Parameters
     ----------
     gone : set of str
-        Columns that `params.yaml` drops: what the suite says of them does not count.
+        Columns that `params.yaml` drops; expectations about them are ignored.
 
     Raises
     ------
     UserError
-        Names the file and lists every expectation that is broken, with the closest type or argument there is.
+        Names the file and lists every invalid expectation, with the closest valid type or argument.
     """
     path = Path(path)
     suite = _parse(path)
@@ -85,7 +85,9 @@ def _parse(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8: {error}") from None
     if not isinstance(suite, dict) or not isinstance(suite.get("expectations"), list):
-        raise UserError(f"{path} is no suite: it must hold a list of expectations", "`make expectations` drafts one")
+        raise UserError(
+            f"{path} is not a suite: it must contain a list of expectations", "`make expectations` drafts one"
+        )
     known = ["name", "expectations", "meta", "notes", "id"]
     for key in suite:
         if key not in known:
@@ -94,7 +96,7 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def columns(entry: Any) -> list[str]:
-    """Columns that an entry of a suite is about; none where it is about the table as a whole."""
+    """Columns of an entry of a suite; none if it concerns the whole table."""
     kwargs = entry.get("kwargs") if isinstance(entry, dict) else None
     if not isinstance(kwargs, dict) or str(entry.get("type")).startswith(WHOLE_TABLE):
         return []
@@ -104,7 +106,7 @@ def columns(entry: Any) -> list[str]:
 
 
 def _without(entry: Any, gone: AbstractSet[str]) -> Any:
-    """The entry with `gone` taken out of what the table's columns must be."""
+    """The entry without `gone` in its list of the table's columns."""
     if gone and str(entry.get("type")).startswith("expect_table_columns_to_match"):
         kwargs = {
             key: [name for name in value if name not in gone] if isinstance(value, list) else value
@@ -115,7 +117,7 @@ def _without(entry: Any, gone: AbstractSet[str]) -> Any:
 
 
 def build(entry: Any) -> Any:
-    """One expectation from its entry in a suite.
+    """Build one expectation from its entry in a suite.
 
     Parameters
     ----------
@@ -158,7 +160,7 @@ def build(entry: Any) -> Any:
     except InvalidExpectationConfigurationError as error:
         raise ValueError(str(error)) from None
     except ValidationError as error:
-        # a value that fits no type of a union is told once per type, and again as a whole; the first is enough
+        # a value that matches no type of a union is reported once per type and once more; the first report is enough
         problems = {str(problem["loc"][0]): problem for problem in reversed(error.errors())}
         whole = problems.pop("__root__", None)
         problems = problems or {"": whole}
@@ -182,18 +184,18 @@ def main() -> str:
     path = Path(settings.validate_.suite or FOLDER / f"{_name(settings)}.json")
     if path.exists():
         raise UserError(
-            f"{path} exists, and may hold what people decided",
-            f"edit it; or `rm {path}`, draft it anew, and compare with `git diff`",
+            f"{path} exists and may contain manual edits",
+            f"edit it, or `rm {path}`, draft it again and compare with `git diff`",
         )
     catalogue = tables.read_catalogue()
     entries = draft(tables.read(paths.TABLE), catalogue, settings)
     write(path, entries)
     step = "" if settings.validate_.suite else f", then set validate.suite: {path} in params.yaml"
-    return f"{len(entries)} expectations → {path}: edit what the data cannot tell (limits, severities){step}"
+    return f"{len(entries)} expectations → {path}: edit limits and severities{step}"
 
 
 def write(path: Path, entries: list[dict[str, Any]]) -> None:
-    """Write a suite with one expectation a line, so that a review shows each change as one line."""
+    """Write a suite with one expectation per line, so that a review shows a change as one line."""
     lines = ",\n".join(f"    {json.dumps(entry, ensure_ascii=False, allow_nan=False)}" for entry in entries)
     with atomic(path) as partial:
         partial.write_text(
@@ -209,19 +211,19 @@ def _name(settings: Settings) -> str:
 
 
 def draft(table: pa.Table, catalogue: tables.Catalogue, settings: Settings) -> list[dict[str, Any]]:
-    """What a person would expect of a table who has only seen this one.
+    """Draft expectations from one table.
 
     Parameters
     ----------
     table : pyarrow.Table of shape (n_samples, n_columns)
         A prepared table.
     catalogue : Catalogue
-        What `ingest` wrote about it.
+        The catalogue of this table.
 
     Returns
     -------
     list of dict
-        Entries of a suite. The key is not among them: `validate` checks it in any case.
+        Entries of a suite. The key is excluded, because `validate` always checks it.
     """
     rows, target = table.num_rows, settings.data.target
     entries = [
@@ -255,7 +257,7 @@ def draft(table: pa.Table, catalogue: tables.Catalogue, settings: Settings) -> l
             seen = f"{low:g} to {high:g}"
             entries.append(expect(BETWEEN, "warning", seen, column=name, min_value=least, max_value=most))
         elif column.kind == "date":
-            # no last date, because it moves on with each delivery
+            # no last date, because every delivery moves it
             first = pc.min(values).as_py()
             seen, year = f"from {first:%Y-%m-%d} on", f"{first.year:04}-01-01T00:00:00"
             entries.append(expect(BETWEEN, "warning", seen, column=name, min_value=year))
@@ -275,7 +277,7 @@ def expect(kind: str, severity: str, observed: str = "", /, **kwargs: Any) -> di
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
-    """A range widened by half of it on either side; what starts near zero starts at zero."""
+    """A range extended by half its width on both sides; a range that starts near zero starts at zero."""
     margin = (high - low) / 2 or abs(low) / 2 or 1
     least = 0 if 0 <= low <= high - low else _rounded(low - margin, margin, ROUND_FLOOR)
     most = 0 if low - high <= high <= 0 else _rounded(high + margin, margin, ROUND_CEILING)
@@ -283,7 +285,7 @@ def _widened(low: float, high: float) -> tuple[float, float]:
 
 
 def _rounded(number: float, scale: float, direction: str) -> float:
-    """The next number with the decimals that two digits of `scale` have; a whole one where it can be."""
+    """Round to the decimals of two digits of `scale`; an integer if possible."""
     step = Decimal(1).scaleb(Decimal(scale).adjusted() - 1)
     rounded = (Decimal(number) / step).to_integral_value(direction) * step
     return int(rounded) if rounded == rounded.to_integral_value() else float(rounded)

@@ -1,6 +1,6 @@
 """Files as Arrow tables: CSV, Parquet and JSON Lines, with errors that name the file and the row.
 
-Values stay as they were written; which kind of column they make is for `kinds` to say.
+Values keep their form in the file; `kinds` infers and converts the columns.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from mlops.core.settings import Data
 MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None"]
 CSV, PARQUET, JSON_LINES = r"\.csv(\.gz|\.bz2|\.zst)?$", r"\.parquet$", r"\.(jsonl|ndjson)(\.gz|\.bz2|\.zst)?$"
 
-# types are guessed from the first MiBs of a CSV, but read in smaller blocks, each of which takes memory of its own
+# types are inferred from the first MiBs of a CSV; the rest is read in smaller blocks to save memory
 GUESSED_FROM, BLOCK = 16 << 20, 4 << 20
 
 
 def read_file(path: Path, data: Data, name: str) -> pa.Table:
-    """Read one CSV, Parquet or JSON Lines file, told apart by its name's ending."""
+    """Read one CSV, Parquet or JSON Lines file; the extension selects the format."""
     readers: dict[str, Callable[[Path, Data, str], pa.Table]] = {
         CSV: read_csv,
         PARQUET: read_parquet,
@@ -38,21 +38,23 @@ def read_file(path: Path, data: Data, name: str) -> pa.Table:
     }
     reader = next((reader for ending, reader in readers.items() if re.search(ending, path.name)), None)
     if reader is None:
-        raise UserError(f"{name}: cannot tell the format from the name", "a name that ends in .csv, .parquet or .jsonl")
+        raise UserError(f"{name}: the name has no known extension", "use the extension .csv, .parquet or .jsonl")
     if path.is_dir():
         raise UserError(f"{name} is a folder", f"{name}/*{path.suffix}")
     try:
         with path.open("rb") as file:
             start = file.read(200)
         if not start:
-            raise UserError(f"{name} is empty", "check how it was written, and copy it again")
+            raise UserError(f"{name} is empty", "check the export, then copy the file again")
         if re.match(rb"(\xef\xbb\xbf)?\s*<(!|html|\?xml)", start, re.IGNORECASE):
-            raise UserError(f"{name} is an HTML or XML page", "the address of the file itself, not of a page about it")
+            raise UserError(
+                f"{name} is an HTML or XML page", "use the address of the file itself, not of a page that links to it"
+            )
         table = reader(path, data, name)
     except UnicodeDecodeError as error:
         raise _wrong_encoding(name, data, str(error)) from None
     except PermissionError:
-        raise UserError(f"{name} may not be read by this user", f"chmod u+r {name}") from None
+        raise UserError(f"{name} is not readable by this user", f"chmod u+r {name}") from None
     except OSError as error:
         raise UserError(f"{name} is damaged: {error}", "copy it again") from None
     if table.num_rows == 0:
@@ -61,11 +63,11 @@ def read_file(path: Path, data: Data, name: str) -> pa.Table:
 
 
 def _no_rows(name: str) -> UserError:
-    return UserError(f"{name} holds no rows", "check how it was written, and copy it again")
+    return UserError(f"{name} has no rows", "check the export, then copy the file again")
 
 
 def read_csv(path: Path, data: Data, name: str) -> pa.Table:
-    """Read a CSV; a column whose values are not of one type becomes text, for `kinds` to judge."""
+    """Read a CSV; a column with values of several types becomes text, which `kinds` converts later."""
     try:
         "".encode(data.encoding)
     except LookupError:
@@ -90,13 +92,13 @@ def read_csv(path: Path, data: Data, name: str) -> pa.Table:
     if _ends_in_quote(table, path):
         raise UserError(
             f"{name}: a quote that opens in row {table.num_rows:,} is never closed",
-            "mend that row; or is the file cut off?",
+            "add the closing quote, or copy the file again if it is truncated",
         )
     return table
 
 
 def _ends_in_quote(table: pa.Table, path: Path) -> bool:
-    """Whether a quote swallowed the end of the file, which Arrow takes as one cell of several lines."""
+    """Whether an unclosed quote extends to the end of the file, which Arrow reads as one multi-line cell."""
     last = table.column(-1)[-1].as_py() if table.num_rows else None
     if not isinstance(last, str) or "\n" not in last:
         return False
@@ -108,10 +110,10 @@ def _ends_in_quote(table: pa.Table, path: Path) -> bool:
 
 
 def _parse_csv(path: Path, data: Data, name: str) -> pa.Table:
-    """Guess types from the first rows and read all rows with them.
+    """Infer types from the first rows, then read all rows with them.
 
-    Arrow can guess from all rows, too, but then it holds the whole text in memory; so this is done only for the
-    types that turned out wrong further down.
+    Arrow can also infer types from all rows, but then it keeps the whole text in memory. So all rows are used only
+    for types that prove wrong further down.
     """
     fixed = {column: pa.string() for column, kind in data.types.items() if kind != "numeric"}
     fixed |= dict.fromkeys(data.private, pa.string())
@@ -137,7 +139,7 @@ def _parse_csv(path: Path, data: Data, name: str) -> pa.Table:
             return pyarrow.csv.read_csv(path, *options(types, BLOCK))
         except pa.ArrowInvalid as error:
             column = re.search(r"In CSV column #(\d+)", str(error))
-            if not column:  # again, in order: only then the message tells the row
+            if not column:  # again without threads, because only then the message names the row
                 return pyarrow.csv.read_csv(path, *options(types, BLOCK, threads=False))
             wrong = guessed.field(int(column[1])).type
             if pa.types.is_string(wrong):
@@ -146,19 +148,19 @@ def _parse_csv(path: Path, data: Data, name: str) -> pa.Table:
 
 
 def _malformed_csv(message: str, data: Data, name: str) -> UserError:
-    """Arrow's message in words; not its text of the row, which may hold private values."""
+    """Arrow's message as a `UserError`, without the row's text, which may contain private values."""
     if "UTF8" in message:
         return _wrong_encoding(name, data, message)
     if "Empty CSV" in message:
         return _no_rows(name)
     cells = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", message)
     if not cells:
-        return UserError(f"{name}: {message}", "check that each quote is closed")
+        return UserError(f"{name}: {message}", "check that every quote is closed")
     row, expected, got = cells.groups()
     where = f"row {int(row) - 1:,}" if row else "a row"  # Arrow counts the header, too
-    hint = "mend that row; a cell that holds the delimiter needs quotes"
+    hint = "correct that row; a cell that contains the delimiter needs quotes"
     if expected == "1":
-        hint = f"data.delimiter: what separates the columns, if it is not {data.delimiter!r}"
+        hint = f"set data.delimiter, if it is not {data.delimiter!r}"
     return UserError(f"{name}: {where} has {got} cell(s), but the header has {expected}", hint)
 
 
@@ -171,14 +173,14 @@ def read_parquet(path: Path, data: Data, name: str) -> pa.Table:
     try:
         return pq.ParquetFile(path).read().replace_schema_metadata(None)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{name} is not a whole Parquet file: {error}", "copy it again") from None
+        raise UserError(f"{name} is not a complete Parquet file: {error}", "copy it again") from None
 
 
 def read_json_lines(path: Path, data: Data, name: str) -> pa.Table:
-    """Read JSON Lines: one object a line."""
+    """Read JSON Lines: one object per line."""
     try:
         table = _parse_json(path, GUESSED_FROM)
-        # Arrow makes dates of all texts that look like dates; where text is wanted, it stays as it was written
+        # Arrow converts every text that looks like a date; declared text columns keep their form
         wanted = [*data.private, *(column for column, kind in data.types.items() if kind in ("categorical", "text"))]
         dates = {field.name for field in table.schema if pa.types.is_timestamp(field.type)}
         text = [(column, pa.string()) for column in wanted if column in dates]
@@ -193,7 +195,7 @@ def read_json_lines(path: Path, data: Data, name: str) -> pa.Table:
     except pa.ArrowInvalid as error:
         if len(content) < limit:
             message = re.sub(r"in row (\d+)", lambda match: f"in row {int(match[1]) + 1:,}", str(error))
-    raise UserError(f"{name}: {message}", "one JSON object a line, each key with one type")
+    raise UserError(f"{name}: {message}", "write one JSON object per line, with one type per key")
 
 
 def _parse_json(source: Any, block: int, schema: pa.Schema | None = None) -> pa.Table:
@@ -203,21 +205,21 @@ def _parse_json(source: Any, block: int, schema: pa.Schema | None = None) -> pa.
 
 
 def check_names(names: list[str], where: str) -> None:
-    """Column names must be there, be unique, and hold nothing that a reader cannot see."""
+    """Check that column names are present, unique and free of invisible characters."""
     name, count = Counter(names).most_common(1)[0] if names else ("", 0)
     if count > 1:
         raise UserError(f"{where}: the column name {name!r} appears {count} times", "rename one")
     unnamed = next((number for number, name in enumerate(names, 1) if not name.strip()), None)
     if unnamed:
         raise UserError(
-            f"{where}: column {unnamed} has no name", "give it one; if it numbers the rows, write without index"
+            f"{where}: column {unnamed} has no name", "name it; if it numbers the rows, export without the index"
         )
     for number, name in enumerate(names, 1):
         for place in unseen(name)[:1]:
             letter = name[place]
             known = f" ({unicodedata.name(letter)})" if unicodedata.name(letter, "") else ""
             raise UserError(
-                f"{where}: the name of column {number}, {visible(name)!r}, holds U+{ord(letter):04X}{known}, "
-                "which cannot be seen or hides other letters",
+                f"{where}: the name of column {number}, {visible(name)!r}, contains U+{ord(letter):04X}{known}, "
+                "which is invisible or hides other letters",
                 "rename the column",
             )

@@ -1,6 +1,6 @@
-"""Kinds of columns: what a column holds, and its values in the one Arrow type that a prepared table has for that.
+"""Kinds of columns: infer a column's kind, and convert its values to the Arrow type of that kind.
 
-A value that does not fit is a `MisfitError`, which knows its row; nothing is guessed for it.
+A value that cannot be converted raises a `MisfitError` with its row; no value is guessed.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ NO, YES = ["false", "f", "no", "n", "0"], ["true", "t", "yes", "y", "1"]
 
 
 class MisfitError(ValueError):
-    """A value that is not of its column's kind.
+    """A value that does not match its column's kind.
 
     Attributes
     ----------
     row : int
         Counted from 0.
     value : str
-        The value, shortened, and why it does not fit where that is not plain.
+        The value, shortened, followed by the reason if it is not obvious.
     """
 
     def __init__(self, row: int, values: pa.ChunkedArray, why: str = "") -> None:
@@ -61,13 +61,13 @@ def infer(values: pa.ChunkedArray, *, typed: bool) -> Kind | None:
     ----------
     values : ChunkedArray of shape (n_samples,)
     typed : bool
-        Whether the source tells a text from a number. Where it does not, a column of numbers or dates with a few
-        words in between is still a column of numbers or dates, so that the words are found and not learned from.
+        Whether the source distinguishes text from numbers. If not, a column of numbers or dates with a few words is
+        still a column of numbers or dates, so the words are reported and not learned from.
 
     Returns
     -------
     Kind or None
-        None for what no model takes, such as lists.
+        None for types that no model accepts, such as lists.
     """
     found = values.type
     if pa.types.is_boolean(found):
@@ -92,7 +92,7 @@ def infer(values: pa.ChunkedArray, *, typed: bool) -> Kind | None:
     if not typed and _share(values, TIME) >= 0.5:
         return "time"
     filled = len(values) - values.null_count
-    # free text: most values are different and have three words or more
+    # free text: most values are distinct and have three words or more
     if _share(values, THREE_WORDS) > 0.5 and pc.count_distinct(values).as_py() > 0.5 * filled:
         return "text"
     return "categorical"
@@ -111,7 +111,7 @@ def convert(values: pa.ChunkedArray, kind: Kind) -> pa.ChunkedArray:
     MisfitError
         The first value that does not fit.
     ArrowNotImplementedError
-        Where no value of this type can be one of that kind.
+        If the type cannot be converted to the kind at all.
     """
     converters: dict[Kind, Callable[[pa.ChunkedArray], pa.ChunkedArray]] = {
         "numeric": _numbers,
@@ -131,7 +131,7 @@ def convert(values: pa.ChunkedArray, kind: Kind) -> pa.ChunkedArray:
 
 
 def _first_misfit(values: pa.ChunkedArray, converter: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> int:
-    """The first row that cannot be converted, found by halving: Arrow does not tell."""
+    """The first row that cannot be converted, found by bisection, because Arrow does not report it."""
     low, high = 0, len(values)
     while high - low > 1:
         middle = (low + high) // 2
@@ -144,7 +144,7 @@ def _first_misfit(values: pa.ChunkedArray, converter: Callable[[pa.ChunkedArray]
 
 
 def _without_nan(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Floats with null for NaN, so that there is one way to be missing."""
+    """Floats with null instead of NaN, so that missing values have one form."""
     nan = pc.is_nan(values)
     return pc.if_else(nan, None, values) if pc.any(nan).as_py() else values
 
@@ -168,13 +168,13 @@ def _booleans(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _strings(values: pa.ChunkedArray) -> pa.ChunkedArray:
     text = values.cast(pa.string())
-    text.validate(full=True)  # Parquet and JSON may hold bytes that are no text
+    text.validate(full=True)  # Parquet and JSON may contain bytes that are not UTF-8
     return text
 
 
 def _dates(values: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_temporal(values.type) or pa.types.is_null(values.type):
-        # what is finer than a microsecond is cut off
+        # nanoseconds are truncated to microseconds
         fine = pa.types.is_timestamp(values.type) and values.type.unit == "ns"
         return values.cast(pa.timestamp("us"), safe=not fine)
     import pandas as pd
@@ -192,7 +192,7 @@ def _dates(values: pa.ChunkedArray) -> pa.ChunkedArray:
         raise MisfitError(max(misfits, default=int(text.notna().to_numpy().argmax())), values)
     differ = ((readings[0] != readings[-1]) & text.notna()).to_numpy()
     if differ.any():
-        raise MisfitError(int(differ.argmax()), values, "which may have the day or the month first")
+        raise MisfitError(int(differ.argmax()), values, "which is ambiguous: day or month first")
     return pa.chunked_array([pa.Array.from_pandas(readings[0].dt.tz_convert(None))]).cast(
         pa.timestamp("us"), safe=False
     )
@@ -219,13 +219,13 @@ def _times(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _date_formats(text: pd.Series[str]) -> list[str]:
-    """How the first date may be meant: ISO 8601, or else with the month or the day first."""
+    """Possible formats of the first date: ISO 8601, otherwise month first or day first."""
     from pandas.tseries.api import guess_datetime_format
 
     filled = text.dropna()
     if filled.empty:
         return ["ISO8601"]
-    with warnings.catch_warnings(action="ignore"):  # that day and month are clear
+    with warnings.catch_warnings(action="ignore"):  # pandas warns about the order of day and month
         guesses = [guess_datetime_format(filled.iloc[0], dayfirst=day_first) for day_first in (False, True)]
     if guesses[0] and guesses[0].startswith("%Y-%m-"):
         return ["ISO8601"]

@@ -1,6 +1,6 @@
 """Where tables come from: bundled tables, files and globs, URLs, SQL. Each becomes one Arrow table.
 
-Nothing here changes a value. What cannot be read is told with the file, and the row where the reader knows it.
+No value is changed here. An error names the file and, if the reader knows it, the row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mlops.data.formats import CSV, check_names, read_file
 
 RAW = Path("data/raw")
 
-# scikit-learn's bundled tables and the name of what each predicts
+# scikit-learn's bundled tables and the names of their targets
 BUNDLED = {
     "breast_cancer": "diagnosis",
     "diabetes": "progression",
@@ -36,14 +36,14 @@ BUNDLED = {
 
 
 class Origin(NamedTuple):
-    """What a table was read from, so that a row can be named where it stands."""
+    """The origin of a table, used to name a row in its file."""
 
     columns: list[str]
-    """All columns of the source; those of `data.drop` are not in the table any more."""
+    """All columns of the source, including those of `data.drop`, which the table no longer has."""
     rows: dict[str, int]
-    """Files (or the query) in order, and how many rows came from each."""
+    """Files (or the query) in order, with their numbers of rows."""
     typed: bool
-    """Whether the source itself tells a text from a number; a CSV does not."""
+    """Whether the source distinguishes text from numbers; a CSV does not."""
 
     def place(self, row: int) -> str:
         """``row 7 of data/raw/b.csv``, counted from 1 below the header, for a row of the whole table."""
@@ -60,14 +60,14 @@ def read(data: Data) -> tuple[pa.Table, Origin]:
     Returns
     -------
     table : pyarrow.Table of shape (n_samples, n_columns)
-        With the source's own types, without the columns that are to be dropped.
+        With the source's types, without the columns in `data.drop`.
     origin : Origin
-        Where its rows come from.
+        The origin of its rows.
 
     Raises
     ------
     UserError
-        Where it is missing, unreachable or unreadable.
+        If the source is missing, unreachable or unreadable.
     """
     if isinstance(data.source, Query):
         return _joined({"the query": read_sql(data.source, data)}, data)
@@ -80,7 +80,7 @@ def read(data: Data) -> tuple[pa.Table, Origin]:
 
 
 def describe(data: Data) -> str:
-    """The source in a few words, for the catalogue."""
+    """A short description of the source for the catalogue."""
     if isinstance(data.source, Query):
         return f"SQL at ${data.source.url_env}: {' '.join(data.source.sql.split())}"
     return data.source
@@ -99,16 +99,16 @@ def read_bundled(name: str) -> pa.Table:
 
 
 def local_files(source: str) -> list[str]:
-    """Files that a path or glob names, in sorted order, all where DVC watches them.
+    """Files that match a path or glob, sorted; all are in folders that DVC tracks.
 
-    A link to a file is followed, as DVC does; a link to a folder is not, because DVC would miss changes behind it.
+    Links to files are followed, as DVC does. Links to folders are not, because DVC would miss changes behind them.
     """
     inside = Path(os.path.normpath(source)).is_relative_to(RAW)
     names = [source] if Path(source).exists() else sorted(glob.glob(source, recursive=True))
     if not inside or any(not Path(name).parent.resolve().is_relative_to(RAW.resolve()) for name in names):
         raise UserError(
-            f"params.yaml: data.source: {source} is outside {RAW}, where DVC would not see it change",
-            f"copy it to {RAW}/{Path(source).name} and name that",
+            f"params.yaml: data.source: {source} is outside {RAW}, where DVC does not detect changes",
+            f"copy it to {RAW}/{Path(source).name} and set data.source to that path",
         )
     if not names:
         beside = [str(path) for path in sorted(RAW.rglob("*")) if path.is_file() and path.name != "README.md"]
@@ -118,14 +118,14 @@ def local_files(source: str) -> list[str]:
 
 @contextmanager
 def download(url: str, timeout: float) -> Iterator[dict[str, Path]]:
-    """Copy what a URL names to temporary files.
+    """Download the files of a URL to temporary files.
 
     Parameters
     ----------
     url : str
-        Of one file, or with ``*`` of several; credentials come from the environment and ``~/.netrc``.
+        URL of one file, or with ``*`` of several. Credentials come from the environment and ``~/.netrc``.
     timeout : float
-        Seconds that the server may stay silent.
+        Seconds without a response before the download fails.
 
     Yields
     ------
@@ -137,8 +137,8 @@ def download(url: str, timeout: float) -> Iterator[dict[str, Path]]:
             files = _fetch(url, timeout, Path(folder))
         except UserError:
             raise
-        except Exception as error:  # each file system of fsspec has errors of its own
-            if isinstance(error.__cause__, UserError):  # an archive's says only that there is no such file
+        except Exception as error:  # every file system of fsspec raises its own errors
+            if isinstance(error.__cause__, UserError):  # that of an archive only says that the file is missing
                 raise error.__cause__ from None
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -177,7 +177,7 @@ def _options(protocol: str, timeout: float) -> dict[str, Any]:
         patience = aiohttp.ClientTimeout(None, sock_connect=timeout, sock_read=timeout)
         return {"get_client": addresses.client, "client_kwargs": {"timeout": patience, "trust_env": True}}
     if protocol in ("s3", "s3a"):
-        # s3fs tries again by itself; botocore's attempts would multiply with its own
+        # s3fs retries already; botocore's retries would multiply with them
         attempts = {"total_max_attempts": 1}
         return {"config_kwargs": {"connect_timeout": timeout, "read_timeout": timeout, "retries": attempts}}
     return {}
@@ -185,35 +185,37 @@ def _options(protocol: str, timeout: float) -> dict[str, Any]:
 
 def _unreachable(url: str, timeout: float, error: Exception) -> UserError:
     """Say why a URL could not be read."""
-    if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:  # botocore has its own
+    if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:  # botocore has its own timeout errors
         return UserError(
-            f"{url}: no answer within {timeout:g} s", "again later, or a larger data.timeout in params.yaml"
+            f"{url}: no response within {timeout:g} s", "try again later, or increase data.timeout in params.yaml"
         )
     if isinstance(error, FileNotFoundError):
         return UserError(f"{url}: there is no such file", "check data.source in params.yaml")
-    # where a redirect led to may carry a signature in its query string
+    # the address after a redirect may contain a signature in its query string
     text = re.sub(r"\?[^\s']+", "?…", str(error))
     if isinstance(error, ImportError | ValueError):
-        return UserError(f"{url}: {text}", "http://, https:// or s3://; others when `uv add` has added their package")
+        return UserError(
+            f"{url}: {text}", "use http://, https:// or s3://, or add the package of another protocol with `uv add`"
+        )
     status = getattr(error, "status", None)
     reason = f"{type(error).__name__}: {text}" if status is None else f"status {status}"
     if isinstance(error, PermissionError) or status in (401, 403) or "credential" in reason.lower():
         return UserError(
             f"{url}: access denied: {reason}",
-            "credentials in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE) or in ~/.netrc",
+            "set them in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE) or in ~/.netrc",
         )
     return UserError(f"{url} cannot be read: {reason}", "check the address and the network, then `make`")
 
 
 def _joined(tables: dict[str, pa.Table], data: Data) -> tuple[pa.Table, Origin]:
-    """One table of all files, in the first one's order of columns."""
+    """Concatenate the files, with the column order of the first."""
     (first, names), *others = ((name, table.column_names) for name, table in tables.items())
     check_names(names, first)
     for other, columns in others:
         check_names(columns, other)
         difference = sorted(set(names) ^ set(columns))
         if difference:
-            raise UserError(f"{other} and {first} differ in the columns {difference}", "give both the same columns")
+            raise UserError(f"{other} and {first} have different columns: {difference}", "use the same columns in both")
     gone = {*data.drop, *(name for name, rule in data.private.items() if rule == "drop")}
     kept = [name for name in names if name not in gone]
     selected = {name: table.select(kept) for name, table in tables.items()}
@@ -224,7 +226,7 @@ def _joined(tables: dict[str, pa.Table], data: Data) -> tuple[pa.Table, Origin]:
         except pa.ArrowTypeError as error:
             raise UserError(
                 f"{name} does not fit {first}: {str(error).removeprefix('Unable to merge: ')}",
-                "name the column's type in data.types, or mend the file",
+                "declare the column's type in data.types, or correct the file",
             ) from None
     origin = Origin(
         columns=names,

@@ -1,6 +1,6 @@
-"""Tables on disk and in memory: typed Parquet, the catalogue that describes it, and the features that a model sees.
+"""Prepared tables: typed Parquet, the catalogue that describes it, and the feature matrix of a model.
 
-A prepared table holds one Arrow type per kind of column: numeric (int64, float64), boolean (bool),
+A prepared table has one Arrow type per kind of column: numeric (int64, float64), boolean (bool),
 date (timestamp in UTC), time of day (time64), categorical and text (string). Missing values are nulls.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Column(BaseModel):
-    """What the catalogue says of one column."""
+    """A column's entry in the catalogue."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,11 +34,11 @@ class Column(BaseModel):
     unit: str | None
     missing: int
     distinct: int | None
-    """Of a categorical column; to count numbers would take more memory than to hold them."""
+    """Only for categorical columns: counting distinct numbers would take more memory than the numbers."""
 
 
 class Catalogue(BaseModel):
-    """What a table is: its source, its columns and the hash of its content."""
+    """Description of a table: its source, its columns and the hash of its content."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -56,9 +56,9 @@ class Catalogue(BaseModel):
 
 
 def read(path: str | Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a prepared table; says which stage makes it where it is missing or broken."""
+    """Read a prepared table; an error names the stage that writes it."""
     try:
-        # `pq.read_table` would import Arrow's datasets first, which takes longer than most stages compute
+        # `pq.read_table` imports Arrow's datasets, which takes longer than most stages run
         return pq.ParquetFile(path).read(columns)
     except FileNotFoundError:
         raise UserError(f"{path} is missing", "dvc repro") from None
@@ -67,13 +67,13 @@ def read(path: str | Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def write(table: pa.Table, path: str | Path) -> None:
-    """Write a table as Parquet, whole or not at all, with the same bytes for the same table."""
+    """Write a table as Parquet, atomically, with the same bytes for the same table."""
     with atomic(path) as partial:
         pq.write_table(table, partial, compression="zstd", row_group_size=1 << 20)
 
 
 def read_catalogue(path: str | Path = paths.CATALOGUE) -> Catalogue:
-    """Read what `ingest` wrote about the table."""
+    """Read the catalogue that `ingest` wrote."""
     try:
         return Catalogue.model_validate_json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -81,13 +81,13 @@ def read_catalogue(path: str | Path = paths.CATALOGUE) -> Catalogue:
 
 
 def feature_columns(settings: Settings, catalogue: Catalogue) -> list[Column]:
-    """Columns that a model may see: all but the target, keys, pseudonyms, and those that deal the split."""
+    """Feature columns: all except the target, keys, pseudonyms and columns that determine the split."""
     data, split = settings.data, settings.split
     hidden = {data.target, *data.key, *data.private, split.time, split.group}
     columns = [column for column in catalogue.columns if column.name not in hidden]
     if not columns:
         raise UserError(
-            f"{paths.CATALOGUE}: no column is left to learn from", "look at data.drop, data.key, data.private"
+            f"{paths.CATALOGUE}: no column is left to learn from", "check data.drop, data.key and data.private"
         )
     return columns
 
@@ -110,12 +110,12 @@ def as_array(values: pa.ChunkedArray, kind: Kind) -> np.ndarray[Any, Any]:
     if kind == "date":
         return np.asarray(values.to_numpy())
     encoded = values.combine_chunks().dictionary_encode()
-    texts = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)  # one object for equal texts
+    texts = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)  # equal texts share one object
     return np.asarray(texts[encoded.indices.fill_null(len(texts) - 1).to_numpy()])
 
 
 def features(table: pa.Table, columns: list[Column]) -> pd.DataFrame:
-    """The feature matrix `X` as a model takes it.
+    """The feature matrix `X` of a model.
 
     Returns
     -------

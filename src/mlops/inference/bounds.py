@@ -1,8 +1,8 @@
-"""Check the fitted arrays of a model that scikit-learn's compiled code follows without looking.
+"""Check the fitted arrays that scikit-learn's compiled code uses without bounds checks.
 
-skops checks the types of a file, not what is in them. A tree with a child beyond its last node passes, and ends the
-process that predicts with it, or never comes back. Everything else in scikit-learn computes with NumPy, which raises
-an error where arrays do not fit.
+skops checks the types in a file, not their values. A tree with a child beyond its last node passes, then crashes the
+process that predicts with it, or makes it loop forever. The rest of scikit-learn computes with NumPy, which raises an
+error if arrays do not match.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ NODES_OF_SPACE = (_kd_tree.BinaryTree64, _kd_tree.BinaryTree32, _ball_tree.Binar
 
 
 class AlteredError(ValueError):
-    """The arrays of a model do not fit together; says where and how."""
+    """The arrays of a model are inconsistent; the message says where and how."""
 
 
 class Part(NamedTuple):
-    """An object that a model holds, and the way to it: the part that holds it, and its name or number there."""
+    """An object inside a model and its location: the containing part, and its name or index there."""
 
     value: Any
     holder: Part | None
@@ -55,7 +55,7 @@ class Part(NamedTuple):
 
 
 def check(model: Any) -> None:
-    """Check all that compiled code would index with.
+    """Check every array that compiled code uses as an index.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def check(model: Any) -> None:
 
 
 def parts_of(model: Any) -> Iterator[Part]:
-    """Every object that a model holds, each once, but no numbers and texts."""
+    """Every object inside a model once, except numbers and texts."""
     seen = set()
     waiting = [Part(model, None, "model")]
     while waiting:
@@ -102,34 +102,37 @@ def parts_of(model: Any) -> Iterator[Part]:
 
 @lru_cache
 def methods(kind: type) -> frozenset[str]:
-    """Names of a class that are called."""
+    """Names of the callable attributes of a class."""
     return frozenset(name for name in dir(kind) if callable(getattr(kind, name, None)))
 
 
 def need(holds: Any, problem: str) -> None:
-    """Raise an error unless something holds."""
+    """Raise an error unless a condition is true."""
     if not holds:
         raise ValueError(problem)
 
 
 def width(estimator: Any) -> int:
-    """The number of features that an estimator asks of each row; scikit-learn asks nothing where it is missing."""
+    """The number of features that an estimator requires; scikit-learn does not check it if the attribute is missing."""
     found = vars(estimator).get("n_features_in_")
-    need(isinstance(found, (int, np.integer)) and not isinstance(found, bool), "n_features_in_ is no whole number")
+    need(isinstance(found, (int, np.integer)) and not isinstance(found, bool), "n_features_in_ is not an integer")
     return int(found)
 
 
 def within(values: Any, end: int, name: str, start: int = 0) -> None:
-    """Check that whole numbers are from `start` on and below `end`."""
+    """Check that integers are at least `start` and below `end`."""
     array = np.asarray(values)
-    need(array.dtype.kind in "iu", f"{name} holds no whole numbers")
+    need(array.dtype.kind in "iu", f"{name} does not contain integers")
     outside = array[(array < start) | (array >= end)]
-    need(not outside.size, f"{name} holds {outside.flat[0] if outside.size else ''}, but {start} to {end - 1} exist")
+    need(
+        not outside.size,
+        f"{name} contains {outside.flat[0] if outside.size else ''}, but the range is {start} to {end - 1}",
+    )
 
 
 @singledispatch
 def examine(part: Any) -> None:
-    """Check one object; most kinds have nothing that compiled code follows."""
+    """Check one object; compiled code uses no array of most kinds."""
     if issparse(part):
         check_sparse(part)
     elif type(part).__module__.startswith("sklearn."):
@@ -137,7 +140,7 @@ def examine(part: Any) -> None:
 
 
 def check_attributes(part: Any) -> None:
-    """An attribute must not take the place of a method, which checks the rows; nor may it start a crowd of threads."""
+    """An attribute must not replace a method, which checks the rows, and must not start many threads."""
     own = vars(part) if hasattr(part, "__dict__") else {}
     kind: Any = type(part)
     replaced = methods(kind).intersection(own)
@@ -158,17 +161,17 @@ def check_sparse(matrix: Any) -> None:
     need(matrix.format in ("csr", "csc"), f"a sparse matrix in the format {matrix.format} is not checked")
     lines, places = (rows, columns) if matrix.format == "csr" else (columns, rows)
     need(len(matrix.indptr) == lines + 1 and matrix.indptr[0] == 0, f"indptr is not that of {lines} lines")
-    need((np.diff(matrix.indptr) >= 0).all(), "indptr goes back")
+    need((np.diff(matrix.indptr) >= 0).all(), "indptr decreases")
     need(len(matrix.data) == len(matrix.indices) >= matrix.indptr[-1], "indptr goes beyond the data")
     within(matrix.indices, places, "indices")
 
 
 def check_trees(parts: list[Part]) -> None:
-    """The trees of decision trees, forests and gradient boosting, all at once."""
+    """The trees of decision trees, forests and gradient boosting, together."""
     for part in parts:
         tree = part.value
         if not (0 < tree.node_count <= tree.capacity and tree.n_outputs > 0 and tree.max_n_classes > 0):
-            raise AlteredError(f"Tree at {part}: it says that it has {tree.node_count} nodes, but has {tree.capacity}")
+            raise AlteredError(f"Tree at {part}: node_count is {tree.node_count}, but there are {tree.capacity} nodes")
     nodes = [part.value.__getstate__()["nodes"] for part in parts]
     counts = np.array([len(each) for each in nodes])
     left, right, feature, threshold = (
@@ -189,13 +192,13 @@ def check_trees(parts: list[Part]) -> None:
 
 
 class Nodes(NamedTuple):
-    """The nodes of many trees, one tree after the other.
+    """The nodes of many trees, concatenated.
 
     Attributes
     ----------
     counts : ndarray of shape (n_trees,)
     leaf, left, right, feature, threshold, n_features : ndarray of shape (n_nodes,)
-        By node: the places of its children in its own tree, and how many features its tree takes.
+        Per node: the positions of its children in its tree, and the number of features of its tree.
     """
 
     counts: Array
@@ -207,22 +210,25 @@ class Nodes(NamedTuple):
     n_features: Array
 
     def problem(self) -> tuple[int, str] | None:
-        """The first tree that is none, and why: each node but the root must be the child of one node before it."""
+        """The first invalid tree and the reason: every node except the root must be the child of one earlier node."""
         starts = np.cumsum(self.counts) - self.counts
         own = np.arange(len(self.leaf)) - np.repeat(starts, self.counts)
         inner, count = ~self.leaf, np.repeat(self.counts, self.counts)
         for name, child in (("left", self.left), ("right", self.right)):
-            # scikit-learn numbers a node before its children
+            # scikit-learn numbers nodes before their children
             wrong = inner & ((child <= own) | (child >= count))
             if wrong.any():
                 tree, node = self.located(wrong)
                 return tree, f"the {name} child of node {node} is {child[wrong][0]}, of {self.counts[tree]} nodes"
         first = np.repeat(starts, self.counts)[inner]
         parents = np.bincount(np.concatenate([self.left[inner] + first, self.right[inner] + first]), minlength=len(own))
-        parents[starts] += 1  # as if the root had one
+        parents[starts] += 1  # counts the root as if it had a parent
         for wrong, what in (
-            (parents != 1, "is not the child of one node"),
-            (inner & ((self.feature < 0) | (self.feature >= self.n_features)), "splits on a feature that is none"),
+            (parents != 1, "is not the child of exactly one node"),
+            (
+                inner & ((self.feature < 0) | (self.feature >= self.n_features)),
+                "splits on a feature that does not exist",
+            ),
             (inner & np.isnan(self.threshold), "has no threshold"),
         ):
             if wrong.any():
@@ -231,13 +237,13 @@ class Nodes(NamedTuple):
         return None
 
     def located(self, wrong: Array) -> tuple[int, int]:
-        """The tree of the first of some nodes, and its place there."""
+        """The tree of the first selected node, and the node's position there."""
         place, ends = int(np.argmax(wrong)), np.cumsum(self.counts)
         tree = int(np.searchsorted(ends, place, side="right"))
         return tree, place - int(ends[tree] - self.counts[tree])
 
     def depths(self) -> Array:
-        """The depth of each tree, where `problem` finds none."""
+        """The depth of every tree; requires that `problem` found nothing."""
         starts = np.cumsum(self.counts) - self.counts
         first = np.repeat(starts, self.counts)
         depth = np.zeros(len(first), dtype=np.int64)
@@ -254,9 +260,9 @@ class Nodes(NamedTuple):
 def _(estimator: BaseDecisionTree) -> None:
     check_attributes(estimator)
     if "tree_" in vars(estimator):
-        need(isinstance(estimator.tree_, Tree), "tree_ is no tree")
+        need(isinstance(estimator.tree_, Tree), "tree_ is not a tree")
         asked, taken = width(estimator), estimator.tree_.n_features
-        need(asked == taken, f"n_features_in_ is {asked}, but its tree takes {taken}")
+        need(asked == taken, f"n_features_in_ is {asked}, but its tree uses {taken}")
 
 
 @examine.register
@@ -265,10 +271,13 @@ def _(estimator: BaseGradientBoosting) -> None:
     if "estimators_" not in vars(estimator):
         return
     trees = estimator.estimators_
-    need(isinstance(trees, np.ndarray) and trees.ndim == 2 and trees.size, "estimators_ is no matrix of trees")
+    need(isinstance(trees, np.ndarray) and trees.ndim == 2 and trees.size, "estimators_ is not a matrix of trees")
     for tree in trees.flat:
-        need(isinstance(tree, BaseDecisionTree) and isinstance(tree.tree_, Tree), "estimators_ holds what is no tree")
-        need(width(tree) == width(trees[0, 0]), "its trees take different numbers of features")
+        need(
+            isinstance(tree, BaseDecisionTree) and isinstance(tree.tree_, Tree),
+            "estimators_ contains an object that is not a tree",
+        )
+        need(width(tree) == width(trees[0, 0]), "its trees use different numbers of features")
 
 
 @examine.register
@@ -279,7 +288,7 @@ def _(estimator: BaseHistGradientBoosting) -> None:
     n_features, trees = width(estimator), [tree for iteration in estimator._predictors for tree in iteration]
     need(trees, "it has no trees")
     for number, tree in enumerate(trees):
-        need(isinstance(tree, TreePredictor), "_predictors holds what is no tree")
+        need(isinstance(tree, TreePredictor), "_predictors contains an object that is not a tree")
         nodes, sets = tree.nodes, tree.raw_left_cat_bitsets
         need(nodes.dtype == PREDICTOR_RECORD_DTYPE and nodes.ndim == 1 and nodes.size, f"tree {number} has no nodes")
         need(sets.ndim == 2 and sets.shape[1] == BITSET, f"the categories of tree {number} have the shape {sets.shape}")
@@ -292,16 +301,16 @@ def _(estimator: BaseHistGradientBoosting) -> None:
     need(problem is None, f"tree {problem[0]}: {problem[1]}" if problem else "")
     known = np.flatnonzero(estimator._bin_mapper.is_categorical_)
     asked = by_category & ~leaf
-    need(np.isin(feature[asked], known).all(), "a node asks for the category of what is no category")
-    need(len(estimator._bin_mapper.is_categorical_) >= n_features, "_bin_mapper is that of fewer features")
+    need(np.isin(feature[asked], known).all(), "a node splits on categories of a feature that has none")
+    need(len(estimator._bin_mapper.is_categorical_) >= n_features, "_bin_mapper has fewer features")
     sets_of = np.repeat([len(tree.raw_left_cat_bitsets) for tree in trees], counts)
-    need((nodes["bitset_idx"] < sets_of)[asked].all(), "a node asks for a set of categories that does not exist")
+    need((nodes["bitset_idx"] < sets_of)[asked].all(), "a node refers to a set of categories that does not exist")
     if estimator._preprocessor is not None:
         check_columns(estimator._preprocessor, n_features)
 
 
 def check_columns(preprocessor: Any, n_features: int) -> None:
-    """What makes codes of categories for histogram gradient boosting: each feature must come out of it again."""
+    """The encoder of categories for histogram gradient boosting must return every feature."""
     need(isinstance(preprocessor, ColumnTransformer) and width(preprocessor) == n_features, "_preprocessor is altered")
     (_, first, some), (_, second, others), *_ = preprocessor.transformers_
     need(isinstance(first, OrdinalEncoder) and isinstance(second, FunctionTransformer), "_preprocessor is altered")
@@ -312,37 +321,40 @@ def check_columns(preprocessor: Any, n_features: int) -> None:
 
 @singledispatch
 def ask(part: Any) -> None:
-    """Ask an estimator for one row, where only its answer shows what fits; all others have been examined."""
+    """Predict one row with an estimator whose output shape cannot be checked otherwise; its parts are checked."""
 
 
 @ask.register
 def _(estimator: BaseGradientBoosting) -> None:
     if "estimators_" in vars(estimator):
-        # compiled code adds to these
+        # compiled code adds to these numbers
         start = estimator._raw_predict_init(np.zeros((1, width(estimator.estimators_[0, 0]))))
         found, needed = start.shape, (1, estimator.estimators_.shape[1])
-        need(found == needed, f"init_ gives {found[1:]} numbers of a row, but {needed[1]} are needed")
+        need(found == needed, f"init_ returns the shape {found[1:]} per row, but {needed[1]} values are required")
 
 
 def check_space(tree: Any) -> None:
-    """A k-d tree or ball tree: its nodes halve the rows, as scikit-learn does."""
+    """A k-d tree or ball tree: its nodes must bisect the rows, as in scikit-learn."""
     data, rows, nodes, limits, leaf_size, _, n_nodes, *_, metric, weights = tree.__getstate__()
     n_samples, n_features = data.shape
     need(data.size and leaf_size > 0, "it has no rows")
     need(isinstance(metric, DistanceMetric), "it has no metric")
     metric._validate_data(data)
-    need(rows.shape == (n_samples,) and (np.sort(rows) == np.arange(n_samples)).all(), "idx_array is no order of rows")
+    need(
+        rows.shape == (n_samples,) and (np.sort(rows) == np.arange(n_samples)).all(),
+        "idx_array is not a permutation of the rows",
+    )
     levels = int(np.log2(max(1, (n_samples - 1) / leaf_size)) + 1)
     need(n_nodes == len(nodes) == 2**levels - 1, f"{n_samples} rows make {2**levels - 1} nodes, not {n_nodes}")
     each = 1 if isinstance(tree, (_ball_tree.BinaryTree64, _ball_tree.BinaryTree32)) else 2
     need(limits.shape == (each, n_nodes, n_features), f"node_bounds has the shape {limits.shape}")
-    need(weights is None or len(weights) == n_samples, "sample_weight is that of other rows")
+    need(weights is None or len(weights) == n_samples, "sample_weight has another number of rows")
     start, end = np.array([0]), np.array([n_samples])
     for level in range(levels):
         here = nodes[2**level - 1 : 2 ** (level + 1) - 1]
         leaf = level == levels - 1
         same = (here["idx_start"] == start) & (here["idx_end"] == end) & ((here["is_leaf"] != 0) == leaf)
-        need(same.all(), f"node {2**level - 1 + int(np.argmin(same))} holds other rows than it should")
+        need(same.all(), f"node {2**level - 1 + int(np.argmin(same))} contains the wrong rows")
         middle = start + (end - start) // 2
         start, end = np.stack([start, middle], axis=1).reshape(-1), np.stack([middle, end], axis=1).reshape(-1)
 
@@ -360,10 +372,10 @@ def _(estimator: NeighborsBase) -> None:
     need(rows.ndim == 2 and rows.shape[1] == width(estimator), "_fit_X has another number of features")
     need(estimator.n_samples_fit_ == rows.shape[0] > 0, f"n_samples_fit_ is {estimator.n_samples_fit_}")
     if estimator._fit_method != "brute":
-        need(isinstance(tree, NODES_OF_SPACE), "_tree is no tree")
-        need(tree.__getstate__()[0].shape == rows.shape, "_tree is that of other rows")
+        need(isinstance(tree, NODES_OF_SPACE), "_tree is not a tree")
+        need(tree.__getstate__()[0].shape == rows.shape, "_tree has another number of rows")
     if "classes_" in vars(estimator) and not estimator.outputs_2d_:
-        need(estimator._y.shape == rows.shape[:1], "_y is that of other rows")
+        need(estimator._y.shape == rows.shape[:1], "_y has another number of rows")
         within(estimator._y, len(estimator.classes_), "_y")
 
 
@@ -375,17 +387,17 @@ def _(estimator: BaseLibSVM) -> None:
     need(estimator._impl == type(estimator)._impl, f"_impl is {estimator._impl}")
     need(estimator.kernel in KERNELS, f"kernel is {estimator.kernel!r}, which is not checked")
     vectors, counts = estimator.support_vectors_, estimator._n_support
-    need(issparse(vectors) == bool(estimator._sparse), "support_vectors_ is not as _sparse says")
-    need(vectors.ndim == 2 and vectors.shape[1] == width(estimator), "support_vectors_ has other features")
+    need(issparse(vectors) == bool(estimator._sparse), "support_vectors_ contradicts _sparse")
+    need(vectors.ndim == 2 and vectors.shape[1] == width(estimator), "support_vectors_ has another number of features")
     n_vectors, classify = vectors.shape[0], estimator._impl in ("c_svc", "nu_svc")
     n_classes = len(counts)
     need(counts.ndim == 1 and (counts >= 0).all(), "_n_support is below 0")
     if classify:
-        need(n_classes == len(estimator.classes_), "_n_support is that of other classes")
-        need(counts.sum() == n_vectors, f"_n_support says {counts.sum()} vectors, but there are {n_vectors}")
+        need(n_classes == len(estimator.classes_), "_n_support has another number of classes")
+        need(counts.sum() == n_vectors, f"_n_support adds up to {counts.sum()} vectors, but there are {n_vectors}")
     else:
         need(n_classes == 2, "_n_support is that of a classifier")
-    need(estimator.support_.shape == (n_vectors,), "support_ is that of other vectors")
+    need(estimator.support_.shape == (n_vectors,), "support_ has another number of vectors")
     within(estimator.support_, estimator.shape_fit_[0], "support_")
     coefficients = estimator._dual_coef_
     need(coefficients.shape == (n_classes - 1, n_vectors), f"_dual_coef_ has the shape {coefficients.shape}")
@@ -393,7 +405,7 @@ def _(estimator: BaseLibSVM) -> None:
     pairs = n_classes * (n_classes - 1) // 2
     need(estimator._intercept_.shape == (pairs,), f"_intercept_ has the shape {estimator._intercept_.shape}")
     sizes = {estimator._probA.size, estimator._probB.size}
-    need(sizes == {pairs if estimator._effective_probability else 0}, "_probA and _probB are not as probability says")
+    need(sizes == {pairs if estimator._effective_probability else 0}, "_probA and _probB contradict probability")
 
 
 @examine.register
@@ -408,14 +420,14 @@ def _(encoder: OneHotEncoder) -> None:
     need(len(encoder._n_features_outs) == len(given) == len(dropped) == n_features, "its features differ in number")
     if encoder._infrequent_enabled:
         few = [each is None for each in encoder._infrequent_indices]
-        need(few == [each is None for each in given], "_infrequent_indices are not those of its mappings")
+        need(few == [each is None for each in given], "_infrequent_indices contradict its mappings")
     for names, codes, drop, made in zip(encoder.categories_, given, dropped, encoder._n_features_outs, strict=True):
         names = np.asarray(names)
         if names.dtype.kind not in "OUS":
             known = names[~np.isnan(names)] if names.dtype.kind == "f" else names
-            need((known[:-1] < known[1:]).all(), "categories_ are not in order")
+            need((known[:-1] < known[1:]).all(), "categories_ are not sorted")
         if codes is not None:
-            need(len(codes) == len(names), "a mapping of categories is that of others")
+            need(len(codes) == len(names), "a mapping has other categories")
             within(codes, len(names), "_default_to_infrequent_mappings")
         n_codes = len(names) if codes is None else int(np.max(codes, initial=-1)) + 1
         if drop is not None:
@@ -424,7 +436,7 @@ def _(encoder: OneHotEncoder) -> None:
 
 
 def check_vocabulary(vectorizer: Any) -> None:
-    """The column of each word."""
+    """The column of every word."""
     check_attributes(vectorizer)
     words = vars(vectorizer).get("vocabulary_")
     if words:
@@ -433,7 +445,7 @@ def check_vocabulary(vectorizer: Any) -> None:
 
 
 def check_hashing(hasher: Any) -> None:
-    """The number that hashes are divided by."""
+    """The number of columns that hashes are mapped to."""
     check_attributes(hasher)
     need(hasher.n_features >= 1, f"n_features is {hasher.n_features}")
 

@@ -1,6 +1,7 @@
-"""Functions that are part of a fitted model, for columns that scikit-learn has no transformer for.
+"""Transformations of columns that scikit-learn lacks; they are part of fitted models.
 
-A model file names them by their path here, and the service imports nothing else of the project to load it.
+A model file refers to them by import path, so this module must stay here. The service needs nothing else of the project
+to load a model.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def date_parts(dates: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Days since 1970, month, weekday and hour of each date, side by side; NaN where it is missing.
+    """Days since 1970, month, weekday and hour of every date, as columns; NaN if missing.
 
     Returns
     -------
@@ -24,7 +25,7 @@ def date_parts(dates: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def parts(moments: np.ndarray[Any, Any]) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
-    """Days since 1970, month (1 to 12), weekday (Monday is 0) and hour of each moment; NaN for NaT.
+    """Days since 1970, month (1 to 12), weekday (Monday is 0) and hour of every timestamp; NaN for NaT.
 
     Parameters
     ----------
@@ -65,5 +66,5 @@ def clock(seconds: np.ndarray[Any, Any]) -> list[np.ndarray[Any, np.dtype[np.flo
 
 
 def filled(texts: pd.Series[str]) -> pd.Series[str]:
-    """Texts with an empty one where one is missing."""
+    """Texts with missing ones replaced by empty texts."""
     return texts.fillna("")

@@ -1,7 +1,7 @@
-"""What the served model takes and gives: its fields, classes and form, as `models/service/schema.json`.
+"""The contract of the served model: its fields, classes and format, as `models/service/schema.json`.
 
-It is derived from the training table when the model is exported, travels in the image beside the model, and is all
-that the service and batch scoring know of the data. It holds no row of it.
+`export` derives it from the training table, and the image contains it beside the model. The service and batch scoring
+know nothing else about the data. It contains no row.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from mlops.core import paths
 from mlops.core.errors import UserError
 
 SCHEMA = "schema.json"
-EXAMPLE = "example.json"  # a request that works
-# Far beyond any measurement, and what trees can take, which look at numbers in single precision
+EXAMPLE = "example.json"  # a valid request
+# Far beyond any measurement, and the limit of trees, which use single precision
 MOST_NUMBER = 3e38
 MODEL = {"onnx": "model.onnx", "scikit-learn": "model.skops"}
 
@@ -26,30 +26,30 @@ Label = str | int | float | bool
 
 
 class Part(BaseModel):
-    """A part of the contract; what it does not know is an error."""
+    """A part of the contract; unknown keys are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Field(Part):
-    """One column that the model takes."""
+    """One input column of the model."""
 
     name: str
     kind: Kind
     unit: str | None = None
     nullable: bool
-    """Whether a value may be missing: it was, somewhere in the table."""
+    """Whether a value may be missing, because values are missing in the table."""
     values: list[str] | None = None
-    """Of a categorical one with few values: those that are allowed."""
+    """The allowed values of a categorical column with few values."""
     low: FiniteFloat | str | None = None
-    """Smallest value among the training rows; another one is no error."""
+    """Smallest value in the training rows; smaller values are accepted."""
     high: FiniteFloat | str | None = None
     example: FiniteFloat | bool | str | None = None
-    """The median or the most frequent value of the training rows: of no row in particular."""
+    """The median or the most frequent value of the training rows; not taken from one row."""
     codes: list[str] | None = None
-    """Of a categorical one, for ONNX: the categories with a place of their own, in the order of their codes.
+    """For ONNX: the encoded categories of a categorical column, in the order of their codes.
 
-    After them come the code of a missing value and that of any other."""
+    The next code stands for a missing value, the one after it for any other value."""
     only_for_features: bool = False
     """Whether the model itself does not take it, but a feature is computed from it."""
 
@@ -67,7 +67,7 @@ class Computed(Part):
 
 
 class Contract(Part):
-    """What goes in and out of the served model."""
+    """Input and output of the served model."""
 
     task: Literal["classification", "regression"]
     target: str
@@ -82,7 +82,7 @@ class Contract(Part):
     trusted: list[str] = []
     """Types that the skops file may hold, where scikit-learn runs."""
     missing_values: list[str] = []
-    """Texts in a CSV that mean 'missing', beside the usual ones."""
+    """Further texts that mean 'missing' in a CSV."""
     fields: list[Field]
     """What a client sends."""
     features: list[Computed] = []
@@ -107,12 +107,12 @@ class Contract(Part):
 
     @property
     def file(self) -> str:
-        """Name of the model's file, beside the contract."""
+        """Name of the model's file in the contract's folder."""
         return MODEL[self.runtime]
 
     @property
     def example(self) -> dict[str, Any]:
-        """A row that the model takes."""
+        """A valid row."""
         return {field.name: field.example for field in self.fields}
 
 
@@ -122,7 +122,7 @@ def read(folder: Path = paths.SERVICE) -> Contract:
     Raises
     ------
     UserError
-        Where it is missing or broken.
+        If the file is missing or invalid.
     """
     path = folder / SCHEMA
     try:
@@ -132,4 +132,6 @@ def read(folder: Path = paths.SERVICE) -> Contract:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path} is no contract: {place}: {first['msg']}", "dvc repro --force export") from None
+        raise UserError(
+            f"{path} is not a valid contract: {place}: {first['msg']}", "dvc repro --force export"
+        ) from None

@@ -1,8 +1,8 @@
-"""Check an ONNX file before ONNX Runtime opens it: its operators, its trees, and that nothing of it is in other files.
+"""Check an ONNX file before ONNX Runtime opens it: its operators, its trees, and that it uses no other files.
 
-ONNX Runtime checks much itself. But a tree of some ten thousand levels ends its process, a tree that leads back to
-itself never ends, and tensors may name other files. The image has no package `onnx`, so the few fields that count are
-read here from the bytes, which are in the format of Protocol Buffers.
+ONNX Runtime checks most things itself. But a tree of some ten thousand levels crashes its process, a cyclic tree never
+terminates, and tensors may refer to other files. The image does not contain the package `onnx`, so the relevant fields
+are parsed here from the bytes, in the format of Protocol Buffers.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Array = np.ndarray[Any, Any]
 
 MOST_BYTES = 1 << 30
 MOST_NESTED = 8
-# ONNX Runtime needs about 500 bytes of its stack for each level
+# ONNX Runtime needs about 500 bytes of stack per level
 MOST_LEVELS = 1_000
 
-# What the exporter writes, and skl2onnx for the estimators of scikit-learn. None of them reads a file, runs a program,
-# repeats itself until something happens, or comes from a library of its own.
+# Operators of the exporter and of skl2onnx for scikit-learn's estimators. None reads a file, runs a program, loops
+# until a condition holds, or needs another library.
 OPERATORS = {
     "": {
         *("Abs", "Add", "And", "ArgMax", "ArgMin", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "CumSum"),
@@ -46,16 +46,16 @@ NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN = 4, 5, 7
 NAME, A_TENSOR, A_GRAPH, INTS, STRINGS, TENSORS, GRAPHS, SPARSE, MORE_SPARSE = 1, 5, 6, 8, 9, 10, 11, 22, 23
 TENSOR_ELSEWHERE, TENSOR_LOCATION = 13, 14
 
-# What stands many times in a row is taken at once: floats, and whole numbers
+# Repeated fields, floats and integers, are parsed together
 RUNS = re.compile(rb"(?:\x3d[\x00-\xff]{4})+|(?:\x40[\x80-\xff]{0,9}[\x00-\x7f])+", re.DOTALL)
 
 
 class OnnxError(ValueError):
-    """A file is cut or changed, or holds what is not let in; says what."""
+    """A file is truncated or altered, or contains something that is not allowed; the message names it."""
 
 
 class Node(NamedTuple):
-    """A node of a graph, with those attributes that are numbers or texts.
+    """A node of a graph, with its numeric and text attributes.
 
     Attributes
     ----------
@@ -78,11 +78,11 @@ def check(content: bytes) -> None:
         Names the operator, the tensor or the node.
     """
     if len(content) > MOST_BYTES:
-        raise OnnxError(f"it has {len(content):,} bytes, of {MOST_BYTES:,} that are let in")
+        raise OnnxError(f"it has {len(content):,} bytes; at most {MOST_BYTES:,} are allowed")
     graphs = []
     for number, value in fields(memoryview(content)):
         if number in (MODEL_TRAINING, MODEL_FUNCTION):
-            raise OnnxError("it brings functions of its own")
+            raise OnnxError("it defines functions")
         if number == MODEL_GRAPH:
             graphs.append(_message(value))
     if len(graphs) != 1:
@@ -103,7 +103,7 @@ def _check_graph(content: memoryview, nested: int) -> None:
         elif number == GRAPH_TENSOR:
             _check_tensor(_message(value))
         elif number == GRAPH_SPARSE:
-            raise OnnxError("it holds a sparse tensor")
+            raise OnnxError("it contains a sparse tensor")
 
 
 def _check_tensor(content: memoryview) -> None:
@@ -113,7 +113,7 @@ def _check_tensor(content: memoryview) -> None:
 
 
 def _node(content: memoryview, nested: int) -> Node:
-    """A node, whose tensors and graphs are checked on the way."""
+    """Parse a node, and check its tensors and graphs."""
     node = {NODE_OPERATOR: "", NODE_DOMAIN: ""}
     ints: dict[str, Array] = {}
     strings: dict[str, list[bytes]] = {}
@@ -132,7 +132,7 @@ def _node(content: memoryview, nested: int) -> Node:
                 elif inner in (A_GRAPH, GRAPHS):
                     _check_graph(_message(each), nested - 1)
                 elif inner in (SPARSE, MORE_SPARSE):
-                    raise OnnxError("it holds a sparse tensor")
+                    raise OnnxError("it contains a sparse tensor")
                 elif inner == INTS and not isinstance(each, int):
                     found.append(numbers(each) if isinstance(each, memoryview) else each)
                 elif inner == STRINGS:
@@ -146,7 +146,7 @@ def _node(content: memoryview, nested: int) -> Node:
 
 
 def _check_trees(node: Node) -> None:
-    """Follow all branches of all trees at once, level by level, to their end."""
+    """Follow all branches of all trees together, level by level, to the leaves."""
     nothing = np.array([], dtype=np.int64)
     children = [node.ints.get(name, nothing) for name in ("nodes_truenodeids", "nodes_falsenodeids")]
     if node.operator == "TreeEnsemble":
@@ -154,7 +154,7 @@ def _check_trees(node: Node) -> None:
         leafs = [node.ints.get(name, nothing) for name in ("nodes_trueleafs", "nodes_falseleafs")]
         ends = [each != 0 for each in leafs]
         inner = np.ones(count, dtype=bool)
-    else:  # numbered in each tree, and leaves among the nodes
+    else:  # numbered per tree; leaves are nodes too
         trees, own = (node.ints.get(name, nothing) for name in ("nodes_treeids", "nodes_nodeids"))
         count = len(own)
         inner = np.array([mode != b"LEAF" for mode in node.strings.get("nodes_modes", [])], dtype=bool)
@@ -168,7 +168,7 @@ def _check_trees(node: Node) -> None:
         children = [order[place] for place in places]
         for child, key in zip(children, wanted, strict=True):
             if (keys[child] != key)[inner].any():
-                raise OnnxError("a node of a tree leads to one that does not exist")
+                raise OnnxError("a node of a tree refers to a node that does not exist")
         ends = [~inner[child] for child in children]
     if not len(children[0]) == len(children[1]) == len(ends[0]) == len(ends[1]) == count:
         raise OnnxError("the attributes of a tree differ in length")
@@ -181,22 +181,22 @@ def _check_trees(node: Node) -> None:
         here = np.flatnonzero(below)
         if not here.size:
             return
-    raise OnnxError(f"a tree has more than {MOST_LEVELS:,} levels, or leads back to itself")
+    raise OnnxError(f"a tree has more than {MOST_LEVELS:,} levels, or is cyclic")
 
 
 def _within(values: list[Array], end: int) -> None:
     if any(((each < 0) | (each >= end)).any() for each in values):
-        raise OnnxError("a node of a tree leads to one that does not exist")
+        raise OnnxError("a node of a tree refers to a node that does not exist")
 
 
 def fields(content: memoryview) -> Iterator[tuple[int, int | memoryview | Array]]:
-    """The fields of a message, with their numbers; whole numbers in a row come as one array, floats not at all."""
+    """The fields of a message with their numbers; repeated integers come as one array, and floats are skipped."""
     place, end = 0, len(content)
     while place < end:
         run = RUNS.match(content, place)
         if run:
             if content[place] == INTS << 3:
-                yield INTS, numbers(content[place : run.end()])[1::2]  # a tag stands before each
+                yield INTS, numbers(content[place : run.end()])[1::2]  # a tag precedes every value
             place = run.end()
             continue
         tag, place = _varint(content, place)
@@ -218,7 +218,7 @@ def fields(content: memoryview) -> Iterator[tuple[int, int | memoryview | Array]
 
 
 def _varint(content: memoryview, place: int) -> tuple[int, int]:
-    """A whole number of up to ten bytes, and the place behind it."""
+    """An integer of up to ten bytes, and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         if place >= len(content):
@@ -232,7 +232,7 @@ def _varint(content: memoryview, place: int) -> tuple[int, int]:
 
 
 def numbers(content: memoryview) -> Array:
-    """Whole numbers that stand one after the other, seven bits in each byte.
+    """Consecutive integers with seven bits per byte.
 
     Returns
     -------

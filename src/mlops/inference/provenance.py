@@ -1,4 +1,4 @@
-"""Which release a model is: version, commit, hashes and metrics, as `models/release.json`, written where it is built.
+"""The release of a model: version, commit, hashes and metrics, as `models/release.json`, written by the build.
 
 The service reads it beside the model, refuses to start with other bytes than it names, and shows it at `/metadata`.
 """
@@ -18,42 +18,44 @@ Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 
 class Release(BaseModel):
-    """Where a served model comes from."""
+    """Origin of a served model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     version: str
-    """The tag without its v, or what `git describe` says between two tags."""
+    """The tag without its v; between two tags, the output of `git describe`."""
     commit: str
     model_md5: Hash
-    """Of `models/model.skops`, as `dvc.lock` has it: the model that was reviewed."""
+    """Hash of `models/model.skops` in `dvc.lock`: the reviewed model."""
     service_md5: str
-    """Of the folder `models/service`, as `dvc.lock` has it: what is served of it."""
+    """Hash of the folder `models/service` in `dvc.lock`: the served form of the model."""
     files: dict[str, Hash]
     """File of `models/service` → its hash."""
     data: dict[str, Any]
     """Source, rows and SHA-256 of the table, and the hashes of the training and test rows."""
     export: dict[str, Any]
-    """Runtime, and how far its predictions are from scikit-learn's: `reports/export.json`."""
+    """Runtime and its largest difference from scikit-learn's predictions, from `reports/export.json`."""
     metrics: dict[str, Any]
-    """On the test rows, with intervals: what the gate has judged."""
+    """Metrics on the test rows with intervals, as the gate used them."""
 
 
 def read(path: Path = paths.RELEASE) -> Release:
-    """Read what is served.
+    """Read the provenance of the served model.
 
     Raises
     ------
     UserError
-        Where the file is missing or broken.
+        If the file is missing or invalid.
     """
     try:
         return Release.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise UserError(f"{path} is missing", "make serve writes it") from None
+        raise UserError(f"{path} is missing", "run make serve, which writes it") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise UserError(f"{path} is broken: {'.'.join(map(str, first['loc']))}: {first['msg']}", "make serve") from None
+        raise UserError(
+            f"{path} is invalid: {'.'.join(map(str, first['loc']))}: {first['msg']}", "make serve"
+        ) from None
 
 
 def check(release: Release, folder: Path) -> None:
@@ -62,7 +64,7 @@ def check(release: Release, folder: Path) -> None:
     Raises
     ------
     UserError
-        Names the file, the hash it has and the one that was expected.
+        Names the file, its hash and the expected one.
     """
     for name, expected in release.files.items():
         path = folder / name
@@ -79,5 +81,6 @@ def check(release: Release, folder: Path) -> None:
     extra = sorted(path.name for path in folder.iterdir() if path.name not in release.files)
     if extra:
         raise UserError(
-            f"{folder} holds what was not released: {', '.join(extra)}", "dvc checkout --force, or pull the image"
+            f"{folder} contains files that were not released: {', '.join(extra)}",
+            "dvc checkout --force, or pull the image",
         )

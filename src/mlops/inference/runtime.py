@@ -25,12 +25,12 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Encoded:
-    """Texts as a dictionary, for many rows at once.
+    """Dictionary-encoded texts.
 
     Attributes
     ----------
     places : ndarray of shape (n_samples,)
-        The place of each row's text in `names`; -1 where it is missing.
+        Index of every row's text in `names`; -1 if missing.
     names : list of str
     """
 
@@ -48,7 +48,7 @@ objects (None where missing), or `Encoded`."""
 
 
 class Answer(NamedTuple):
-    """What the model says of n_samples rows.
+    """Predictions for n_samples rows.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ def load(folder: Path = paths.SERVICE) -> tuple[Contract, Model]:
     Raises
     ------
     UserError
-        Where a file is missing or broken.
+        If a file is missing or damaged.
     """
     contract = contracts.read(folder)
     path = folder / contract.file
@@ -114,13 +114,13 @@ def onnx_model(content: bytes, contract: Contract) -> Model:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # requests are served side by side, so that one of them needs no threads of its own
+    # requests run in parallel, so one request needs no further threads
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
         onnxfile.check(content)
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime raises classes of its own for each kind of damage
-        raise UserError(f"{contract.file} is no whole ONNX model: {error}", "dvc checkout --force") from None
+    except Exception as error:  # ONNX Runtime raises a different class for every kind of damage
+        raise UserError(f"{contract.file} is not a complete ONNX model: {error}", "dvc checkout --force") from None
     shapes = {each.name: each.shape[1] for each in session.get_inputs()}
     numeric = [each.name for each in contract.inputs if each.kind in ("numeric", "boolean")]
     dates = [each.name for each in contract.inputs if each.kind == "date"]
@@ -151,7 +151,7 @@ def onnx_model(content: bytes, contract: Contract) -> Model:
 
 
 def _coder(field: Field | Computed) -> Callable[[Array | Encoded], Any]:
-    """From categories to their codes; the one behind the last is for a missing value, the next for any other."""
+    """Codes of categories; the code after the last is for a missing value, the next for any other."""
     codes: dict[str | None, int] = {name: code for code, name in enumerate(field.codes or [])}
     missing, other = len(codes), len(codes) + 1
     codes[None] = missing
@@ -159,17 +159,17 @@ def _coder(field: Field | Computed) -> Callable[[Array | Encoded], Any]:
     def coded(values: Array | Encoded) -> Any:
         if isinstance(values, Encoded):
             known = np.array([*(codes.get(name, other) for name in values.names), missing])
-            return known[values.places]  # the place before the first is the last
+            return known[values.places]  # index -1 is the last position
         return [codes.get(value, other) for value in values]
 
     return coded
 
 
 def _decision(contract: Contract) -> Callable[[Array], Answer]:
-    """From what the graph gives to labels and probabilities."""
+    """Labels and probabilities from the output of the graph."""
     if contract.classes is None:
         return lambda found: Answer(found.reshape(-1).astype(np.float64), None)
-    # a text is one object, however many rows have it
+    # rows with the same text share one object
     classes = np.array(contract.classes, dtype=object if isinstance(contract.classes[0], str) else None)
     if contract.threshold is None:
         return lambda found: Answer(classes[found.argmax(axis=1)], found.astype(np.float64))
@@ -184,7 +184,7 @@ def _decision(contract: Contract) -> Callable[[Array], Answer]:
 
 
 def sklearn_model(content: bytes, contract: Contract) -> Model:
-    """The model as it was trained."""
+    """The trained scikit-learn model."""
     import pandas as pd
     import skops.io
 
@@ -193,8 +193,8 @@ def sklearn_model(content: bytes, contract: Contract) -> Model:
     try:
         model = skops.io.loads(content, trusted=contract.trusted)
         bounds.check(model)
-    except Exception as error:  # a damaged file may break anywhere
-        raise UserError(f"{contract.file} is no whole model file: {error}", "dvc checkout --force") from None
+    except Exception as error:  # a damaged file may raise any error
+        raise UserError(f"{contract.file} is not a complete model file: {error}", "dvc checkout --force") from None
     names = [each.name for each in contract.inputs]
     # explicit: pandas infers another type where all are missing, which encoders take for an unknown category
     texts = dict.fromkeys((each.name for each in contract.inputs if each.kind in ("categorical", "text")), "str")
@@ -210,7 +210,7 @@ def sklearn_model(content: bytes, contract: Contract) -> Model:
 
 
 def _objects(values: Array | Encoded) -> Array:
-    """Texts one by one, as scikit-learn takes them."""
+    """Texts as an array of objects, which scikit-learn takes."""
     if isinstance(values, Encoded):
         return np.array([*values.names, None], dtype=object)[values.places]
     return values

@@ -1,6 +1,6 @@
-"""The pictures of an evaluation as DVC plots: tables of points, and the `dvc.yaml` that says how to draw them.
+"""The charts of an evaluation as DVC plots: tables of points, and the `dvc.yaml` that defines the charts.
 
-`dvc plots show` draws them, `dvc plots diff` lays two commits over each other.
+`dvc plots show` draws them; `dvc plots diff` overlays two commits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlops.model.resampling import Custom
 
 PLOTS = Path("reports/plots")
-# Points of a curve, and of one that shares its grid with others; rows and bars of a picture. More cannot be told apart.
+# Points of a curve, and of a curve on a common grid; rows and bars of a chart. More are indistinguishable.
 MOST_POINTS, GRID, MOST_ROWS, MOST_BARS = 500, 101, 5_000, 30
 
 Rows = list[dict[str, Any]]
@@ -26,7 +26,7 @@ Rows = list[dict[str, Any]]
 def classification_curves(
     y: Array, predictions: Predictions, classes: Classes, custom: Custom | None = None
 ) -> dict[str, Rows]:
-    """Tables behind the plots of a classifier: confusion, and where there are probabilities calibration and more."""
+    """Tables behind the plots of a classifier: confusion and, with probabilities, calibration and others."""
     curves: dict[str, Rows] = {
         "confusion": [
             {"actual": str(y[row]), "predicted": str(predictions.predicted[row])} for row in _kept(len(y), MOST_ROWS)
@@ -45,7 +45,7 @@ def classification_curves(
 
 
 def _one_against_rest(y: Array, predictions: Predictions, classes: Classes) -> dict[str, tuple[Array, Array]]:
-    """Truth and probability of each class that gets a curve; with two classes the positive one's, under one name."""
+    """Truth and probability of every class with a curve; of two classes only the positive one."""
     if predictions.probabilities is None:
         return {}
     columns = [classes.positive] if len(classes.labels) == 2 else range(len(classes.labels))
@@ -88,14 +88,14 @@ def _points(**columns: Array) -> Rows:
 
 
 def _kept(length: int, most: int) -> Array:
-    """At most so many row numbers, evenly spread."""
+    """At most `most` evenly spaced row numbers."""
     return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))
 
 
 def calibration(y: Array, predictions: Predictions, classes: Classes) -> Rows:
-    """Ten bins of equally many rows: mean probability beside the share that was right.
+    """Ten bins with equal numbers of rows: the mean probability and the observed share.
 
-    With two classes the probability is that of the positive one, with more that of the class predicted.
+    With two classes, the probability is that of the positive class; with more, that of the predicted class.
     """
     if predictions.probabilities is None:
         return []
@@ -117,7 +117,7 @@ def calibration(y: Array, predictions: Predictions, classes: Classes) -> Rows:
 
 
 def calibration_error(bins: Rows) -> float:
-    """Expected calibration error: the bins' mean distance from the diagonal (Naeini et al. 2015)."""
+    """Expected calibration error: the mean distance of the bins from the diagonal (Naeini et al. 2015)."""
     distances = [abs(each["predicted_probability"] - each["observed_share"]) for each in bins]
     return rounded(np.average(distances, weights=[each["rows"] for each in bins]))
 
@@ -160,7 +160,7 @@ def _of_labels(y: Array, flagged: Array, classes: Classes, custom: Custom | None
 
 
 def regression_curves(y: Array, predictions: Predictions) -> dict[str, Rows]:
-    """Tables behind the plots of a regression: each test row's actual value, prediction and residual."""
+    """Tables behind the plots of a regression: actual value, prediction and residual of the test rows."""
     return {
         "residuals": [
             {
@@ -174,7 +174,7 @@ def regression_curves(y: Array, predictions: Predictions) -> dict[str, Rows]:
 
 
 def rounded(value: Any) -> float:
-    """Six decimals: more would be noise in a `git diff`."""
+    """Six decimals, because more would be noise in a `git diff`."""
     return round(float(value), 6)
 
 
@@ -201,7 +201,7 @@ DRAWN: dict[str, dict[str, Any]] = {
 
 
 def write(curves: dict[str, Rows]) -> None:
-    """Write the tables, and `reports/dvc.yaml`, which depends on the task and on what the model can tell."""
+    """Write the tables and `reports/dvc.yaml`, which depends on the task and the available tables."""
     import pandas as pd
     from ruamel.yaml import YAML
 

@@ -16,9 +16,9 @@ from mlops.inference.columns import date_parts, filled, time_parts
 from mlops.model.objects import create, imported
 from mlops.model.steps import check_step_name, make_steps, of_columns, step_of
 
-# Rare categories share one column of the one-hot encoding, so that its width does not follow the number of names.
+# Rare categories share one column of the one-hot encoding, which limits its width.
 RARE, MOST_CATEGORIES = 0.01, 50
-# Words that a text column may contribute; fewer where the estimator needs a dense matrix.
+# Maximum number of words per text column; fewer if the estimator needs a dense matrix.
 VOCABULARY, DENSE_VOCABULARY = 20_000, 300
 
 
@@ -35,7 +35,7 @@ def check_estimator(settings: Settings) -> None:
     estimator = make_estimator(settings, {})
     task = settings.data.task
     if not (is_classifier(estimator) if task == "classification" else is_regressor(estimator)):
-        raise UserError(f"{PARAMS}: model.estimator: {settings.model.estimator} does not do {task} (data.task)")
+        raise UserError(f"{PARAMS}: model.estimator: {settings.model.estimator} does not support {task} (data.task)")
     make_steps(settings, {})
     if settings.tuning:
         for name, values in settings.tuning.space.items():
@@ -48,12 +48,12 @@ def check_estimator(settings: Settings) -> None:
 
 
 def make_estimator(settings: Settings, tuned: dict[str, Any], key: str = "model.params") -> Any:
-    """The estimator with its parameters, checked; a `random_state` that was left open is set to 0."""
+    """The estimator with its parameters, checked; an unset `random_state` becomes 0."""
     path = settings.model.estimator
     found = imported(path, "model.estimator")
     is_estimator = inspect.isclass(found) and all(hasattr(found, name) for name in ("fit", "predict", "get_params"))
     if not is_estimator:
-        raise UserError(f"{PARAMS}: model.estimator: {path} is not an estimator of scikit-learn's API")
+        raise UserError(f"{PARAMS}: model.estimator: {path} does not have scikit-learn's API")
     own = {name: value for name, value in tuned.items() if step_of(settings, name) is None}
     for name in own:
         check_step_name(settings, name, found)
@@ -69,12 +69,12 @@ def make_model(settings: Settings, columns: list[Column], tuned: dict[str, Any] 
     columns : list of Column
         The features.
     tuned : dict, optional
-        Parameters that the tuning found.
+        Parameters found by tuning.
 
     Returns
     -------
     sklearn.pipeline.Pipeline or sklearn.model_selection.FixedThresholdClassifier
-        The latter where `model.threshold` is set.
+        The latter if `model.threshold` is set.
     """
     from sklearn.compose import ColumnTransformer
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -104,11 +104,11 @@ def make_model(settings: Settings, columns: list[Column], tuned: dict[str, Any] 
     # trees that take missing values in a dense matrix take none in a sparse one
     may_be_sparse = takes_sparse and (named["text"] or by_columns)
     if all(each.allow_nan for each in tags) and not may_be_sparse:
-        # trees have a place for missing values, need no scale, and split an order of categories as well as columns
+        # trees accept missing values, need no scaling, and split ordinal codes as well as one-hot columns
         numeric, scaling = "passthrough", []
         categorical = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, **rare)
     else:
-        # what the imputer made is nobody else's
+        # no other code uses the imputer's output
         scaling = [
             SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
             StandardScaler(copy=False),

@@ -1,7 +1,7 @@
 """Metrics with bootstrap intervals, for many resamples of the same rows at once.
 
-A resample only says how often each row counts, so a metric of all resamples is a few matrix products and cumulative
-sums over rows that were sorted once. The values are those of scikit-learn's functions with `sample_weight`.
+A resample is a vector of row counts, so a metric of all resamples takes a few matrix products and cumulative sums over
+rows that are sorted once. The values equal those of scikit-learn's functions with `sample_weight`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ BUILT_IN = (
     *("log_loss", "brier_score", "precision_macro", "f1_macro", "roc_auc_ovr", "rmse", "mse", "mae", "r2"),
 )
 
-# Cells of the matrix of counts (resamples × rows) that are held at once: about what a processor's cache holds.
+# Cells of the matrix of counts (resamples × rows) per chunk: about the size of a processor's cache.
 CHUNK = 100_000
-# Rows that are predicted at once, so that the memory of the preprocessing does not grow with the table.
+# Rows per prediction, so that the memory of the preprocessing does not grow with the table.
 PREDICT_ROWS = 100_000
 
 
 class Predictions(NamedTuple):
-    """What a model said of n_samples rows.
+    """Predictions of a model for n_samples rows.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Classes(NamedTuple):
     labels : ndarray of shape (n_classes,)
         In the order of the probabilities' columns.
     positive : int
-        Where there are two: the column of the one that precision, recall and the like are about.
+        With two classes: the column of the positive class, to which precision, recall and similar metrics refer.
     """
 
     labels: Array
@@ -64,12 +64,12 @@ class Classes(NamedTuple):
 
     @classmethod
     def of(cls, labels: Array, positive: Any) -> Self:
-        """The classes of a model; without a declared positive one it is the last, as in scikit-learn."""
+        """The classes of a model; the positive class is the declared one, otherwise the last, as in scikit-learn."""
         return cls(labels, len(labels) - 1 if positive is None else int(np.flatnonzero(labels == positive)[0]))
 
 
 class Estimate(NamedTuple):
-    """A metric with its bootstrap interval; None where it is undefined."""
+    """A metric with its bootstrap interval; None if undefined."""
 
     value: float | None
     low: float | None
@@ -79,12 +79,12 @@ class Estimate(NamedTuple):
 
 
 def predict(model: Any, X: Any) -> Predictions:
-    """Ask a fitted model for labels, and for probabilities where it has them, a block of rows at a time."""
+    """Predict labels and, if available, probabilities, in blocks of rows."""
     return _predict(model, (X.iloc[start : start + PREDICT_ROWS] for start in range(0, len(X), PREDICT_ROWS)))
 
 
 def predict_table(model: Any, table: pa.Table, columns: list[Column]) -> Predictions:
-    """The same for a prepared table, of which no more than a block becomes features at a time."""
+    """The same for a prepared table, converted to features block by block."""
     starts = range(0, table.num_rows, PREDICT_ROWS)
     return _predict(model, (features(table.slice(start, PREDICT_ROWS), columns) for start in starts))
 
@@ -101,7 +101,7 @@ def _predict(model: Any, blocks: Iterable[Any]) -> Predictions:
 def scorer(
     classes: Classes | None, name: str | None = None, custom: Custom | None = None
 ) -> Callable[[Any, Any, Array], float]:
-    """A scorer as scikit-learn takes it: ``(model, X, y)`` to a number of which more is better.
+    """A scorer in scikit-learn's form: ``(model, X, y)`` to a number; greater is better.
 
     Parameters
     ----------
@@ -160,12 +160,12 @@ def bootstrap(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Each metric with its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13).
+    """All metrics with percentile bootstrap intervals (Efron and Tibshirani 1993, chapter 13).
 
-    Resamples in which a metric is undefined (no row of a class, say) do not count.
+    Resamples in which a metric is undefined (for example without a row of a class) are excluded.
     """
     if classes is not None and predictions.probabilities is not None:
-        # in the order of the score, so that its curve reads each resample from front to back
+        # sorted by score, so that the curve reads every resample in order
         order = np.argsort(predictions.probabilities[:, classes.positive], kind="stable")
         y, predictions = y[order], Predictions(predictions.predicted[order], predictions.probabilities[order])
         custom = custom and custom.at(order)
@@ -199,7 +199,7 @@ def resampled(
 
 
 def resample_counts(n_samples: int, resamples: int, seed: int) -> Any:
-    """Yield how often each row was drawn, in chunks of shape (n_resamples_of_the_chunk, n_samples)."""
+    """Yield the counts of the rows in chunks of shape (n_resamples_of_the_chunk, n_samples)."""
     rng = np.random.default_rng(seed)
     at_once = max(1, CHUNK // n_samples)
     for start in range(0, resamples, at_once):
@@ -232,7 +232,7 @@ def all_metrics(
 def weighted_metrics(
     y: Array, predictions: Predictions, classes: Classes | None
 ) -> Callable[[Array], dict[str, Array]]:
-    """Prepare the rows once; the function returned takes weights and gives each metric.
+    """Prepare the rows once; the returned function computes all metrics from weights.
 
     Returns
     -------
@@ -247,7 +247,7 @@ def weighted_metrics(
 
 
 def _regression(y: Array, predicted: Array) -> Callable[[Array], dict[str, Array]]:
-    center = y.mean()  # the sums below would cancel for targets far from zero
+    center = y.mean()  # centred, because the sums below would lose precision for targets far from zero
     error, deviation = y - predicted, y - center
     rows = np.column_stack([np.ones_like(y), error**2, np.abs(error), deviation, deviation**2])
 
@@ -263,7 +263,7 @@ def _regression(y: Array, predicted: Array) -> Callable[[Array], dict[str, Array
 
 
 def _counts_by_class(y: Array, predicted: Array, classes: Array) -> Callable[[Array], Array]:
-    """From weights to (3, n_classes, n_resamples): rightly predicted, there, predicted."""
+    """From weights to counts of shape (3, n_classes, n_resamples): correct, actual, predicted."""
     k = len(classes)
     pairs, pair = np.unique(_index(y, classes) * k + _index(predicted, classes), return_inverse=True)
     there, said = np.divmod(pairs, k)
@@ -280,13 +280,13 @@ def _counts_by_class(y: Array, predicted: Array, classes: Array) -> Callable[[Ar
 
 
 def _index(values: Array, classes: Array) -> Array:
-    """Which of the classes each value is."""
+    """The class number of every value."""
     order = np.argsort(classes)
     return np.asarray(order[np.searchsorted(classes, values, sorter=order)])
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:
-    """Zero where nothing was counted, as scikit-learn has it."""
+    """The quotient, or zero if the denominator is zero, as in scikit-learn."""
     return np.asarray(np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0))
 
 
@@ -333,7 +333,7 @@ def _multiclass(y: Array, predictions: Predictions, labels: Array) -> Callable[[
     def weigh(weights: Array) -> dict[str, Array]:
         total = weights.sum(axis=1)
         right, there, said = count(weights)
-        # a class counts where it is there or was predicted, as scikit-learn has it
+        # a class counts if it occurs in the truth or the predictions, as in scikit-learn
         seen = (there + said) > 0
         recalls = np.where(there > 0, _ratio(right, there), np.nan)
         metrics = {
@@ -351,7 +351,7 @@ def _multiclass(y: Array, predictions: Predictions, labels: Array) -> Callable[[
 
 
 def _log_losses(y: Array, probabilities: Array, classes: Array) -> Array:
-    """Minus the logarithm of the probability of the true class, row by row."""
+    """The negative logarithm of the true class's probability, per row."""
     column = _index(y, classes)
     eps = np.finfo(probabilities.dtype).eps
     return np.asarray(-np.log(np.clip(probabilities[np.arange(len(y)), column], eps, 1 - eps)))
@@ -360,13 +360,13 @@ def _log_losses(y: Array, probabilities: Array, classes: Array) -> Array:
 def _by_score(truth: Array, scores: Array) -> Callable[[Array], tuple[Array, Array]]:
     """From weights to the area under the ROC curve and the average precision.
 
-    Rows are sorted by score once; rows with equal scores make one step of the curve (Fawcett 2006,
+    Rows are sorted by score once; rows with equal scores form one step of the curve (Fawcett 2006,
     doi:10.1016/j.patrec.2005.10.010).
     """
     order = np.argsort(scores, kind="stable")
     ordered = bool((order == np.arange(len(order))).all())
     positive = np.flatnonzero(truth[order])
-    # where each step that holds a positive row starts and ends, among all rows and among the positive ones
+    # start and end of every step with a positive row, among all rows and among the positive rows
     edges = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0, True])
     edges_positive = np.searchsorted(positive, edges)
     steps = np.flatnonzero(np.diff(edges_positive))
@@ -390,7 +390,7 @@ def _by_score(truth: Array, scores: Array) -> Callable[[Array], tuple[Array, Arr
 
 
 def _sums_before(weights: Array) -> Array:
-    """Cumulative sums of each row, from zero on; of shape (n_resamples, n_samples + 1)."""
+    """Cumulative sums of every row, starting at zero; of shape (n_resamples, n_samples + 1)."""
     sums = np.zeros((weights.shape[0], weights.shape[1] + 1))
     np.cumsum(weights, axis=1, out=sums[:, 1:])
     return sums

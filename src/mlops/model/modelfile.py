@@ -1,8 +1,8 @@
 """The model file: scikit-learn pipelines in skops format, with the same bytes for the same model.
 
-A pickle runs code while it is loaded, and its reviewers cannot read it. A skops file is data: a JSON tree of types and
-arrays, of which only types on a list are built, and whose arrays are checked before compiled code follows them. So a
-model of a stranger's pull request can be loaded and scored.
+Loading a pickle runs code that reviewers cannot read. A skops file is data: a JSON tree of types and arrays. Only types
+on an allowlist are built, and arrays are checked before compiled code uses them, so the review can load and score a
+model from an untrusted pull request.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from mlops.core.settings import Settings
 from mlops.data import tables
 
 LATENCY_CALLS = 50
-# For a trial of types that nothing here can check
+# Limits for trying out types that cannot be checked here
 ROWS_TRIED, SECONDS_TRIED = 1_000, 300
 
-# What skops raises where a file is cut, changed, of a later version, or of a package that is not installed
+# Errors of skops for a file that is truncated, altered, of a later version, or of a package that is not installed
 BROKEN = (
     zipfile.BadZipFile,
     ArithmeticError,
@@ -41,8 +41,8 @@ BROKEN = (
     ValueError,
 )
 
-# What scikit-learn's own estimators hold beyond skops's list; each was read, none acts when it is built. What compiled
-# code follows in them is checked in `mlops.inference.bounds`, or else they are not on this list.
+# Types in scikit-learn's estimators beyond skops's list. Their code was reviewed and has no side effects when they are
+# built. `mlops.inference.bounds` checks the arrays that compiled code uses; types it cannot check are not on this list.
 TRUSTED = (
     "functools.partial",
     "mlops.inference.columns.date_parts",
@@ -72,7 +72,7 @@ TRUSTED = (
     "sklearn.tree._tree.Tree",
 )
 
-# Let in by `model.trusted` alone, but checked like those of the list
+# Allowed only by `model.trusted`, but checked like those on the list
 CHECKED = (
     "scipy.sparse._csc.csc_matrix",
     "scipy.sparse._csr.csr_matrix",
@@ -86,7 +86,7 @@ def save(model: Any, settings: Settings, path: Path = paths.MODEL) -> None:
     Raises
     ------
     UserError
-        Where it holds a type or an array that `load` would refuse.
+        If it contains a type or an array that `load` would reject.
     """
     import skops.io
 
@@ -98,12 +98,12 @@ def save(model: Any, settings: Settings, path: Path = paths.MODEL) -> None:
 
 
 def load(settings: Settings, path: Path = paths.MODEL) -> Any:
-    """Read a model file, building only types on the list, whose arrays fit together.
+    """Read a model file; only types on the list are built, and their arrays must be consistent.
 
     Raises
     ------
     UserError
-        Where the file is missing or broken, holds another type, or would end the process that predicts with it.
+        If the file is missing or damaged, contains another type, or would crash the process that predicts with it.
     """
     import skops.io
 
@@ -119,38 +119,38 @@ def load(settings: Settings, path: Path = paths.MODEL) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path} is missing", "dvc repro train") from None
     except BROKEN as error:
-        problem = f"{path} is no whole model file: {str(error) or type(error).__name__}"
+        problem = f"{path} is not a complete model file: {str(error) or type(error).__name__}"
         raise UserError(problem, "dvc checkout, or dvc repro --force train") from None
     return model
 
 
 def _check_size(content: bytes) -> None:
-    """Check that a file takes no more memory than it is long; `save` compresses nothing."""
+    """Check that loading a file takes no more memory than its size; `save` does not compress."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         if sum(info.file_size for info in archive.infolist()) > len(content):
-            raise zipfile.BadZipFile("it holds more than it is long")
+            raise zipfile.BadZipFile("its content is larger than the file")
 
 
 def _check_arrays(model: Any, path: Path) -> None:
-    from mlops.inference import bounds  # with all of scikit-learn that it knows
+    from mlops.inference import bounds  # with all types of scikit-learn on its list
 
     try:
         bounds.check(model)
     except bounds.AlteredError as error:
         raise UserError(
             f"{path} would crash the process that predicts with it: {error}",
-            "dvc checkout, or dvc repro --force train; if that does not help, who has changed the file?",
+            "dvc checkout, or dvc repro --force train; if that does not help, find out who changed the file",
         ) from None
 
 
 def _try(path: Path, trusted: list[str], unchecked: list[str]) -> None:
-    """Load a file in another process, and predict there with some of the prepared rows.
+    """Load a file and predict some prepared rows with it in another process.
 
-    Compiled code of other packages follows arrays that nothing here can check: LightGBM ends the process that loads a
-    tree with a wrong child.
+    Compiled code of other packages uses arrays that cannot be checked here: LightGBM crashes the process that loads a
+    tree with an invalid child.
     """
     ended = "does not end"
-    # a failure in words repeats itself here, where it is reported
+    # an error raised there is raised again here, where it is reported
     with suppress(subprocess.TimeoutExpired):
         command = [sys.executable, "-P", "-m", "mlops.model.modelfile", str(path), *trusted]
         code = subprocess.run(command, capture_output=True, check=False, timeout=SECONDS_TRIED).returncode
@@ -159,13 +159,13 @@ def _try(path: Path, trusted: list[str], unchecked: list[str]) -> None:
         ended = f"ends with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
     raise UserError(
         f"{path} cannot be used: a process that loads it and predicts with it {ended}; "
-        f"it holds types that model.trusted lets in: {', '.join(unchecked)}",
-        "dvc checkout, or dvc repro --force train; if that does not help, who has changed the file?",
+        f"it contains types that model.trusted allows: {', '.join(unchecked)}",
+        "dvc checkout, or dvc repro --force train; if that does not help, find out who changed the file",
     )
 
 
 def _trial(path: str, *trusted: str) -> None:
-    """What the other process does; errors in words are of no interest."""
+    """Run by the other process; Python exceptions are ignored."""
     import skops.io
 
     from mlops.data import features
@@ -190,21 +190,21 @@ def _check_types(content: bytes, settings: Settings, path: Path) -> list[str]:
     if unknown:
         listed = "".join(f"\n      - {name}" for name in unknown)
         raise UserError(
-            f"{path} holds types that are not on the list of trusted ones: {', '.join(unknown)}",
+            f"{path} contains types that are not trusted: {', '.join(unknown)}",
             f"if they belong to {settings.model.estimator} or its steps, let params.yaml say so:\n    trusted:{listed}",
         )
     return found
 
 
 def types(content: bytes) -> list[str]:
-    """Types of a model file that `load` has let pass, beyond those that skops trusts by itself."""
+    """Types of a model file that `load` accepted beyond those that skops trusts by default."""
     import skops.io
 
     return sorted(skops.io.get_untrusted_types(data=content))
 
 
 def canonical(content: bytes) -> bytes:
-    """Number the objects of a skops file by appearance, where skops writes their addresses in memory."""
+    """Replace the memory addresses that skops writes as ids with numbers in order of appearance."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     schema = json.loads(files.pop("schema.json"))
@@ -218,7 +218,7 @@ def canonical(content: bytes) -> bytes:
         elif isinstance(node, dict):
             if "__id__" in node:
                 node["__id__"] = numbers.setdefault(node["__id__"], len(numbers))
-            node.pop("_stop_words_id", None)  # an address too; a vectoriser that misses it makes it anew
+            node.pop("_stop_words_id", None)  # an address too; the vectoriser recreates it if it is missing
             if node.get("file") in files:
                 stem, _, ending = node["file"].partition(".")
                 name = f"{numbers.setdefault(int(stem), len(numbers)) if stem.isdigit() else stem}.{ending}"
@@ -229,7 +229,7 @@ def canonical(content: bytes) -> bytes:
 
     visit(schema)
     buffer = io.BytesIO()
-    # stored, not compressed: two builds of zlib may compress the same bytes differently
+    # not compressed, because two builds of zlib may compress the same bytes differently
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, data in [*renamed.items(), ("schema.json", json.dumps(schema).encode())]:
             archive.writestr(zipfile.ZipInfo(name), data)
@@ -237,7 +237,7 @@ def canonical(content: bytes) -> bytes:
 
 
 def measure_latency(model: Any, X: Any) -> dict[str, float]:
-    """Milliseconds that one row takes: the median and the 95th percentile of some calls."""
+    """Latency of one row in milliseconds: the median and the 95th percentile of several calls."""
     import numpy
 
     one = X.iloc[[0]]

@@ -1,4 +1,4 @@
-"""Slices: the test rows that share a value, or fall between two quartiles of the training rows."""
+"""Slices: test rows that share a value, or lie between two quartiles of the training rows."""
 
 from __future__ import annotations
 

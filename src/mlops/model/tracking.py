@@ -1,4 +1,4 @@
-"""One training as a run of MLflow: parameters, metrics, hashes, commit, signature and the model file."""
+"""A training as an MLflow run: parameters, metrics, hashes, commit, signature and the model file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlops.inference import contract as contracts
 from mlops.inference.contract import Computed, Contract
 from mlops.model import modelfile
 
-# Set before MLflow is imported: it would report its use, and retry for minutes where nobody answers.
+# Set before MLflow is imported: no telemetry, and no retries for minutes when the server is unreachable.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
@@ -31,7 +31,7 @@ TRACKED_FILES = {"data": paths.TABLE, "train": paths.TRAIN, "test": paths.TEST, 
 
 
 def parameters(settings: Settings) -> dict[str, Any]:
-    """`params.yaml` as MLflow shows it: one parameter a line, and what a search found."""
+    """`params.yaml` as flat MLflow parameters, with the parameters that a search found."""
     flat: dict[str, Any] = {}
 
     def walk(prefix: str, value: Any) -> None:
@@ -49,7 +49,7 @@ def parameters(settings: Settings) -> dict[str, Any]:
 
 
 def numbers(evaluation: dict[str, Any], model_md5: str) -> dict[str, float]:
-    """The metrics with their intervals, and the seconds that training took if it ran here."""
+    """The metrics with their intervals, and the training time if training ran on this machine."""
     measured = {
         f"{name}{suffix}": each[key]
         for name, each in evaluation["metrics"].items()
@@ -67,15 +67,15 @@ def numbers(evaluation: dict[str, Any], model_md5: str) -> dict[str, float]:
 
 
 def hashes() -> dict[str, str]:
-    """What the run is about, by the hashes that `dvc.lock` holds too."""
+    """The datasets of the run, with the hashes in `dvc.lock`."""
     return {f"{name}.md5": files.md5(path) for name, path in TRACKED_FILES.items()}
 
 
 def requirements(settings: Settings) -> list[str]:
-    """What MLflow would install to load the model: pins of this environment."""
+    """Requirements of the model, pinned to this environment."""
     owners = {"mlflow", "pandas", "scikit-learn", "skops"}
     roots = {name.split(".")[0] for name in (settings.model.estimator, *settings.model.trusted)} - {"sklearn", "mlops"}
-    if roots:  # who owns a module is only known after reading about all packages there are
+    if roots:  # finding a module's package requires the metadata of all packages
         packages = metadata.packages_distributions()
         for root in sorted(roots - sys.stdlib_module_names):
             if root not in packages:
@@ -86,7 +86,7 @@ def requirements(settings: Settings) -> list[str]:
 
 
 def record(settings: Settings, facts: dict[str, dict[str, Any]]) -> str:
-    """Write one run to MLflow and return its id; a run that fails half way is marked as failed."""
+    """Write one run to MLflow and return its id; a run that fails midway is marked as failed."""
     import mlflow
     from mlflow.models import Model
 
@@ -131,9 +131,9 @@ def signature(contract: Contract) -> Any:
 
 
 def save_model(path: str, mlflow_model: Any, signature: Any, settings: Settings) -> None:
-    """Lay the model file out as `mlflow.sklearn` loads it.
+    """Arrange the model file in the layout that `mlflow.sklearn` loads.
 
-    MLflow's own function would take the model, not the file: it would write a file with another hash, and load both.
+    MLflow's function takes the model instead of the file and would write a file with another hash.
     """
     from mlflow import pyfunc
 
@@ -143,7 +143,7 @@ def save_model(path: str, mlflow_model: Any, signature: Any, settings: Settings)
     shutil.copyfile(paths.MODEL, folder / name)
     (folder / "requirements.txt").write_text("\n".join(requirements(settings)), encoding="utf-8")
     environment = {"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}
-    (folder / "python_env.yaml").write_text(json.dumps(environment), encoding="utf-8")  # JSON is YAML, too
+    (folder / "python_env.yaml").write_text(json.dumps(environment), encoding="utf-8")  # JSON is valid YAML
     pyfunc.add_to_model(
         mlflow_model, "mlflow.sklearn", model_path=name, python_env="python_env.yaml", predict_fn="predict"
     )

@@ -1,4 +1,4 @@
-"""The training rows as an estimator takes them, for the search and for the fit."""
+"""Training rows in the form that an estimator takes, for the search and the fit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ M_MMAP_THRESHOLD = -3  # in glibc's malloc.h
 
 
 class Training(NamedTuple):
-    """What a model learns from.
+    """Training data of a model.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Training(NamedTuple):
     X : DataFrame of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,)
     order : ndarray of shape (n_samples,) or None
-        Each row's group or time, where the split goes by one.
+        Group or time of every row, if the split uses one.
     """
 
     settings: Settings
@@ -51,7 +51,7 @@ def read() -> Training:
     table = tables.read(paths.TRAIN)
     features.check(table, project.features, project.source)
     table = project.append(table)
-    # a column without any value teaches nothing, and some estimators fail on it
+    # a column without values is useless, and some estimators fail on it
     columns = [column for column in project.columns if table[column.name].null_count < table.num_rows]
     by = settings.split.group or settings.split.time
     order = table[by].to_numpy() if by else None
@@ -70,8 +70,8 @@ def warnings_once() -> Iterator[None]:
 
 
 def _return_freed_memory() -> None:
-    """Give memory back as soon as a table is freed; at millions of rows it decides whether a model fits."""
+    """Return memory to the system as soon as a table is freed, which large tables need."""
     pa.set_memory_pool(pa.system_memory_pool())
-    # glibc would keep freed arrays below 32 MiB
+    # glibc keeps freed arrays below 32 MiB otherwise
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)

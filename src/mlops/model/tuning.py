@@ -1,6 +1,7 @@
 """Search for better parameters by cross-validation on the training rows: grid, random or Bayesian.
 
-The folds follow the split: groups stay together, and time goes forward. Optuna deals the trials, seeded.
+The folds follow the split: groups stay together, and validation follows training in time. Optuna proposes the trials,
+with a fixed seed.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ def tune(
     X : DataFrame of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,)
     order : ndarray of shape (n_samples,) or None
-        Each row's group or time, where the split goes by one.
+        Group or time of every row, if the split uses one.
     custom : Custom, optional
         The project's own metrics, for these rows.
 
     Returns
     -------
     best : dict
-        Parameters of the best trial; the earliest where several are equal.
+        Parameters of the best trial; the earliest if several are equal.
     trials : list of dict
         Parameters, mean and standard deviation of the score over the folds (more is better), in order.
     """
@@ -66,15 +67,15 @@ def tune(
             scores = cross_val_score(model, X, y, cv=folds, scoring=scorer, error_score="raise")
         except (UserError, OSError):
             raise
-        except Exception as error:  # estimators from anywhere raise anything
+        except Exception as error:  # estimators of other packages may raise any exception
             raise fit_error(settings, model, X, y, error, f"tuning.space: {tried}") from None
         if not np.isfinite(scores).all():
             fold = int(np.flatnonzero(~np.isfinite(scores))[0]) + 1
             raise UserError(
-                f"params.yaml: tuning.metric: {label} is undefined on fold {fold} of {len(folds)}, of one class only",
-                "metric: accuracy, or fewer folds",
+                f"params.yaml: tuning.metric: {label} is undefined on fold {fold} of {len(folds)} with one class only",
+                "use metric: accuracy, or fewer folds",
             )
-        # six decimals, so that another machine's last bits do not lead the search elsewhere
+        # six decimals, so that rounding differences between machines do not change the search
         trials.append({"params": tried, "mean": round(float(scores.mean()), 6), "std": round(float(scores.std()), 6)})
         best = max(trial["mean"] for trial in trials)
         shown = ", ".join(f"{name}={value}" for name, value in tried.items())
@@ -91,7 +92,7 @@ def tune(
 
 
 def _folds(y: metrics.Array, settings: Settings, tuning: Tuning, order: metrics.Array | None) -> list[Any]:
-    """Pairs of row numbers, to learn from and to be asked; each class is there to be learned."""
+    """Pairs of row numbers for training and validation; every class is in every training part."""
     rows = np.arange(len(y))
     classify = settings.data.task == "classification"
     try:
@@ -108,7 +109,7 @@ def _folds(y: metrics.Array, settings: Settings, tuning: Tuning, order: metrics.
         for number, (learned, _) in enumerate(folds, 1):
             absent = np.setdiff1d(y, y[learned]) if classify else y[:0]
             if len(absent):
-                raise ValueError(f"class {absent[0].item()!r} cannot be learned in fold {number}: it has no row there")
+                raise ValueError(f"class {absent[0].item()!r} has no training row in fold {number}")
     except ValueError as error:
         raise UserError(f"params.yaml: tuning.folds: {tuning.folds}: {error}", "fewer folds") from None
     return folds
@@ -122,7 +123,7 @@ def _n_trials(tuning: Tuning) -> int:
 
 def _sampler(tuning: Tuning) -> optuna.samplers.BaseSampler:
     if tuning.method == "grid":
-        # values are suggested by their number, because Optuna takes no lists or mappings as choices
+        # values are suggested by their index, because Optuna accepts no lists or mappings as choices
         space = {name: list(range(len(values))) for name, values in tuning.space.items() if isinstance(values, list)}
         return optuna.samplers.GridSampler(space, seed=tuning.seed)
     if tuning.method == "random":
