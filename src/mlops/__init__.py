@@ -2,3 +2,9 @@
 
 from mlops.core.hooks import feature as feature
 from mlops.core.hooks import metric as metric
+from mlops.core.hooks import rule as rule
+from mlops.core.ruling import Evidence as Evidence
+from mlops.core.ruling import Verdict as Verdict
+from mlops.core.ruling import failed as failed
+from mlops.core.ruling import inconclusive as inconclusive
+from mlops.core.ruling import passed as passed

@@ -311,6 +311,71 @@ def test_main_s_gate_decides_and_the_change_s_own_is_shown(change: Change) -> No
     assert "🔒 **1 file needs a code owner's approval:**" in change.comment.splitlines()[:6]
 
 
+RULE = """\
+from mlops import Evidence, failed, passed, rule
+
+
+@rule
+def enough_rows(evidence: Evidence, at_least: int):
+    kept = evidence.rows >= at_least
+    return (passed if kept else failed)(f"{evidence.rows} test rows", value=evidence.rows, limit=at_least)
+"""
+
+
+def with_rule(text: str, **row: Any) -> Edit:
+    """A rule of the team's own as its only one, and a row of the gate about it."""
+
+    def edit(project: Project) -> None:
+        (project.folder / "src/project/rules.py").write_text(text, encoding="utf-8")
+        project.edit_gate(lambda gate: gate.update(rules=[row, {"rule": "lock"}]))
+
+    return edit
+
+
+def test_a_rule_of_the_team_takes_its_file_and_a_row_of_the_gate(change: Change) -> None:
+    row = {"rule": "project.enough_rows", "at_least": 1000}
+    change.base(lambda project: (project.folder / "src/project/rules.py").unlink())
+    change.base(with_gate(lambda gate: gate["rules"].remove({"rule": "project.missed_cases", "alpha": 0.01})))
+    change.commit(with_rule(RULE, **row), run=False)
+    report = change.review()
+    # main's gate has no such row yet; this change's own shows what it will say
+    assert "project.enough_rows" not in verdicts(report)
+    (one,) = [each for each in report.proposed.results if each.rule == "project.enough_rows"]
+    assert (one.verdict, one.why, one.found.value, one.limit) == ("fail", "143 test rows", 143, 1000)
+    assert "project.enough&#95;rows" in change.comment
+    assert [(place.place, place.files) for place in report.owned] == [
+        ("/src/project/rules.py", ["src/project/rules.py"]),
+        ("/gate.yaml", ["gate.yaml"]),
+    ]
+    assert change.project.git("diff", "--name-only", "base").splitlines() == ["gate.yaml", "src/project/rules.py"]
+
+
+def test_a_change_cannot_loosen_the_rule_that_judges_it(change: Change) -> None:
+    change.base(with_rule(RULE, rule="project.enough_rows", at_least=1000))
+    change.commit(replaced("src/project/rules.py", "evidence.rows >= at_least", "True"), run=False)
+    report = change.review()
+    assert (change.code, report.verdict) == (1, "fail")
+    assert verdicts(report) == {"project.enough_rows": "fail", "lock": "pass"}
+    assert (report.policy.blocks, report.proposed.blocks) == (True, False)
+    assert "edits the gate** or its rules. Main's gate applies: ❌ fail" in change.comment
+    assert [(place.place, place.files) for place in report.owned] == [
+        ("/src/project/rules.py", ["src/project/rules.py"])
+    ]
+
+
+def test_a_rule_that_main_s_gate_names_and_main_does_not_have_is_this_change_s_and_says_so(change: Change) -> None:
+    change.base(with_gate(lambda gate: gate.update(rules=[{"rule": "project.enough_rows", "at_least": 1}])))
+    change.project.git("rm", "--quiet", "src/project/rules.py")
+    change.project.commit("main")
+    change.project.git("branch", "--force", "base")
+    (change.project.folder / "src/project").mkdir(exist_ok=True)
+    (change.project.folder / "src/project/rules.py").write_text(RULE, encoding="utf-8")
+    change.project.commit("change")
+    report = change.review()
+    assert reasons(report) == "143 test rows (judged by this change's src/project/rules.py, because main has none)"
+    assert change.code == 0
+
+
 def test_a_waiver_counts_when_main_has_it_and_until_its_day(change: Change) -> None:
     waiver = {"rule": "no_worse", "subject": "log_loss", "reason": "the new data are harder", "until": "2999-12-31"}
     change.base(with_gate(lambda gate: gate.update(waivers=[waiver])))

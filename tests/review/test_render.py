@@ -179,7 +179,7 @@ def test_each_reason_is_a_sentence_with_owners_and_failures_first() -> None:
 def test_a_change_of_the_gate_shows_both_verdicts() -> None:
     kept, loosened = policy(ruled("floor", "recall", "fail")), policy(ruled("floor", "recall", "pass"))
     text = comment(report(ruled("floor", "recall", "fail"), policy=kept, proposed=loosened))
-    told = "Main's gate applies: ❌ fail. With the edited gate: ✅ pass."
+    told = "Main's gate applies: ❌ fail. With the edited ones: ✅ pass."
     assert told in text
     assert text.startswith("## ❌ Do not merge")
     assert "All rules of the edited gate: 1 of 1 pass" in text

@@ -418,6 +418,27 @@ def test_a_floor_is_inconclusive_only_if_its_interval_includes_the_limit(
     assert derived(edited(report, undecided), gate, "failure").doubts == [f"floor recall: {doubt}"]
 
 
+def test_a_rule_of_the_team_s_own_is_taken_at_the_run_s_word_but_not_whether_it_blocks() -> None:
+    def answered(verdict: str, **more: Any) -> Report:
+        def edit(document: dict[str, Any]) -> None:
+            blocks = verdict == "fail"
+            result_of(document, "lock").update(rule="project.mine", verdict=verdict, blocks=blocks, **more)
+            document["policy"].update(verdict=verdict, blocks=blocks)
+
+        return edited(told(a_gate([RULES["lock"]]), good_evidence()), edit)
+
+    lenient = a_gate([{"rule": "project.mine", "limit": 3}])
+    strict = a_gate([{"rule": "project.mine", "inconclusive": "block"}])
+    for verdict, blocks in (("pass", False), ("inconclusive", False), ("fail", True)):
+        found = derived(answered(verdict, limit=7.0), lenient, "failure" if blocks else "success")
+        assert (found.doubts, found.verdict, found.blocks) == ([], verdict, blocks)
+    assert derived(answered("inconclusive"), strict, "failure").blocks
+    assert derived(answered("pass"), a_gate([{"rule": "project.other"}]), "success").doubts == [
+        "the report has no result for main's rule project.other",
+        "the report has a result for a rule that main's gate does not have: project.mine",
+    ]
+
+
 @pytest.mark.parametrize(("name", "about"), [(name, about) for name, about, _ in BREAKING])
 def test_another_limit_than_main_s_is_doubted(name: str, about: str) -> None:
     report, gate = honest()

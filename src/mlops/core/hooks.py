@@ -128,6 +128,23 @@ def metric(
     return declare if function is None else declare(function)
 
 
+@dataclass(frozen=True)
+class Rule:
+    """A rule of the gate, which `gate.yaml` names as `project.` and its name."""
+
+    name: str
+    function: Callable[..., Any]
+
+
+def rule(function: Function) -> Function:
+    """Declare a function as a rule of the gate: a row `{rule: project.NAME, …}` of `gate.yaml` calls it.
+
+    The function takes the evidence (`mlops.Evidence`) and the further keys of the row as parameters, which are checked
+    against its annotations. It returns ``passed(reason)``, ``failed(reason)`` or ``inconclusive(reason)``.
+    """
+    return _declared(function, Rule(function.__name__, function))
+
+
 def _declared(function: Function, hook: Any) -> Function:
     function.__hook__ = hook  # type: ignore[attr-defined]
     return function
@@ -161,9 +178,12 @@ def load(name: str, kind: type[Hook]) -> dict[str, Hook]:
 
 def _broken(name: str, error: Exception) -> UserError:
     """The import error, with the last line of the team's code that it passed through."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if PACKAGE in Path(frame.filename).parts]
-    place = f"{ROOM / Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else f"{ROOM / name}.py"
-    if isinstance(error, SyntaxError):
-        place = f"{ROOM / name}.py, line {error.lineno}"
+    place_of = f"{ROOM / name}.py, line {error.lineno}" if isinstance(error, SyntaxError) else place(error, name)
     hint = f"uv add {error.name}" if isinstance(error, ModuleNotFoundError) and error.name else ""
-    return UserError(f"{place}: {type(error).__name__}: {error}", hint)
+    return UserError(f"{place_of}: {type(error).__name__}: {error}", hint)
+
+
+def place(error: Exception, name: str) -> str:
+    """File and line of the team's code in which an error arose, or else the file of a module."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if PACKAGE in Path(frame.filename).parts]
+    return f"{ROOM / Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else f"{ROOM / name}.py"

@@ -442,14 +442,18 @@ def _keys_beside(kind: type[BaseModel], location: tuple[str | int, ...]) -> list
     schema = kind.model_json_schema()
     node = schema
     for part in location[:-1]:
-        mapping = node.get("discriminator", {}).get("mapping", {})
+        options = [node, *node.get("oneOf", []), *node.get("anyOf", [])]
+        mapping = {
+            tag: path for each in options for tag, path in each.get("discriminator", {}).get("mapping", {}).items()
+        }
         if part in mapping:
             node = {"$ref": mapping[part]}
         else:
             inside = node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
             node = inside or node  # otherwise the name of a branch of a union, which is not a key
-        for option in [node, *node.get("oneOf", []), *node.get("anyOf", [])]:
-            if "$ref" in option and "discriminator" not in node:
+        options = [node, *node.get("oneOf", []), *node.get("anyOf", [])]
+        for option in options:
+            if "$ref" in option and not any("discriminator" in each for each in options):
                 node = schema["$defs"][option["$ref"].rsplit("/", 1)[-1]]
     return list(node.get("properties", {}))
 

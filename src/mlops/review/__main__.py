@@ -25,7 +25,7 @@ from mlops.core.report import Report, shortened
 from mlops.core.settings import PARAMS
 from mlops.data import project as projects
 from mlops.review import baseline as main_branch
-from mlops.review import behaviour, changes, evidence, gate, policy, relock
+from mlops.review import behaviour, changes, evidence, gate, policy, project_rules, relock
 from mlops.review.files import CODEOWNERS, is_untouched, owned
 from mlops.review.policy import GATE
 from mlops.review.preview import page
@@ -79,9 +79,9 @@ def review(head: str, base: str) -> Report:
         tested = behaviour.run(git.fork_point(base), behaviour.time_limit(decides))
         findings = findings._replace(evidence=findings.evidence._replace(behaviour=tested))
         today = datetime.datetime.now(datetime.UTC).date()
-        judged = gate.judge(decides, findings.evidence, rule_lines(), today)
+        judged = gate.judge(decides, findings.evidence, rule_lines(), today, project_rules.code_of(base))
         report = tell(report, settings, baseline, decides, findings, judged)
-        if ours is not None and ours != decides:
+        if ours is not None and (ours != decides or project_rules.edited(ours.rules, base)):
             proposed = gate.judge(ours, findings.evidence, rule_lines(), today)
             report = report.model_copy(update={"proposed": proposed})
     except UserError as error:

@@ -8,13 +8,13 @@ from mlops.core.errors import errors_in_words
 from mlops.inference import computed
 from mlops.model import custom
 from mlops.model.estimators import check_estimator
-from mlops.review import policy
+from mlops.review import policy, rule_call
 
 
 def main() -> None:
     pointers.check()
     if policy.GATE.exists():
-        policy.load()
+        rule_call.check(policy.load().rules, policy.GATE)
     settings = settings_module.load()
     check_estimator(settings)
     computed.declared(settings.data.features)

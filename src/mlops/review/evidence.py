@@ -29,7 +29,7 @@ from mlops.model.metrics import Array, Classes, Predictions
 from mlops.review import drift
 from mlops.review.baseline import Baseline
 from mlops.review.compare import Paired, compare, parts
-from mlops.review.gate import Evidence, SliceEvidence
+from mlops.review.gate import Evidence, Judged, SliceEvidence
 
 GRID = 21
 MOST_SLICES = 50
@@ -127,6 +127,14 @@ def gather(project: Project, baseline: Baseline, moved: list[str], dirty: bool, 
         dirty=dirty and not os.environ.get("CI"),
         leaked=int(known_rows(ours.test, ours.train, project.source.names).sum()),
         misrecorded=check_recorded(ours.test, ours.said, project.settings, ours.classes) if ours.test.num_rows else [],
+        judged=Judged(
+            ours.test.take(pa.array(scored.rows)),
+            scored.y,
+            scored.candidate,
+            scored.baseline,
+            ours.classes,
+            project.settings.data.positive,
+        ),
     )
     drawn = []
     if len(scored.y):

@@ -11,12 +11,15 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from mlops.core.report import Behaviour, Estimate, Policy, Result, Waiver, shortened
 from mlops.core.settings import closest
 from mlops.model.curves import Rows, calibration_error
+from mlops.model.metrics import Array, Classes, Predictions
 from mlops.review.compare import Paired
 from mlops.review.policy import Gate
+from mlops.review.project_rules import Code
 from mlops.review.rules.base import Case, Finding, Rule
 from mlops.review.verdict import overall
 
@@ -33,6 +36,17 @@ class SliceEvidence(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.column} {self.name}"
+
+
+class Judged(NamedTuple):
+    """The test rows, and what both models predict of them; for rules of the team's own."""
+
+    table: pa.Table
+    y: Array
+    candidate: Predictions
+    baseline: Predictions | None
+    classes: Classes | None
+    positive: Any
 
 
 class Evidence(NamedTuple):
@@ -69,6 +83,8 @@ class Evidence(NamedTuple):
         Numbers of the recorded evaluation that are not the model's.
     behaviour : Behaviour or None
         Results of the behaviour tests.
+    judged : Judged or None
+        The test rows and both models' predictions.
     """
 
     rows: int
@@ -87,6 +103,7 @@ class Evidence(NamedTuple):
     leaked: int
     misrecorded: list[str]
     behaviour: Behaviour | None = None
+    judged: Judged | None = None
 
     def calibration_error(self) -> float:
         """The expected calibration error."""
@@ -97,22 +114,30 @@ class Evidence(NamedTuple):
         return error_by_chance(self.calibration, confidence)
 
 
-def judge(gate: Gate, evidence: Evidence, lines: dict[tuple[str, str], int], today: datetime.date) -> Policy:
+def judge(
+    gate: Gate,
+    evidence: Evidence,
+    lines: dict[tuple[str, str], int],
+    today: datetime.date,
+    code: Code = Code(),  # noqa: B008  immutable
+) -> Policy:
     """Judge the evidence by a policy.
 
     Parameters
     ----------
     lines : dict of (str, str) to int
         Rule and subject to the line in this change's `gate.yaml`.
+    code : Code
+        Whose `src/project/rules.py` judges.
     """
-    case = Case(gate, evidence)
+    case = Case(gate, evidence, code)
     results = [_result(rule, find(rule, case), gate, lines, today) for rule in gate.rules]
     return Policy(verdict=overall(results), blocks=any(result.blocks for result in results), results=results)
 
 
 def find(rule: Rule, case: Case) -> Finding:
     """What a rule finds; a rule whose evidence is missing fails."""
-    pairs, metric = case.evidence.pairs, getattr(rule, "metric", None)
+    pairs, metric = case.evidence.pairs, getattr(rule, "metric", None) if rule.derivable else None
     if not case.evidence.rows:
         return Finding("fail", "there are no test rows")
     if metric is not None and metric not in pairs:
@@ -136,7 +161,7 @@ def _result(
         rule=rule.rule,
         subject=shortened(about),
         found=Estimate(value=finite(finding.value), low=finite(finding.low), high=finite(finding.high)),
-        limit=rule.bound,
+        limit=rule.bound if rule.derivable else finite(finding.limit),
         unit=rule.unit,
         verdict=finding.verdict,
         blocks=rule.blocks(finding.verdict) and waived is None,

@@ -10,21 +10,31 @@ import datetime
 import functools
 import operator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from mlops.core.settings import Section, Share, read, write_schema
 from mlops.review import rules as registry
 from mlops.review.rules.base import Rule
+from mlops.review.rules.project import PREFIX, ProjectRule
 
 GATE = Path("gate.yaml")
 SCHEMA = Path("gate.schema.json")
 
+
+def _kind(row: Any) -> str:
+    name = row.get("rule") if isinstance(row, dict) else getattr(row, "rule", None)
+    return "project" if isinstance(name, str) and name.startswith(PREFIX) else "built-in"
+
+
 if TYPE_CHECKING:
     AnyRule = Rule
 else:
-    AnyRule = Annotated[functools.reduce(operator.or_, registry.built_in()), Field(discriminator="rule")]
+    BuiltIn = Annotated[functools.reduce(operator.or_, registry.built_in()), Field(discriminator="rule")]
+    AnyRule = Annotated[
+        Annotated[BuiltIn, Tag("built-in")] | Annotated[ProjectRule, Tag("project")], Discriminator(_kind)
+    ]
 
 
 class Waiver(Section):

@@ -152,8 +152,8 @@ def reasons(report: Report) -> str:
     lines = [f"- ❌ {escaped(doubt)}" for doubt in report.doubts if len(report.doubts) > 1]
     if report.proposed is not None and report.policy is not None:
         lines.append(
-            f"- 🔒 This change **edits the gate**. Main's gate applies: {MARKS[report.policy.verdict]}. "
-            f"With the edited gate: {MARKS[report.proposed.verdict]}."
+            f"- 🔒 This change **edits the gate** or its rules. Main's gate applies: {MARKS[report.policy.verdict]}. "
+            f"With the edited ones: {MARKS[report.proposed.verdict]}."
         )
     if report.problem:
         lines.append(f"- ❌ {escaped(report.problem)}")

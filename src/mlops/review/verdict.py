@@ -109,6 +109,8 @@ def judged(found: Policy, gate: Gate | None, report: Report, today: datetime.dat
 
 
 def _of_numbers(result: Result, rule: Rule, values: dict[str, tuple[float | None, float | None]]) -> Iterable[str]:
+    if not rule.derivable:  # a rule of the team's own: only running it could tell
+        return
     value, bound = result.found.value, rule.bound
     if result.limit is not None and (bound is None or not math.isclose(result.limit, bound, rel_tol=1e-9)):
         yield f"its limit is {result.limit:g}, main's gate has {'none' if bound is None else f'{bound:g}'}"

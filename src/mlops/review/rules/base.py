@@ -14,6 +14,7 @@ from mlops.core.settings import Section
 if TYPE_CHECKING:
     from mlops.review.gate import Evidence
     from mlops.review.policy import Gate
+    from mlops.review.project_rules import Code
 
 # A number of a report and its limit are rounded to six decimals
 ROUNDING = 2e-6
@@ -38,13 +39,16 @@ class Finding(NamedTuple):
     value: float = math.nan
     low: float = math.nan
     high: float = math.nan
+    limit: float | None = None
+    """Only of a rule whose limit is no key of `gate.yaml`."""
 
 
 class Case(NamedTuple):
-    """What a rule decides on: the evidence, and the gate that the rule is a row of."""
+    """What a rule decides on: the evidence, the gate that the rule is a row of, and whose `src/project/rules.py`."""
 
     gate: Gate
     evidence: Evidence
+    code: Code
 
     @property
     def confidence(self) -> float:
@@ -65,6 +69,8 @@ class Rule(Section):
     unit: ClassVar[Unit] = ""
     shown_as: ClassVar[Literal["candidate", "difference"] | None] = None
     """Which number of the table of metrics the result repeats."""
+    derivable: ClassVar[bool] = True
+    """Whether the reported numbers can be checked without running the rule."""
     by_interval: ClassVar[bool] = False
     """Whether the rule is inconclusive only where the limit lies in the interval."""
 
