@@ -443,7 +443,7 @@ def test_one_flipped_byte_in_the_cache_is_noticed(change: Change) -> None:
     report = change.review()
     assert report.baseline is not None
     assert (report.baseline.origin, report.baseline.problem) == ("rebuilt", None)
-    assert "is damaged" in change.output
+    assert "is corrupt" in change.output
     assert change.code == 0
 
     flip(cached(change.project, "split", "data/prepared/test.parquet"))

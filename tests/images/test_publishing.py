@@ -229,7 +229,7 @@ def test_another_model_than_the_reviewed_one_is_noticed_in_what_the_registry_giv
     for different, told in (
         ({"files": release.files | {"model.onnx": other}}, f"is not the released file: .* expected {other}"),
         ({"service_md5": f"{other}.dir"}, f"holds models/service with the MD5 .*, not {other}.dir"),
-        ({"version": "9.9.9"}, "says that it is another release"),
+        ({"version": "9.9.9"}, "is labelled as another release"),
     ):
         with pytest.raises(UserError, match=told):
             publish.check("podman", reference, release.model_copy(update=different))

@@ -176,7 +176,7 @@ def test_without_a_canvas_the_stage_says_so_and_leaves_the_old_card(done: Projec
     told = project.stage("card", check=False)
     assert (told.returncode, told.stdout.splitlines()[0]) == (
         1,
-        "error: docs/canvas.md is missing: the model card copies the intended use and more from it",
+        "error: docs/canvas.md is missing: the model card copies sections from it",
     )
     assert project.read(CARD) == before
 

@@ -212,19 +212,19 @@ STOPPED = [
         "no such class",
         rows(),
         {"positive": "A"},
-        "params.yaml: data.positive: 'A' is no class of 'y'; did you mean 'a'?",
+        "params.yaml: data.positive: 'A' is not a class of 'y'; did you mean 'a'?",
     ),
     (
         "a class of another type",
         "x,y\n" + "1,0\n1,1\n" * 20,
         {"positive": "1"},
-        "params.yaml: data.positive: '1' is no class of 'y'\n  try: positive: 1",
+        "params.yaml: data.positive: '1' is not a class of 'y'\n  try: positive: 1",
     ),
     (
         "a word for a boolean class",
         "x,y\n" + "1,true\n1,false\n" * 20,
         {"positive": "True"},
-        "params.yaml: data.positive: 'True' is no class of 'y'\n  try: positive: true",
+        "params.yaml: data.positive: 'True' is not a class of 'y'\n  try: positive: true",
     ),
     (
         "three classes",

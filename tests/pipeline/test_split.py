@@ -113,7 +113,7 @@ def test_a_cutoff_of_another_kind_than_its_column_is_told(cancer: pa.Table) -> N
 
 def test_a_missing_group_is_told_with_its_rows(cancer: pa.Table) -> None:
     groups = pa.array([None if number in (3, 7) else "a" for number in range(len(cancer))])
-    with pytest.raises(UserError, match=r"'clinic' deals the split, but is missing in 2 row\(s\): 4, 8"):
+    with pytest.raises(UserError, match=r"'clinic' determines the split, but is missing in 2 row\(s\): 4, 8"):
         deal(cancer.append_column("clinic", groups), settings(method="group", group="clinic"))
 
 
@@ -132,5 +132,5 @@ def test_a_class_on_one_side_only_is_told_with_a_seed_that_helps() -> None:
 
 def test_a_table_of_nothing_but_copies_of_test_rows_is_told() -> None:
     table = pa.table({"id": pa.array(range(1000)), "x": pa.array([1.0, 2.0] * 500), "diagnosis": ["a", "b"] * 500})
-    with pytest.raises(UserError, match="each is a test row or an exact copy of one"):
+    with pytest.raises(UserError, match="every row is a test row or an exact copy of one"):
         deal(table, settings(["id"]))

@@ -103,7 +103,7 @@ def test_training_goes_on_where_mlflow_cannot_be_reached(project: Project, silen
         ("ftp://127.0.0.1/runs", "ftp://127.0.0.1/runs", "unsupported URI"),
     ):
         told = project.stage("track", MLFLOW_TRACKING_URI=uri, MLFLOW_HTTP_REQUEST_TIMEOUT="1").stdout
-        assert f"warning: this training is not recorded in MLflow at {shown}: " in told
+        assert f"warning: this run was not recorded in MLflow at {shown}: " in told
         assert reason in told
         assert "dvc repro --force --single-item track" in told
         assert "not recorded: params, metrics, tags, signature, model" in told

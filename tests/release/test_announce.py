@@ -203,7 +203,7 @@ def test_a_candidate_is_no_latest_release(github: GitHub, clone: Clone) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("tag.json", {**TAG, "tag": "v9.9.9"}, "is about v9.9.9, and this run about v1.1.0"),
+        ("tag.json", {**TAG, "tag": "v9.9.9"}, "is about v9.9.9, but this run is about v1.1.0"),
         ("tag.json", {**TAG, "commit": "f" * 40}, "the release of another commit"),
         ("tag.json", {**TAG, "url": "javascript:alert(1)"}, "tag.json is broken: url"),
         ("tag.json", {**TAG, "previous": "v1 [x](y)"}, "tag.json is broken: previous"),
@@ -238,6 +238,6 @@ def test_where_github_does_not_attest_the_notes_promise_nothing(github: GitHub, 
 
 
 def test_only_a_digest_is_announced(github: GitHub, clone: Clone) -> None:
-    with pytest.raises(UserError, match="REFERENCE is no name@sha256"):
+    with pytest.raises(UserError, match="REFERENCE is not of the form name@sha256"):
         announce.main(environment(github, "v1.1.0", REFERENCE="ghcr.io/ada/a-project:1.1.0"))
     assert github.requests == []

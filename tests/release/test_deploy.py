@@ -72,7 +72,7 @@ def test_a_digest_is_written_in_every_place_and_nothing_else_changes(clone: Clon
     ],
 )
 def test_only_a_digest_is_written(clone: Clone, reference: str) -> None:
-    with pytest.raises(UserError, match="digests, never a tag"):
+    with pytest.raises(UserError, match="by digest, not by tag"):
         deploy.write(reference)
     assert clone.git("status", "--porcelain") == ""
 
@@ -95,7 +95,7 @@ def test_a_project_that_deploys_by_one_way_only_keeps_the_others_out(clone: Clon
         path.unlink()
     assert deploy.write(NEW) == [deploy.PLACES[0]]
     deploy.PLACES[0].unlink()
-    with pytest.raises(UserError, match="nothing in deploy/ names an image"):
+    with pytest.raises(UserError, match="no file in deploy/ names an image"):
         deploy.write(NEW)
 
 

@@ -181,7 +181,7 @@ def test_a_model_that_is_not_the_one_in_the_lock_is_not_registered(
     path.write_bytes(content)
     done = register(damaged, url, "v1.0.0", "damaged", check=False)
     assert done.returncode == 1
-    assert "models/model.skops is not what dvc.lock names" in done.stdout
+    assert "models/model.skops does not match dvc.lock" in done.stdout
     assert mlflow.MlflowClient(url).search_registered_models("name = 'damaged'") == []
 
 
@@ -191,6 +191,6 @@ def test_a_server_that_does_not_answer_is_told_without_its_password(project: Pro
         url = f"http://ada:secret-word@127.0.0.1:{free.getsockname()[1]}"
     done = register(project, url, "v1.0.0", check=False, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
     assert done.returncode == 1
-    assert "MLflow has not taken the model" in done.stdout
+    assert "MLflow did not accept the model" in done.stdout
     assert "secret-word" not in done.stdout
     assert "Traceback" not in done.stdout

@@ -26,10 +26,10 @@ def gather(project: Project) -> str:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("models/model.skops", "models/model.skops is not what dvc.lock names: its MD5 is"),
-        ("models/service/model.onnx", "models/service is not what dvc.lock names: its MD5 is"),
-        ("models/service/schema.json", "models/service is not what dvc.lock names: its MD5 is"),
-        ("reports/evaluation.json", "reports/evaluation.json is not what dvc.lock names: its MD5 is"),
+        ("models/model.skops", "models/model.skops does not match dvc.lock: its MD5 is"),
+        ("models/service/model.onnx", "models/service does not match dvc.lock: its MD5 is"),
+        ("models/service/schema.json", "models/service does not match dvc.lock: its MD5 is"),
+        ("reports/evaluation.json", "reports/evaluation.json does not match dvc.lock: its MD5 is"),
     ],
 )
 def test_one_flipped_byte_stops_a_release(done: Project, tmp_path: Path, name: str, told: str) -> None:

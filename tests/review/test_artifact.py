@@ -63,7 +63,7 @@ def test_a_report_may_have_up_to_its_limit(size: int) -> None:
     ],
 )
 def test_an_entry_of_another_name_is_refused(name: str) -> None:
-    with pytest.raises(UserError, match=r"the artifact is refused: its entry is not named report\.json"):
+    with pytest.raises(UserError, match=r"the artifact is rejected: its entry is not named report\.json"):
         unpack(zipped((name, CONTENT)))
 
 
@@ -75,7 +75,7 @@ def test_a_name_that_a_nul_cuts_short_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFDIR, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK])
 def test_a_link_or_a_device_is_refused(kind: int) -> None:
-    with pytest.raises(UserError, match=r"report\.json is no ordinary file"):
+    with pytest.raises(UserError, match=r"report\.json is not a regular file"):
         unpack(zipped((entry("report.json", kind | 0o777), b"/etc/passwd")))
 
 
@@ -106,14 +106,14 @@ def test_a_bomb_that_lies_about_its_size_is_not_unpacked_further_than_it_says(de
     bomb = zipped(("report.json", bytes(100_000_000)))
     lying = bomb.replace(struct.pack("<L", 100_000_000), struct.pack("<L", declared))
     assert lying != bomb
-    with pytest.raises(UserError, match="the artifact is no sound zip: BadZipFile"):
+    with pytest.raises(UserError, match="the artifact is not a valid zip file: BadZipFile"):
         unpack(lying)
 
 
 def test_a_report_that_is_shorter_than_the_zip_says_is_refused() -> None:
     content = zipped(("report.json", CONTENT))
     longer = content.replace(struct.pack("<L", len(CONTENT)), struct.pack("<L", len(CONTENT) + 7))
-    with pytest.raises(UserError, match=r"the artifact is no sound zip|is not as long as the zip says"):
+    with pytest.raises(UserError, match=r"the artifact is not a valid zip file|does not have the declared length"):
         unpack(longer)
 
 

@@ -104,7 +104,7 @@ def test_one_flipped_bit_in_the_cache_is_removed_and_the_remote_helps(
     assert works(main)
     assert main.origin == "remote"
     assert not damaged.exists()
-    assert f"{damaged.name} is damaged: its content has another hash; it is removed" in capfd.readouterr().err
+    assert f"{damaged.name} is corrupt (its hash differs) and was removed" in capfd.readouterr().err
 
 
 def test_it_comes_from_the_remote_where_the_cache_is_empty(here: Project) -> None:
@@ -134,8 +134,8 @@ def test_one_flipped_bit_in_the_remote_is_refused_and_the_model_rebuilt_and_noth
     assert no_worktree_is_left()
     assert here.git("status", "--porcelain") == before
     told = capfd.readouterr().err
-    assert "is damaged: its content has another hash; it is not used" in told
-    assert "because no cache has it" in told
+    assert "is corrupt (its hash differs) and is not used" in told
+    assert "because it is in no cache" in told
 
 
 def test_a_lock_that_names_another_model_is_told_after_the_rebuild(here: Project) -> None:
@@ -148,7 +148,7 @@ def test_a_lock_that_names_another_model_is_told_after_the_rebuild(here: Project
     assert not main.first
     assert main.problem is not None
     assert "models/model.skops rebuilt from" in main.problem
-    assert main.problem.endswith("is not what main's dvc.lock says")
+    assert main.problem.endswith("does not match main's dvc.lock")
     assert no_worktree_is_left()
 
 
@@ -158,7 +158,7 @@ def test_a_main_that_does_not_run_is_told(here: Project) -> None:
     lose_cache()
     main = found()
     assert main.model is None
-    assert "does not run: its own pipeline fails" in str(main.problem)
+    assert "cannot be rebuilt: its pipeline fails" in str(main.problem)
     assert no_worktree_is_left()
 
 

@@ -28,7 +28,7 @@ def test_the_files_that_were_read_are_accepted(package: Path) -> None:
 @pytest.mark.parametrize("name", ["package.json", "bin/cml.js", "src/new.js"])
 def test_other_code_is_refused_with_its_hash(package: Path, name: str) -> None:
     (package / name).write_text("steal()\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"is not the CML that was reviewed: its SHA-256 is [0-9a-f]{64}"):
+    with pytest.raises(UserError, match=r"is not the reviewed version of CML: its SHA-256 is [0-9a-f]{64}"):
         check(package, package.parent / "cml.sha256")
 
 

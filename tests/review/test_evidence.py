@@ -32,6 +32,7 @@ from mlops.model.metrics import Classes, Predictions
 from mlops.review import evidence, gate
 from mlops.review import policy as policies
 from mlops.review.baseline import Baseline, find
+from mlops.review.build_report import served, tell
 from mlops.review.evidence import (
     Findings,
     check_outputs,
@@ -42,7 +43,6 @@ from mlops.review.evidence import (
     left_behind,
     score_baseline,
 )
-from mlops.review.tell import served, tell
 
 RESAMPLES = 200
 

@@ -328,7 +328,7 @@ def test_it_shows_every_setting_and_changes_nothing(desk: Desk) -> None:
     assert "the environment 'registry'\n" in shown
     assert '-  "sha_pinning_required": false' in shown
     assert "the setting actions/permissions/workflow is as .github/settings.json has it" in shown
-    assert shown.endswith("nothing was changed; to set it: make protect APPLY=yes\n")
+    assert shown.endswith("nothing was changed; to apply: make protect APPLY=yes\n")
     assert desk.hub.changes == []
 
 
@@ -340,7 +340,7 @@ def test_nothing_but_yes_sets_anything(desk: Desk, apply: str) -> None:
 
 def test_everything_is_set_in_a_new_repository_and_then_there_is_nothing_to_do(desk: Desk) -> None:
     done = desk.protect("yes")
-    assert "set; see it with: gh ruleset view --web" in done.stdout
+    assert "applied; to view: gh ruleset view --web" in done.stdout
     repository = "/repos/ada/a-project"
     registry, release = (f"{repository}/environments/{name}" for name in ("registry", "release"))
     assert sorted(desk.hub.changes) == sorted(
@@ -572,10 +572,10 @@ def test_where_the_plan_has_no_protected_environments_everything_else_is_set(
     assert desk.hub.actions["sha_pinning_required"]
     assert desk.hub.environments == {}
     assert f"{refused[1]} (HTTP {refused[0]})" in done.stderr
-    assert done.stderr.startswith("error: GitHub did not show or take every setting:\n- ")
+    assert done.stderr.startswith("error: GitHub did not return or accept every setting:\n- ")
     assert done.stderr.count("GitHub Pro or Team on; without them keep secrets out of GitHub") == 1
     assert done.stderr.count("\n  try: ") == 1
-    assert "set; see it" not in done.stdout
+    assert "applied; to view" not in done.stdout
 
 
 def test_where_the_plan_has_no_rulesets_either_the_settings_are_set(desk: Desk) -> None:
@@ -612,7 +612,7 @@ def test_without_gh_it_shows_the_settings_and_fails(desk: Desk) -> None:
     done = desk.protect(code=1, PATH="/nowhere")
     assert '"context": "gate"' in done.stdout
     for name in OURS[:-1]:
-        assert f".github/{name} would be set:" in done.stdout
+        assert f".github/{name} would be applied:" in done.stdout
     assert done.stderr.startswith("error: gh is not installed")
     assert desk.hub.requests == []
 

@@ -254,7 +254,7 @@ def test_the_report_of_another_pull_requests_head_is_refused(github: GitHub) -> 
 )
 def test_without_a_pull_request_nothing_is_posted(github: GitHub, pulls: list[dict[str, Any]]) -> None:
     github.pulls = pulls
-    refused(github, "no open pull request has 0123456789 as its head; nothing is posted$")
+    refused(github, "no open pull request has 0123456789 as its head; nothing was posted$")
 
 
 def test_a_pull_request_whose_fork_is_gone_is_refused(github: GitHub) -> None:
@@ -271,12 +271,12 @@ def test_a_pull_request_is_found_among_hundreds_with_the_same_branch_name(github
 
 def test_a_pull_request_that_moves_on_meanwhile_gets_no_comment(github: GitHub) -> None:
     github.before["pulls/get"] = lambda: github.pulls[0]["head"].update(sha=OTHER)
-    refused(github, "pull request #7 has moved on or was closed; nothing is posted for 0123456789")
+    refused(github, "pull request #7 was updated or closed; nothing was posted for 0123456789")
 
 
 def test_a_pull_request_that_is_closed_meanwhile_gets_no_comment(github: GitHub) -> None:
     github.before["issues/list-comments"] = lambda: github.pulls[0].update(state="closed")
-    refused(github, "pull request #7 has moved on or was closed")
+    refused(github, "pull request #7 was updated or closed")
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_a_branch_name_is_a_name_and_no_command(
 @pytest.mark.parametrize("event", ["push", "workflow_dispatch", "merge_group", "pull_request_target", "\x1b[2J"])
 def test_a_run_of_another_event_is_refused(github: GitHub, tmp_path: Path, event: str) -> None:
     write_event(tmp_path, event=event)
-    refused(github, "only a pull request has a comment")
+    refused(github, "not by a pull request")
     assert github.requests == []
 
 
@@ -325,14 +325,14 @@ def test_a_run_of_another_event_is_refused(github: GitHub, tmp_path: Path, event
 )
 def test_an_event_of_another_form_is_refused(github: GitHub, tmp_path: Path, different: dict[str, Any]) -> None:
     write_event(tmp_path, **different)
-    refused(github, r"event\.json is no event of workflow_run")
+    refused(github, r"event\.json is not a workflow_run event")
     assert github.requests == []
 
 
 def test_outside_of_a_workflow_it_says_what_to_do_instead(github: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GITHUB_EVENT_PATH")
     monkeypatch.delenv("GITHUB_TOKEN")
-    refused(github, r"not set in the environment: GITHUB_EVENT_PATH, GITHUB_TOKEN\n  try: .*`make review`")
+    refused(github, r"missing environment variables: GITHUB_EVENT_PATH, GITHUB_TOKEN\n  try: .*`make review`")
 
 
 # -- the artifact and the report
@@ -341,10 +341,10 @@ def test_outside_of_a_workflow_it_says_what_to_do_instead(github: GitHub, monkey
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"no zip", "the artifact is no sound zip"),
-        (artifact()[:-30], "the artifact is no sound zip"),
+        (b"no zip", "the artifact is not a valid zip file"),
+        (artifact()[:-30], "the artifact is not a valid zip file"),
         (zipped(("../report.json", b"{}")), "not named report"),
-        (zipped((entry("report.json", stat.S_IFLNK | 0o777), b"/etc/passwd")), "no ordinary file"),
+        (zipped((entry("report.json", stat.S_IFLNK | 0o777), b"/etc/passwd")), "not a regular file"),
         (zipped(("report.json", b"{}"), ("x", b"")), "holds 2 entries"),
         (zipped(("report.json", bytes(100_000_000))), "would unpack to 100,000,000 bytes"),
         (zipped(("report.json", b"[" * 900_000)), r"report\.json is no report"),
@@ -363,7 +363,7 @@ def test_a_hostile_artifact_is_refused(github: GitHub, content: bytes, told: str
 def test_a_run_without_a_report_is_told(github: GitHub) -> None:
     for artifacts in ([], [{**github.artifacts[RUN][0], "expired": True}]):
         github.artifacts[RUN] = artifacts
-        withdrawn(github, f"run {RUN} has left no artifact named report")
+        withdrawn(github, f"run {RUN} has no artifact named report")
 
 
 def test_an_artifact_of_100_mb_is_not_downloaded(github: GitHub) -> None:
@@ -673,7 +673,7 @@ def files(*names: str, **different: str) -> list[dict[str, str]]:
 def test_a_model_is_untouched_by_documentation_only(github: GitHub, others: list[dict[str, str]]) -> None:
     leaves(github, artifact())
     github.files = [*files("README.md"), *others] if others else []
-    withdrawn(github, "says that the model is untouched, but the change holds more than documentation")
+    withdrawn(github, "says that the model is not affected, but the change touches other files")
 
 
 def test_a_change_of_documentation_is_said_to_leave_the_model_untouched(github: GitHub) -> None:
@@ -692,7 +692,7 @@ def test_a_link_that_leads_to_code_is_no_documentation(
     monkeypatch.chdir(folder)
     leaves(github, artifact())
     github.files = files("docs/code/page.md")
-    withdrawn(github, "says that the model is untouched")
+    withdrawn(github, "says that the model is not affected")
 
 
 @pytest.mark.parametrize("name", ["docs/dvc.yaml", "src/.dvc/config", "data/raw/sub/dvc.lock", "x.dvc", "Dvc.Yaml"])
@@ -811,7 +811,7 @@ def test_more_files_than_github_lists_are_told_and_keep_the_comment_from_being_g
     github.files = files(*(f"docs/{number}.md" for number in range(3000)))
     doubted(github, "GitHub lists 3,000 files of this change and leaves out the others")
     leaves(github, artifact())
-    withdrawn(github, "says that the model is untouched")
+    withdrawn(github, "says that the model is not affected")
 
 
 # -- an earlier comment does not stand beside a commit that it is not about
@@ -828,13 +828,13 @@ def next_commit(github: GitHub, folder: Path, **different: Any) -> None:
 @pytest.mark.parametrize(
     ("content", "conclusion", "told"),
     [
-        (None, "success", "has left no artifact named report"),
-        (None, "failure", "has left no artifact named report"),
-        (None, "cancelled", "has left no artifact named report"),
-        (None, "timed_out", "has left no artifact named report"),
-        (None, "action_required", "its run waits for a maintainer's approval"),
-        (reviewed(), "action_required", "its run waits for a maintainer's approval"),
-        (b"no zip", "success", "the artifact is no sound zip"),
+        (None, "success", "has no artifact named report"),
+        (None, "failure", "has no artifact named report"),
+        (None, "cancelled", "has no artifact named report"),
+        (None, "timed_out", "has no artifact named report"),
+        (None, "action_required", "its run is waiting for a maintainer's approval"),
+        (reviewed(), "action_required", "its run is waiting for a maintainer's approval"),
+        (b"no zip", "success", "the artifact is not a valid zip file"),
         (zipped(("report.json", b"{}")), "success", "is no report"),
         (zipped(("report.json", bytes(2_000_000))), "success", "would unpack to 2,000,000 bytes"),
         (bytes(1_010_001), "success", "at most 1,010,000 are read"),
@@ -885,7 +885,7 @@ def test_the_job_fails_where_it_says_that_there_is_no_review(github: GitHub) -> 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout == f"posted the review of {HEAD[:10]} on {github.url}/ada/a-project/pull/7\n"
-    assert done.stderr.startswith(f"error: run {RUN} has left no artifact named report\n  try: ")
+    assert done.stderr.startswith(f"error: run {RUN} has no artifact named report\n  try: ")
     assert github.comments[0]["body"].startswith("## ❌ No review for this commit")
 
 
@@ -896,7 +896,7 @@ def test_an_earlier_comment_is_left_alone_once_the_pull_request_has_moved_on(git
     if not artifacts:
         github.artifacts.clear()
     github.before["pulls/get"] = lambda: github.pulls[0]["head"].update(sha=OTHER)
-    with pytest.raises(UserError, match="has moved on" if artifacts else "has left no artifact"):
+    with pytest.raises(UserError, match="has moved on" if artifacts else "has no artifact"):
         publish.main()
     github.pulls = [pull(sha=OTHER)]
     with pytest.raises(UserError, match="no open pull request has 0123456789 as its head"):
@@ -909,9 +909,7 @@ def test_where_pull_requests_share_a_head_both_say_that_there_is_no_review(githu
     publish.main()
     github.pulls.append(pull(number=9))
     for _ in range(2):
-        with pytest.raises(
-            UserError, match=r"the pull requests #7, #9 have the same head; a report does not say which"
-        ):
+        with pytest.raises(UserError, match=r"the pull requests #7, #9 have the same head, so the report"):
             publish.main()
         assert [(each["issue"], each["body"].splitlines()[0]) for each in github.comments] == [
             (7, "## ❌ No review for this commit"),

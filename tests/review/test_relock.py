@@ -227,14 +227,14 @@ def test_too_many_files_are_refused() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 torn"])
 def test_what_is_no_zip_is_said_to_be_none(content: bytes) -> None:
-    with pytest.raises(UserError, match="no sound zip"):
+    with pytest.raises(UserError, match="not a valid zip file"):
         relock.unpack(content)
 
 
 def test_a_torn_zip_is_said_to_be_torn() -> None:
     content = bytearray(zipped(("dvc.lock", bytes(range(48, 122)) * 20)))
     content[60:80] = bytes(20)
-    with pytest.raises(UserError, match="no sound zip"):
+    with pytest.raises(UserError, match="not a valid zip file"):
         relock.unpack(bytes(content))
 
 
@@ -302,13 +302,13 @@ def test_the_pushes_to_a_branch_must_be_known_from_its_head_back_to_its_beginnin
         [],
     ):
         github.activities = known
-        refused(github, machine, "GitHub does not list all pushes to better")
+        refused(github, machine, "GitHub does not list every push to better")
     # a hundred are asked for
     github.activities = [first]
     for number in range(100):
         github.add_push("better", f"{number:040x}")
     github.activities[-1]["after"] = last["after"]
-    refused(github, machine, "GitHub does not list all pushes to better")
+    refused(github, machine, "GitHub does not list every push to better")
 
 
 @pytest.mark.parametrize(
@@ -317,8 +317,8 @@ def test_the_pushes_to_a_branch_must_be_known_from_its_head_back_to_its_beginnin
         (lambda pull: pull.update(state="closed"), "is not open"),
         (lambda pull: pull["head"].update(repo={"id": 2}), "comes from a fork"),
         (lambda pull: pull["head"].update(repo=None), "comes from a fork"),
-        (lambda pull: pull["base"].update(ref="other"), "not go from a branch of its own into main"),
-        (lambda pull: pull["head"].update(ref="main"), "not go from a branch of its own into main"),
+        (lambda pull: pull["base"].update(ref="other"), "not from a separate branch into main"),
+        (lambda pull: pull["head"].update(ref="main"), "not from a separate branch into main"),
     ],
     ids=["closed", "fork", "deleted fork", "other base", "main itself"],
 )
@@ -351,9 +351,9 @@ def test_only_the_review_of_this_very_commit_counts(machine: Path, github: GitHu
         {"status": "in_progress", "conclusion": None},
     ):
         github.workflow_runs = [{**run, **different}]
-        refused(github, machine, f"no review of {head[:10]} has ended")
+        refused(github, machine, f"no review of {head[:10]} has finished")
     github.workflow_runs = []
-    refused(github, machine, f"no review of {head[:10]} has ended")
+    refused(github, machine, f"no review of {head[:10]} has finished")
 
 
 def test_a_review_that_has_rebuilt_nothing_is_told_with_its_run(machine: Path, github: GitHub) -> None:
@@ -384,7 +384,7 @@ def test_a_branch_that_moves_in_between_is_left_alone(machine: Path, github: Git
     left(github)
     moved = commit_on(machine, "better")
     github.before["actions/download-artifact"] = lambda: git(machine, "push", "--quiet", "origin", f"{moved}:better")
-    with pytest.raises(UserError, match=f"better has moved from .* to {moved[:10]}"):
+    with pytest.raises(UserError, match=f"better moved from .* to {moved[:10]}"):
         start(github)
     assert on_the_branch(machine, "rev-parse", "better") == moved
 
@@ -424,7 +424,7 @@ def test_nothing_is_pushed_when_nothing_moved(machine: Path, github: GitHub) -> 
         (name, git(machine, "show", f"main:{name}").encode() + b"\n") for name in ("dvc.lock", "reports/metrics.json")
     ]
     left(github, *same, ("reports/plots/roc.csv", b"fpr,tpr\n"))
-    refused(github, machine, "nothing moved")
+    refused(github, machine, "nothing to do")
 
 
 def test_a_link_in_the_branch_leads_nowhere(machine: Path, github: GitHub, tmp_path: Path) -> None:
@@ -452,6 +452,6 @@ def test_the_target_tells_a_mistake_without_a_traceback(machine: Path) -> None:
     command = [sys.executable, "-m", "mlops.review.relock"]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: not set in the environment: ")
+    assert done.stderr.startswith("error: missing environment variables: ")
     assert "GITHUB_TOKEN, PULL_REQUEST" in done.stderr
     assert "Traceback" not in done.stderr

@@ -14,11 +14,11 @@ from review.test_gate import FIRST, RED, RULES, UNCLEAR, bins, evidence, of_slic
 
 from mlops.core.report import Baseline, Behaviour, Comparison, Estimate, Report, shortened
 from mlops.model.metrics import Classes, Predictions
+from mlops.review.build_report import compared
 from mlops.review.compare import Paired, compare
 from mlops.review.gate import Evidence, SliceEvidence, judge
 from mlops.review.policy import Gate
 from mlops.review.rules.base import Rule
-from mlops.review.tell import compared
 from mlops.review.verdict import derive
 
 HEAD, BASE = "0123456789abcdef0123456789abcdef01234567", "b" * 40

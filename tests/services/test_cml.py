@@ -44,7 +44,7 @@ def test_what_cml_posts_and_what_replaces_it_are_the_same_to_the_letter(github: 
 def test_words_that_there_is_no_review_are_found_as_ours_too(github: GitHub) -> None:  # noqa: F811
     github.artifacts.clear()
     for _ in range(2):
-        with pytest.raises(UserError, match="has left no artifact"):
+        with pytest.raises(UserError, match="has no artifact"):
             publish.main()
     assert [method for method, _ in github.changes] == ["POST", "PATCH"]
     assert [each["body"].splitlines()[0] for each in github.comments] == ["## ❌ No review for this commit"]

@@ -121,10 +121,10 @@ def test_each_row_that_is_wrong_is_named_with_its_fields_in_their_order() -> Non
     found = [(each["row"], each["field"], each["problem"]) for each in refusal({"rows": wrong}, *NUMBERS[:3]).detail]
     assert found == [
         (0, "measured 1", "input should be a valid number"),
-        (0, "measured 7", "is no field of this model; did you mean 'measured 2'?"),
+        (0, "measured 7", "is not a field of this model; did you mean 'measured 2'?"),
         (2, "measured 0", "is missing"),
-        (2, "measured 1", "is null; this column was never empty, so the model cannot do without it"),
-        (2, "measured 2", "is beyond 3e+38"),
+        (2, "measured 1", "is null, but the training data had no missing values in this column"),
+        (2, "measured 2", "is outside the limit 3e+38"),
         (3, None, "input should be an object"),
         (4, "measured 0", "input should be a valid number"),
     ]
@@ -132,9 +132,9 @@ def test_each_row_that_is_wrong_is_named_with_its_fields_in_their_order() -> Non
 
 def test_of_many_mistakes_the_first_are_named_and_of_few_all_are_counted() -> None:
     many, few = (refusal({"rows": [{}] * count}, *NUMBERS[:4]) for count in (6, 5))
-    assert many.error == "more than 20 values do not fit; the first 20 are named"
+    assert many.error == "more than 20 invalid values; the first 20 are listed"
     assert [each["row"] for each in many.detail] == [row for row in range(5) for _ in range(4)]
-    assert few.error == "20 values do not fit"
+    assert few.error == "20 invalid values"
     assert few.detail == many.detail
 
 
@@ -142,7 +142,7 @@ def test_of_many_mistakes_the_first_are_named_and_of_few_all_are_counted() -> No
 def test_what_is_beside_the_rows_is_named_whatever_they_are(sent: Any) -> None:
     rows_wrong, beside = refusal(sent, *NUMBERS).detail
     assert (rows_wrong["row"], rows_wrong["field"]) == (None, "rows")
-    assert beside == {"row": None, "field": "row", "problem": "is no field of this model"}
+    assert beside == {"row": None, "field": "row", "problem": "is not a field of this model"}
 
 
 @pytest.mark.parametrize(("depth", "status"), [(150, 422), (100_000, 400)])
@@ -160,7 +160,7 @@ def test_no_text_looks_like_a_field_that_comes_twice(text: str, escaped: bool) -
     twice = json.dumps({"rows": [row]}, ensure_ascii=escaped).replace('"day"', '"day": null, "day"')
     with pytest.raises(rows.RefusedError) as refused:
         read(twice.encode())
-    assert refused.value.detail == [{"row": 0, "field": "day", "problem": "comes twice"}]
+    assert refused.value.detail == [{"row": 0, "field": "day", "problem": "appears more than once"}]
 
 
 def test_looking_for_fields_that_come_twice_costs_next_to_nothing() -> None:

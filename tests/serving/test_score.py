@@ -102,12 +102,12 @@ def test_a_row_that_cannot_be_scored_says_why_and_does_not_stop_the_others(ready
     said = score(ready, tmp_path / "rows.csv", tmp_path / "scored.parquet")
     assert "scored 3 rows" in said
     assert "5 rows could not be scored, see column 'problem':" in said
-    assert f"row 3: {FIELD}: 'much' is no number" in said
+    assert f"row 3: {FIELD}: 'much' is not a number" in said
     found = pq.read_table(tmp_path / "scored.parquet").to_pylist()
     assert [row["prediction"] is None for row in found] == [False, True, True, True, True, True, False, False]
     assert [row["problem"] is None for row in found] == [row["prediction"] is not None for row in found]
     assert found[1]["problem"] == found[5]["problem"] == f"{FIELD}: {batches.MISSING}"
-    assert found[4]["problem"] == f"{FIELD}: '1e300' is not finite, or too large"
+    assert found[4]["problem"] == f"{FIELD}: '1e300' is not finite or is too large"
     assert found[1]["probability of benign"] is None
     assert [row["id"] for row in found] == table["id"].to_pylist()
     whole = pq.read_table(ready.folder / "reports/predictions.parquet")["predicted"].to_pylist()
@@ -154,14 +154,14 @@ def write_strange(table: pa.Table, folder: Path) -> dict[str, tuple[str, str]]:
     (folder / "rows.txt").write_text("x")
     return {
         "rosw.parquet": ("does not exist; did you mean 'rows.parquet'?", ""),
-        "cut.parquet": ("is no whole Parquet file", ""),
+        "cut.parquet": ("is not a complete Parquet file", ""),
         "damaged.parquet": ("damaged.parquet is", ""),
         "a.parquet": (
             "has no column 'mean radius' (and 29 more), which the model takes; did you mean 'mean_radius'?",
             "",
         ),
-        "lists.parquet": (f"column {FIELD!r} holds list<element: double>, but the model takes it as numeric", ""),
-        "again.parquet": ("has a column 'prediction', as the result will", "rename or drop it"),
+        "lists.parquet": (f"column {FIELD!r} holds list<element: double>, but the model expects numeric", ""),
+        "again.parquet": ("has a column 'prediction', which the result adds", "rename or drop it"),
         "long.csv": ("row 3 has 33 cell(s), but the header has 32", "mend that row"),
         "latin.csv": ("is not encoded in UTF-8", "iconv"),
         "marked.csv": ("is encoded in UTF-16, not UTF-8", "iconv --from-code utf-16 "),
@@ -170,7 +170,7 @@ def write_strange(table: pa.Table, folder: Path) -> dict[str, tuple[str, str]]:
         "huge.csv": ("its header cannot be read: field larger than", "each quote is closed"),
         "twice.parquet": (f"the column name {FIELD!r} appears 2 times", "rename one"),
         "bytes.parquet": (f"column {FIELD!r} holds text that is not UTF-8", ""),
-        "coded.parquet": ("is damaged after row 0: Invalid UTF8", ""),
+        "coded.parquet": ("is corrupt after row 0: Invalid UTF8", ""),
         "empty.csv": ("is empty", ""),
         "rows.txt": ("cannot tell the format from the name", ".parquet, .csv or .csv.gz"),
         ".": ("is a folder", ""),
@@ -190,7 +190,7 @@ def test_a_file_that_is_not_right_is_told_in_a_sentence_and_leaves_nothing(
         assert hint in str(error.value)
         assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
     fine = tmp_path / "given/rows.csv"
-    with pytest.raises(UserError, match="would replace"):
+    with pytest.raises(UserError, match="would overwrite"):
         scoring.score(fine, fine)
     with pytest.raises(UserError, match="cannot tell the format"):
         scoring.score(fine, tmp_path / "out/scored.xls")
@@ -356,16 +356,16 @@ def read(field: str, values: pa.Array, blanks: tuple[str, ...] = ()) -> tuple[An
     ("field", "values", "found", "wrong"),
     [
         ("number", [1, None, 3], [1, None, 3], {}),
-        ("number", [1.5, float("nan"), float("inf")], [1.5, None], {2: "inf is not finite, or too large"}),
-        ("number", ["1", " 2e0 ", "x", "?"], [1, 2, None], {2: "'x' is no number"}),
+        ("number", [1.5, float("nan"), float("inf")], [1.5, None], {2: "inf is not finite or is too large"}),
+        ("number", ["1", " 2e0 ", "x", "?"], [1, 2, None], {2: "'x' is not a number"}),
         ("truth", [True, None, False], [1, None, 0], {}),
         ("truth", ["yes", "FALSE", "maybe", "?"], [1, 0, None], {2: "'maybe' is neither true nor false"}),
         ("truth", [1, 0, 2], [1, 0], {2: "2 is neither true nor false"}),
-        ("town", ["A", "?", "B", "Ä"], ["A", None, "Ä"], {2: "'B' is none of 'A', 'Ä'"}),
+        ("town", ["A", "?", "B", "Ä"], ["A", None, "Ä"], {2: "'B' is not one of 'A', 'Ä'"}),
         ("said", ["a", None], ["a"], {1: batches.MISSING}),
         # what means 'missing' is so as it is written, as in training; space around it only where nothing else fits
         ("number", ["1", "-999", " -999", "-999.0", "?"], [1, None, -999, -999, None], {}),
-        ("number", ["1", "-999", " -999", " ? ", "x"], [1, None, -999, None], {4: "'x' is no number"}),
+        ("number", ["1", "-999", " -999", " ? ", "x"], [1, None, -999, None], {4: "'x' is not a number"}),
         ("truth", ["y", "-999", " ? "], [1, None, None], {}),
     ],
 )
@@ -443,7 +443,7 @@ def test_a_date_is_a_moment_in_utc(values: pa.Array) -> None:
 def test_what_the_service_takes_for_no_date_is_none_in_a_file(values: pa.Array, wrong: Sequence[int]) -> None:
     found, problems = read("moment", values)
     assert list(problems) == list(wrong)
-    assert all("is no date such as 2025-12-31" in problem for problem in problems.values())
+    assert all("is not a date such as 2025-12-31" in problem for problem in problems.values())
     assert None not in found
 
 

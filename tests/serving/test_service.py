@@ -83,12 +83,12 @@ def test_a_field_that_is_missing_unknown_or_null_is_named_with_its_row(service: 
     assert near == {
         "row": 0,
         "field": "mean aera",
-        "problem": "is no field of this model; did you mean 'mean area'?",
+        "problem": "is not a field of this model; did you mean 'mean area'?",
     }
     assert service.problem({**row, "größe 年齢 🙈": 1})["field"] == "größe 年齢 🙈"
     null = service.problem({**row, "mean area": None})
     assert (null["row"], null["field"]) == (0, "mean area")
-    assert null["problem"].startswith("is null; this column was never empty")
+    assert null["problem"].startswith("is null, but the training data had no missing values")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_number_so_large_that_the_model_cannot_calculate_is_refused(service: S
     assert service.predict(dict.fromkeys(service.example, 3e38)).status_code == 200
     problem = service.problem({**service.example, "mean area": -1e39})
     assert problem["field"] == "mean area"
-    assert problem["problem"] == "is beyond -3e+38"
+    assert problem["problem"] == "is outside the limit -3e+38"
 
 
 @pytest.mark.parametrize("body", NO_REQUESTS, ids=lambda body: repr(body[:20]))
@@ -122,12 +122,12 @@ def test_a_body_that_is_no_request_is_a_mistake_of_the_client_s(service: Served,
 def test_a_field_that_comes_twice_is_refused_and_named(service: Served) -> None:
     row = json.dumps(service.example)[1:-1]
     twice = f'{{"rows": [{{{row}}}, {{"mean area": 7, {row}}}]}}'
-    problem = {"row": 1, "field": "mean area", "problem": "comes twice"}
+    problem = {"row": 1, "field": "mean area", "problem": "appears more than once"}
     assert service.send(twice).json()["detail"] == [problem]
     escaped = twice.replace('"mean area": 7', '"mean \\u0061rea": [{"a": "\\""}]')
     assert service.send(escaped).json()["detail"] == [problem]
     (problem,) = service.send(f'{{"rows": [], "rows": [{{{row}}}]}}').json()["detail"]
-    assert problem == {"row": None, "field": "rows", "problem": "comes twice"}
+    assert problem == {"row": None, "field": "rows", "problem": "appears more than once"}
 
 
 def test_many_mistakes_are_told_in_a_short_answer(service: Served) -> None:

@@ -71,12 +71,12 @@ def test_a_damaged_file_is_named_with_the_hash_that_was_expected(
 @pytest.mark.parametrize("given", ["abc", "0", "-1", "1.5", " "])
 def test_a_number_of_workers_that_is_none_is_told(project: Project, tmp_path: Path, given: str) -> None:
     said = start(project, tmp_path, SERVICE_WORKERS=given).stderr
-    assert said.startswith(f"error: SERVICE_WORKERS is {given!r}, but must be a whole number from 1 on\n")
+    assert said.startswith(f"error: SERVICE_WORKERS must be an integer of at least 1, got {given!r}\n")
 
 
 def test_a_token_of_nothing_but_whitespace_stops_the_service(project: Project, tmp_path: Path) -> None:
     said = start(project, tmp_path, SERVICE_TOKEN=" \n").stderr
-    assert said.startswith("error: SERVICE_TOKEN is set, but holds nothing but whitespace\n")
+    assert said.startswith("error: SERVICE_TOKEN is set, but contains only whitespace\n")
 
 
 def test_a_file_that_was_not_released_stops_the_service(project: Project, tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_texts_of_any_letters_are_read_and_a_field_that_comes_twice_is_still_fou
     assert visits.send(f'{{"rows": [{hidden}]}}').status_code == 200
     twice = hidden.replace("{", '{"remark": "", ', 1)
     (problem,) = visits.send(f'{{"rows": [{twice}]}}').json()["detail"]
-    assert (problem["field"], problem["problem"]) == ("remark", "comes twice")
+    assert (problem["field"], problem["problem"]) == ("remark", "appears more than once")
 
 
 def test_nothing_that_a_machine_thinks_of_breaks_it(visits: Served) -> None:

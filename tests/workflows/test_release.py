@@ -40,11 +40,11 @@ def stopped(run: Run, told: str) -> None:
 def test_a_tag_off_main_is_stopped(project: Releasing) -> None:
     project.work.git("checkout", "--quiet", "-B", "better")
     project.work.commit("not reviewed")
-    stopped(project.tag("v1.0.0"), "is not on main, so nobody has reviewed it")
+    stopped(project.tag("v1.0.0"), "is not on main, so it was not reviewed")
 
 
 def test_a_tag_that_is_no_version_is_stopped(project: Releasing) -> None:
-    stopped(project.tag("v1"), "the tag 'v1' is no version")
+    stopped(project.tag("v1"), "the tag 'v1' is not a version")
 
 
 def test_a_commit_without_the_check_is_stopped(project: Releasing) -> None:

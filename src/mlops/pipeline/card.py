@@ -104,7 +104,7 @@ def read_canvas(target: str, path: Path = CANVAS) -> tuple[dict[str, str], bool]
         Where the canvas or a heading is missing, or nothing stands under it.
     """
     if not path.is_file():
-        raise UserError(f"{path} is missing: the model card copies the intended use and more from it", "git checkout")
+        raise UserError(f"{path} is missing: the model card copies sections from it", "git checkout")
     text = path.read_text(encoding="utf-8")
     written = sections(text)
     for heading in COPIED:

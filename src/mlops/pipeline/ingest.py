@@ -73,7 +73,7 @@ def prepare(
     settings_module.check_columns(settings, origin.columns)
     rows = len(columns[data.target])
     if rows < MIN_ROWS:
-        raise UserError(f"{source} has {rows} row(s); at least {MIN_ROWS} are needed", "a larger table")
+        raise UserError(f"{source} has {rows} row(s); at least {MIN_ROWS} are required", "a larger table")
     described = []
     for name, values in columns.items():
         if name in data.private:
@@ -136,7 +136,7 @@ def pseudonyms(name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
         text = kinds.convert(values, "text")
     except (kinds.MisfitError, pa.ArrowNotImplementedError):
-        raise UserError(f"the private column {name!r} is no text", f"data.private: {{{name}: drop}}") from None
+        raise UserError(f"the private column {name!r} is not text", f"data.private: {{{name}: drop}}") from None
     distinct = text.unique().drop_null()
     hashed = [hmac.digest(key, value.encode(), "sha256").hex()[:32] for value in distinct.to_pylist()]
     return pa.array(hashed, pa.string()).take(pc.index_in(text, distinct))
@@ -183,7 +183,7 @@ def check_target(values: pa.ChunkedArray, settings: Settings, origin: sources.Or
         same = [each for text, each in known.items() if text.lower() == str(positive).lower()]
         mistyped = [each for each in same if type(each) is not type(positive)]
         raise UserError(
-            f"params.yaml: data.positive: {positive!r} is no class of {name!r}"
+            f"params.yaml: data.positive: {positive!r} is not a class of {name!r}"
             f"{'' if mistyped else settings_module.closest(str(positive), list(known))}",
             f"positive: {json.dumps(mistyped[0])}" if mistyped else "",
         )

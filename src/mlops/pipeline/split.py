@@ -80,11 +80,11 @@ def deal(table: pa.Table, settings: Settings) -> Sides:
         test = share(row_hash(table, names) if names else content, split.seed) < split.test_size
     train = ~test & ~pd.Series(content).isin(content[test]).to_numpy()  # by hash: no sorting of millions
     if not test.any():
-        raise UserError("no row was dealt to the test side", "a larger split.test_size, or another split.seed")
+        raise UserError("the split has no test rows", "a larger split.test_size, or another split.seed")
     if not train.any():
         raise UserError(
-            "no row was dealt to the training side: each is a test row or an exact copy of one",
-            "a smaller split.test_size; or no data.key, so that copies are dealt together",
+            "the split has no training rows: every row is a test row or an exact copy of one",
+            "a smaller split.test_size; or no data.key, so that copies stay on one side",
         )
     return Sides(train, test)
 
@@ -156,7 +156,7 @@ def _refuse_missing(table: pa.Table, name: str) -> None:
     if len(missing):
         rows = ", ".join(str(row + 1) for row in missing[:5].to_pylist())
         raise UserError(
-            f"column {name!r} deals the split, but is missing in {len(missing):,} row(s): {rows}",
+            f"column {name!r} determines the split, but is missing in {len(missing):,} row(s): {rows}",
             "fill it, or remove those rows from the source",
         )
 
@@ -194,7 +194,7 @@ def _best_seed(table: pa.Table, settings: Settings) -> str:
         shares = np.bincount(code[test], minlength=code.max() + 1) / np.bincount(code)
         return float(np.abs(shares - settings.split.test_size).max())
 
-    return f"split.seed: {min(range(100), key=imbalance)} (the most even deal of the first 100)"
+    return f"split.seed: {min(range(100), key=imbalance)} (the most even split of the first 100 seeds)"
 
 
 if __name__ == "__main__":

@@ -72,20 +72,20 @@ def where_to_look(evaluation: dict[str, Any], model: str) -> list[str]:
     found = [
         (str(paths.MODEL), size + (f", {latency:.1f} ms for one row on this machine" if latency else "")),
         (str(paths.EVALUATION), "slices, thresholds, importance"),
-        (str(paths.CARD), "the model card: what it is for, its metrics, slices and limits"),
-        (str(paths.PROFILE), "the training rows, in pictures"),
-        ("make plots", "the curves, as a page"),
+        (str(paths.CARD), "the model card: intended use, metrics, slices and limits"),
+        (str(paths.PROFILE), "the profile of the training rows"),
+        ("make plots", "the curves in a browser"),
     ]
     served = SERVED_BY[evaluation["served"]["runtime"]]
-    found.append(("make serve", f"the model behind an API, run by {served}"))
+    found.append(("make serve", f"the model as an API, served by {served}"))
     if run:
-        found.append(("make ui", f"MLflow at {run['uri']}, this is run {run['run_id'][:8]}"))
+        found.append(("make ui", f"MLflow at {run['uri']}, run {run['run_id'][:8]}"))
     width = max(len(what) for what, _ in found)
     return [
-        "look at",
+        "results",
         *(f"  {what:<{width}}   {why}" for what, why in found),
         "next",
-        "  edit params.yaml on a branch, run `make`, commit what changed, and open a pull request",
+        "  edit params.yaml on a branch, run `make`, commit the changed files, and open a pull request",
     ]
 
 

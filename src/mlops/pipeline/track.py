@@ -42,7 +42,7 @@ def main() -> str:
     except (mlflow.exceptions.MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
         problem = str(error).splitlines()[0].replace(f"{credentials}@", "")
         print(
-            f"  warning: this training is not recorded in MLflow at {where}: {problem[:500]}\n"
+            f"  warning: this run was not recorded in MLflow at {where}: {problem[:500]}\n"
             "  try: check MLFLOW_TRACKING_URI, then `dvc repro --force --single-item track`",
             file=sys.stderr,
         )

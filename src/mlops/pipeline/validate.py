@@ -1,7 +1,7 @@
-"""Stage `validate`: hold the prepared table against a Great Expectations suite, before anything is learned from it.
+"""Stage `validate`: check the prepared table with a Great Expectations suite before training.
 
 Out come a metric with counts, and a list of every expectation that failed, with the rows and values that broke it. A
-failed critical expectation stops the pipeline; a warning is told. `--docs` also writes Data Docs, one HTML page.
+failed critical expectation stops the pipeline; a warning is printed. `--docs` also writes Data Docs, one HTML page.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main(docs: bool = False) -> str:
         report(failures, path or "params.yaml")
     source = path or "params.yaml (no suite: `make expectations` drafts one)"
     rest = f"; failures → {FAILURES}" if failures else ""
-    return f"{len(rules) - len(failures)} of {len(rules)} expectations hold, from {source}{rest}"
+    return f"{len(rules) - len(failures)} of {len(rules)} expectations pass, from {source}{rest}"
 
 
 def key_rules(settings: Settings) -> list[Rule]:
@@ -249,9 +249,9 @@ def in_words(expectation: Any) -> str:
     """What is expected, as Great Expectations says it (or the suite, in `description`)."""
     expectation.render()
     content = expectation.rendered_content[0].to_json_dict()["value"]
-    told = content if "template" in content else content.get("header", {}).get("value", {})
-    values = {name: _number(param["value"]) for name, param in (told.get("params") or {}).items()}
-    return string.Template(told.get("template") or expectation.expectation_type).safe_substitute(values)
+    description = content if "template" in content else content.get("header", {}).get("value", {})
+    values = {name: _number(param["value"]) for name, param in (description.get("params") or {}).items()}
+    return string.Template(description.get("template") or expectation.expectation_type).safe_substitute(values)
 
 
 def _number(value: Any) -> Any:
@@ -275,7 +275,7 @@ def write_results(rules: list[Rule], failures: list[dict[str, Any]]) -> None:
 
 
 def report(failures: list[dict[str, Any]], source: str) -> None:
-    """Tell the failures on stderr.
+    """Print the failures to standard error.
 
     Raises
     ------
@@ -288,13 +288,13 @@ def report(failures: list[dict[str, Any]], source: str) -> None:
     text = [f"{failure['where']} cannot be checked: {failure['error']}" for failure in unchecked[:SHOWN_FAILURES]]
     if broken:
         count = f"{critical} critical" if critical else f"{len(broken)} non-critical"
-        text += [f"the table breaks {count} expectation(s) of {source}", in_a_table(broken[:SHOWN_FAILURES])]
+        text += [f"the table fails {count} expectation(s) of {source}", in_a_table(broken[:SHOWN_FAILURES])]
     if max(len(unchecked), len(broken)) > SHOWN_FAILURES:
         text.append(f"… {len(failures):,} failures in all: {FAILURES}")
     if unchecked:
-        raise UserError("\n".join(text), "mend the suite: a column that is there, limits of the column's type")
+        raise UserError("\n".join(text), "fix the suite: existing columns, limits of the column's type")
     if critical:
-        raise UserError("\n".join(text), f"mend the source, or an expectation that is wrong (rows: {FAILURES})")
+        raise UserError("\n".join(text), f"fix the source, or a wrong expectation (rows: {FAILURES})")
     print("warning:", "\n".join(text), file=sys.stderr)
 
 

@@ -20,27 +20,32 @@ from mlops.core.lock import differences, read_lock
 def main() -> None:
     commit = git("rev-parse", "HEAD", environment=apart())
     if git("status", "--porcelain", "--untracked-files=no", environment=apart()):
-        print("note: there are uncommitted changes; it is the commit that is verified, without them")
+        print("note: uncommitted changes are ignored; only the commit is verified")
     if not git("ls-files", "dvc.lock", environment=apart()):
         raise UserError("dvc.lock is not in Git", "make && git add dvc.lock && git commit")
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
         clone = Path(folder) / "clone"
-        print(f"cloning {commit[:10]} and running it cold", flush=True)
+        print(f"cloning {commit[:10]} and running the pipeline with an empty cache", flush=True)
         git("clone", "--quiet", str(Path.cwd()), str(clone), environment=apart())
         git("-C", str(clone), "checkout", "--quiet", commit, environment=apart())
         before = read_lock(clone / paths.LOCK)
         make = ["make", "--directory", str(clone), "pipeline", "FLAGS=--force"]
         done = subprocess.run(make, env=apart(), check=False)
         if done.returncode:
-            raise UserError(f"commit {commit[:10]} does not run in a fresh clone", "make, and commit what it needs")
+            raise UserError(
+                f"commit {commit[:10]} does not run in a fresh clone", "make, and commit every file it needs"
+            )
         moved = differences(before, read_lock(clone / paths.LOCK))
         changed = git("-C", str(clone), "diff", "--name-only", environment=apart()).splitlines()
     if moved or changed:
         files = "\n".join(f"  stage {stage}: {path}" for stage, path in moved)
         others = "".join(f"\n  in Git: {path}" for path in changed if path != "dvc.lock")
-        raise UserError(f"a cold run gives other files than {commit[:10]} holds:\n{files}{others}", "make, and commit")
+        raise UserError(
+            f"a run without cache does not reproduce {commit[:10]}:\n{files}{others}",
+            "make, and commit",
+        )
     outputs = sum(len(stage.get("outs", [])) for stage in before.values())
-    print(f"verified: {len(before)} stages and {outputs} outputs of {commit[:10]} came out bit for bit as in dvc.lock")
+    print(f"verified: {len(before)} stages and {outputs} outputs of {commit[:10]} are bit for bit as in dvc.lock")
 
 
 if __name__ == "__main__":

@@ -39,9 +39,9 @@ def facts(environment: Mapping[str, str]) -> Facts:
     found = read()
     release = provenance.read(FOLDER / paths.RELEASE.name)
     if release.commit != found.commit:
-        raise UserError(f"{FOLDER} holds the release of another commit: {release.commit}")
+        raise UserError(f"{FOLDER} is the release of another commit: {release.commit}")
     if found.tag != environment["GITHUB_REF_NAME"]:
-        raise UserError(f"{FOLDER} is about {found.tag}, and this run about {environment['GITHUB_REF_NAME']}")
+        raise UserError(f"{FOLDER} is about {found.tag}, but this run is about {environment['GITHUB_REF_NAME']}")
     name = environment["GITHUB_REPOSITORY"]
     return Facts(
         tag=found,
@@ -59,21 +59,21 @@ def main(environment: Mapping[str, str] = os.environ) -> None:
     names = ("GITHUB_REF_NAME", "GITHUB_REPOSITORY", "GITHUB_TOKEN", "REFERENCE")
     missing = [name for name in names if not environment.get(name)]
     if missing:
-        raise UserError(f"not set in the environment: {', '.join(missing)}", "leave this to the workflow `release`")
+        raise UserError(f"missing environment variables: {', '.join(missing)}", "leave this to the workflow `release`")
     if not deploy.REFERENCE.fullmatch(environment["REFERENCE"]):
-        raise UserError(f"REFERENCE is no name@sha256:…: {environment['REFERENCE']!r}")
-    told = facts(environment)
-    tag = told.tag.tag
+        raise UserError(f"REFERENCE is not of the form name@sha256:…: {environment['REFERENCE']!r}")
+    known = facts(environment)
+    tag = known.tag.tag
     api = Api(environment.get("GITHUB_API_URL", "https://api.github.com"), environment["GITHUB_TOKEN"], needed=NEEDED)
     repository = f"/repos/{environment['GITHUB_REPOSITORY']}"
     # for a tag that is gone GitHub would make a new one, of main
-    if (found := str(api.get(f"{repository}/commits/tags%2F{tag}")["sha"])) != told.tag.commit:
-        raise UserError(f"{tag} was moved from {told.tag.commit[:10]}, which was verified, to {found[:10]}", AGAIN)
-    address = publish(api, repository, tag, notes(told))
+    if (found := str(api.get(f"{repository}/commits/tags%2F{tag}")["sha"])) != known.tag.commit:
+        raise UserError(f"{tag} was moved from {known.tag.commit[:10]} to {found[:10]}", AGAIN)
+    address = publish(api, repository, tag, notes(known))
     print(f"{tag} is released: {address}")
-    pull = deploy.propose(api, repository, tag, told.reference, address, environment)
+    pull = deploy.propose(api, repository, tag, known.reference, address, environment)
     do = "open and merge" if pull and "/compare/" in pull else "merge"
-    print(f"{do} this pull request to deploy it: {pull}" if pull else "deploy/ on main names this image already")
+    print(f"{do} this pull request to deploy it: {pull}" if pull else "deploy/ on main already names this image")
     if summary := environment.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
             deploys = f" [{do.capitalize()} the pull request that deploys it]({pull})." if pull else ""

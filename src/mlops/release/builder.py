@@ -63,7 +63,7 @@ def find(runs: bool = False) -> Builder:
         raise UserError(f"{wanted} does not answer", f"{wanted} info")
     purpose = "builds and runs images" if runs else "builds images"
     none = f"neither {able[0]} " + "".join(f"nor {each} " for each in able[1:])
-    raise UserError(f"nothing here {purpose}: {none}works", "install one of them")
+    raise UserError(f"no tool here {purpose}: {none}works", "install one of them")
 
 
 def works(builder: Builder) -> bool:
@@ -197,7 +197,7 @@ def _run(*command: str) -> str:
     fixed = {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1", "SOURCE_DATE_EPOCH": "0"}
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **fixed}, check=False)
     if done.returncode:
-        said = [line.strip() for line in (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()]
-        told = next((line for line in said if line.lower().startswith("error")), said[-1])
-        raise UserError(f"{' '.join(command[:2])} failed: {told}")
+        lines = [line.strip() for line in (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()]
+        error = next((line for line in lines if line.lower().startswith("error")), lines[-1])
+        raise UserError(f"{' '.join(command[:2])} failed: {error}")
     return done.stdout.strip()

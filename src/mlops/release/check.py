@@ -28,14 +28,14 @@ T = TypeVar("T")
 def main() -> None:
     # first, since it is a pity to learn it last
     builder = tools.find(runs=True)
-    told("clean", clean, str)
-    told("lock", lock, str)
-    told("gate", gate, str)
-    made = told("image", lambda: image.make(builder=builder), lambda made: f"{made.reference}, by {made.builder}")
+    step("clean", clean, str)
+    step("lock", lock, str)
+    step("gate", gate, str)
+    made = step("image", lambda: image.make(builder=builder), lambda made: f"{made.reference}, by {made.builder}")
     with smoke.running(builder, made.id) as one:
         print(f"start     ready, on a read-only file system and without rights  ({one.cold_start:.1f} s)", flush=True)
-        found = told("smoke", lambda: smoke.ask(one, made.release), answered)
-        told("stop", lambda: smoke.stop(one), lambda _: "it ended by itself on SIGTERM")
+        found = step("smoke", lambda: smoke.ask(one, made.release), answered)
+        step("stop", lambda: smoke.stop(one), lambda _: "it ended by itself on SIGTERM")
     known = tools.inspect(builder, made.id)
     size = int(tools.tool(builder, "image", "inspect", "--format", "{{.Size}}", made.id)) / 1e6
     facts = {
@@ -49,7 +49,7 @@ def main() -> None:
     write_json(facts, REPORT)
     added = ", ".join(f"{name} {megabytes:,.1f}" for name, megabytes in made.megabytes.items())
     print(
-        f"\n{made.release.version} may be released: model {made.release.model_md5}, commit {made.release.commit[:10]}"
+        f"\n{made.release.version} can be released: model {made.release.model_md5}, commit {made.release.commit[:10]}"
     )
     print(f"  image       {size:,.0f} MB in {len(known.layers)} layers; of it {added}")
     print(f"  cold start  {one.cold_start:.1f} s until it is ready")
@@ -57,7 +57,7 @@ def main() -> None:
     print(f"  details in {REPORT}")
 
 
-def told(name: str, work: Callable[[], T], say: Callable[[T], str]) -> T:
+def step(name: str, work: Callable[[], T], say: Callable[[T], str]) -> T:
     """Do a step, and print a line with what came out and how long it took."""
     start = time.perf_counter()
     found = work()
@@ -75,7 +75,10 @@ def clean() -> str:
     changed = [line.split(maxsplit=1)[1] for line in git("status", "--porcelain").splitlines()]
     if changed:
         names = ", ".join(changed[:5]) + (", …" if len(changed) > 5 else "")
-        raise UserError(f"here is more than the commit holds: {names}", "git commit, or git stash --include-untracked")
+        raise UserError(
+            f"there are uncommitted files: {names}",
+            "git commit, or git stash -u",
+        )
     for tag in git("tag", "--list", "v[0-9]*", "--points-at", "HEAD").splitlines():
         parse(tag)
     return f"commit {git('rev-parse', 'HEAD')[:10]}, and nothing else"
@@ -92,9 +95,9 @@ def lock() -> str:
     details = [each for found in stale.values() for each in found if isinstance(each, dict)]
     missing = [path for each in details for paths in each.values() for path, how in paths.items() if how == "deleted"]
     if missing:
-        raise UserError(f"{missing[0]} is missing: the pipeline has not run here", "make")
+        raise UserError(f"{missing[0]} is missing: the pipeline has not been run", "make")
     if stale:
-        raise UserError(f"dvc.lock is not that of this commit: {', '.join(stale)} would run", "make, and commit")
+        raise UserError(f"dvc.lock is out of date: {', '.join(stale)} would run", "make, and commit")
     release = identity.identify()
     return f"model {release.model_md5[:10]} and all that it comes from are as in dvc.lock"
 
@@ -107,8 +110,8 @@ def gate() -> str:
     command = [sys.executable, "-m", "mlops.review", "--base", "HEAD"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
-        said = "\n".join(line for line in done.stdout.splitlines() if line.strip())
-        raise UserError(f"the gate does not let this commit through:\n{said}")
+        output = "\n".join(line for line in done.stdout.splitlines() if line.strip())
+        raise UserError(f"the gate blocks this commit:\n{output}")
     return "every rule holds that needs no other model"
 
 

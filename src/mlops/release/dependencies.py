@@ -58,7 +58,7 @@ def export(requirements: Path, contract: Contract) -> Path:
         if missing:
             group = GROUP["scikit-learn"]
             raise UserError(
-                f"the model holds a {kind}, and {missing[0]} is not among what the image holds",
+                f"the model holds a {kind}, and {missing[0]} is not among the packages of the image",
                 f"uv add --group {group} {missing[0]}",
             )
     return requirements
@@ -67,7 +67,7 @@ def export(requirements: Path, contract: Contract) -> Path:
 def install(requirements: Path, folder: Path, platform: str) -> None:
     """Install wheels for a platform into a folder, and take out what no request needs."""
     if platform not in PLATFORMS:
-        raise UserError(f"there is no image for PLATFORM={platform}", f"PLATFORM={' or '.join(PLATFORMS)}")
+        raise UserError(f"unsupported platform: PLATFORM={platform}", f"PLATFORM={' or '.join(PLATFORMS)}")
     _uv(
         *("pip", "install", "--quiet", "--target", str(folder), "--requirements", str(requirements)),
         *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--link-mode", "copy"),
@@ -99,6 +99,6 @@ def _uv(*arguments: str) -> str:
     environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
     done = subprocess.run([uv, *arguments], capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["nothing"]
-        raise UserError(f"uv {' '.join(arguments[:2])} failed: {' '.join(said[-3:])}")
+        lines = done.stderr.strip().splitlines() or ["nothing"]
+        raise UserError(f"uv {' '.join(arguments[:2])} failed: {' '.join(lines[-3:])}")
     return done.stdout

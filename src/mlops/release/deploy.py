@@ -41,10 +41,10 @@ def write(reference: str, places: tuple[Path, ...] = PLACES) -> list[Path]:
 def changed(reference: str, read: Callable[[Path], bytes | None], places: tuple[Path, ...] = PLACES) -> dict[Path, str]:
     """The files of `deploy/` that name another image, as they should be."""
     if not REFERENCE.fullmatch(reference):
-        raise UserError(f"{reference!r} is no name@sha256:… of an image", "deploy/ holds digests, never a tag")
+        raise UserError(f"{reference!r} is not of the form name@sha256:…", "name the image by digest, not by tag")
     contents = {path: content.decode("utf-8") for path in places if (content := read(path)) is not None}
     if not contents:
-        raise UserError(f"nothing in deploy/ names an image: none of {', '.join(map(str, places))} is there")
+        raise UserError(f"no file in deploy/ names an image: expected one of {', '.join(map(str, places))}")
     replaced = {path: _replaced(path, text, reference) for path, text in contents.items()}
     return {path: text for path, text in replaced.items() if text != contents[path]}
 
@@ -64,7 +64,7 @@ def _replaced(path: Path, text: str, reference: str) -> str:
     if path in LINES:
         new, count = re.subn(rf"^{LINES[path]}=.*$", f"{LINES[path]}={reference}", text, flags=re.M)
         if count != 1:
-            raise UserError(f"{path}: {count} lines begin with {LINES[path]}=, and one is expected")
+            raise UserError(f"{path}: {count} lines begin with {LINES[path]}=; expected one")
         return new
     yaml = YAML()
     yaml.indent(mapping=2, sequence=4, offset=2)
@@ -73,7 +73,7 @@ def _replaced(path: Path, text: str, reference: str) -> str:
     document = yaml.load(text)
     entries = [entry for entry in document.get("images") or [] if entry.get("name") == KEY]
     if len(entries) != 1:
-        raise UserError(f"{path}: {len(entries)} entries of images are named {KEY}, and one is expected")
+        raise UserError(f"{path}: {len(entries)} entries of images are named {KEY}; expected one")
     entries[0]["newName"], entries[0]["digest"] = reference.split("@")
     entries[0].pop("newTag", None)
     out = io.StringIO()

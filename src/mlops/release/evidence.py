@@ -29,7 +29,7 @@ def compare(base: str) -> Report:
     # whether it may be merged was decided when it was: here the exit status says nothing new
     subprocess.run([sys.executable, "-m", "mlops.review", "--base", base], check=False)
     if not REVIEW.is_file():
-        raise UserError(f"the comparison with {base} wrote no report", "read what it says above")
+        raise UserError(f"the comparison with {base} wrote no report", "read the error above")
     return reports.read(REVIEW)
 
 

@@ -39,17 +39,17 @@ def identify() -> Release:
         found = md5(path)
         if found != expected[str(path)]:
             raise UserError(
-                f"{path} is not what dvc.lock names: its MD5 is {found}, expected {expected[str(path)]}", "make"
+                f"{path} does not match dvc.lock: its MD5 is {found}, expected {expected[str(path)]}", "make"
             )
     folder = paths.SERVICE
     inside = next((path for path in sorted(folder.glob("*")) if path.is_dir()), None)
     if inside:
-        raise UserError(f"{inside} is a folder; beside the model there is none", f"rm -r {inside}")
+        raise UserError(f"{inside} is a folder; the folder of the model must hold files only", f"rm -r {inside}")
     files = {path.name: md5(path) for path in sorted(folder.iterdir())} if folder.is_dir() else {}
     found, named = folder_md5(files), expected.get(str(folder))
     if found != named:
         hint = "make, or dvc checkout --force"
-        raise UserError(f"{folder} is not what dvc.lock names: its MD5 is {found}, expected {named}", hint)
+        raise UserError(f"{folder} does not match dvc.lock: its MD5 is {found}, expected {named}", hint)
     catalogue = tables.read_catalogue()
     evaluation = json.loads(paths.EVALUATION.read_text(encoding="utf-8"))
     return Release(

@@ -72,16 +72,16 @@ class Repository:
         if present is not None:
             raise UserError(
                 f"{self.name}:{tag} already names {present}, not {digest}",
-                "a release never changes: tag the next version",
+                "releases are immutable; tag the next version",
             )
         found = self._send("GET", digest, (200,))
         if _digest(found.content) != digest:
-            raise UserError(f"the registry answers with other bytes than {digest}")
+            raise UserError(f"the registry returned content that does not match {digest}")
         headers = {"Content-Type": found.headers["Content-Type"]}
         self._send("PUT", tag, (201,), data=found.content, headers=headers)
         if self.digest(tag) != digest:
             raise UserError(
-                f"{self.name}:{tag} does not name {digest} although the registry took it", "run the job again"
+                f"{self.name}:{tag} does not name {digest}, although the registry accepted it", "run the job again"
             )
         return True
 
@@ -93,11 +93,11 @@ class Repository:
             signed = {**headers, "Authorization": self._sign_in(response.headers.get("WWW-Authenticate", ""), method)}
             response = self._request(method, url, headers=signed, **options)
         if response.status_code not in expected:
-            told = shortened(response.text)
+            message = shortened(response.text)
             hint = "the job needs `permissions:` with packages: write" if response.status_code in (401, 403) else ""
-            raise UserError(f"{self.host} answers {response.status_code} to {method} {reference}: {told}", hint)
+            raise UserError(f"{self.host} answers {response.status_code} to {method} {reference}: {message}", hint)
         if len(response.content) > MOST_BYTES:
-            raise UserError(f"the manifest {reference} has more than {MOST_BYTES:,} bytes")
+            raise UserError(f"the manifest {reference} is larger than {MOST_BYTES:,} bytes")
         return response
 
     def _sign_in(self, challenge: str, method: str) -> str:
@@ -107,7 +107,7 @@ class Repository:
             return "Basic " + base64.b64encode(":".join(self.account).encode()).decode()
         realm = asked.pop("realm", "")
         if scheme.lower() != "bearer" or not (urlsplit(realm).scheme == "https" or is_loopback(self.name)):
-            raise UserError(f"{self.host} asks to sign in in a way that is not known here: {shortened(challenge)}")
+            raise UserError(f"{self.host} requires an unsupported way of signing in: {shortened(challenge)}")
         # what is wanted, and not what the registry thinks: some only ever offer to read
         asked["scope"] = f"repository:{self.path}:{'pull,push' if method == 'PUT' else 'pull'}"
         response = self._request("GET", realm, params=asked, auth=self.account)

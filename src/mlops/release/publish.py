@@ -40,13 +40,13 @@ def push(environment: Mapping[str, str]) -> str:
         raise UserError(f"the image {local} is not of the model {release.model_md5}", "make image")
     if built.layers != checked():
         hint = "start all jobs of the run again: its base image has changed in between"
-        raise UserError(f"the image {local} is not the one that `make release-check` has started and asked", hint)
+        raise UserError(f"the image {local} is not the one that `make release-check` tested", hint)
     name = repository(environment)
     with signed_in(name, environment):
         digest = tools.push(builder, local, f"{name}:commit-{release.commit}")
         reference = f"{name}@{digest}"
         if not REFERENCE.fullmatch(reference):
-            raise UserError(f"{reference!r} is no name@sha256:… of an image")
+            raise UserError(f"{reference!r} is not of the form name@sha256:…")
         check(builder, reference, release)
     return reference
 
@@ -54,7 +54,7 @@ def push(environment: Mapping[str, str]) -> str:
 def checked() -> list[str]:
     """The layers of the image that passed the rehearsal."""
     if not REPORT.is_file():
-        raise UserError(f"{REPORT} is missing, so nobody has started this image", "make release-check")
+        raise UserError(f"{REPORT} is missing, so this image was not tested", "make release-check")
     layers: list[str] = json.loads(REPORT.read_text(encoding="utf-8"))["image"]["layers"]
     return layers
 
@@ -64,9 +64,9 @@ def released(tag: str) -> Release:
     parse(tag)
     release = identify()
     if release.version != tag.removeprefix("v"):
-        raise UserError(f"what is checked out is {release.version}, not {tag}", "start the run again")
+        raise UserError(f"the commit checked out is {release.version}, not {tag}", "start the run again")
     if provenance.read(RELEASE) != release:
-        raise UserError(f"{RELEASE} is of another build", "make image")
+        raise UserError(f"{RELEASE} is from another build", "make image")
     return release
 
 
@@ -87,7 +87,7 @@ def check(builder: tools.Builder, reference: str, release: Release) -> None:
         if found != release.service_md5:
             raise UserError(f"{reference} holds {paths.SERVICE} with the MD5 {found}, not {release.service_md5}")
         if provenance.read(folder / RELEASE.name) != release:
-            raise UserError(f"{reference} says that it is another release")
+            raise UserError(f"{reference} is labelled as another release")
 
 
 def repository(environment: Mapping[str, str]) -> str:
@@ -122,7 +122,7 @@ def set_version(environment: Mapping[str, str]) -> str:
     name, _, digest = reference.partition("@")
     parse(tag)
     if not REFERENCE.fullmatch(reference) or name != repository(environment):
-        raise UserError(f"REFERENCE names no image of this repository by its digest: {reference!r}")
+        raise UserError(f"REFERENCE must name an image of this repository by digest: {reference!r}")
     registry = Repository(name, environment["GITHUB_ACTOR"], environment["GITHUB_TOKEN"])
     version = tag.removeprefix("v")
     new = registry.tag(digest, version)
@@ -135,7 +135,7 @@ def main(environment: Mapping[str, str] = os.environ) -> None:
     missing = [name for name in names if not environment.get(name)]
     if missing:
         hint = "leave this to .github/workflows/release.yaml; `make release-check` rehearses a release here"
-        raise UserError(f"not set in the environment: {', '.join(missing)}", hint)
+        raise UserError(f"missing environment variables: {', '.join(missing)}", hint)
     if tagging:
         print(set_version(environment))
         return
@@ -145,7 +145,7 @@ def main(environment: Mapping[str, str] = os.environ) -> None:
     if output := environment.get("GITHUB_OUTPUT"):
         with Path(output).open("a", encoding="utf-8") as file:
             file.write(f"reference={reference}\nname={name}\ndigest={digest}\n")
-    print(f"pushed {reference}; what the registry gives back holds the model that dvc.lock names")
+    print(f"pushed {reference}; the image in the registry holds the model in dvc.lock")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from mlops.core import settings as settings_module
 from mlops.core.errors import UserError, errors_in_words
 from mlops.core.lock import outputs, read_lock
 from mlops.inference.provenance import Release
-from mlops.model import tracking  # sets what MLflow must be told before it is imported
+from mlops.model import tracking  # sets environment variables that MLflow reads when it is imported
 from mlops.release.deploy import REFERENCE
 from mlops.release.identity import identify
 from mlops.release.tag import parse
@@ -119,10 +119,10 @@ def main(arguments: list[str], environment: Mapping[str, str] = os.environ) -> N
     released = arguments == ["release"]
     missing = [name for name in RELEASE_ONLY if released and not environment.get(name)]
     if missing:
-        raise UserError(f"not set in the environment: {', '.join(missing)}", "leave this to the workflow `release`")
+        raise UserError(f"missing environment variables: {', '.join(missing)}", "leave this to the workflow `release`")
     image = environment["REFERENCE"] if released else None
     if image and not REFERENCE.fullmatch(image):
-        raise UserError(f"REFERENCE is no name@sha256:…: {image!r}")
+        raise UserError(f"REFERENCE is not of the form name@sha256:…: {image!r}")
     release = identify()
     alias: str | None = CHALLENGER
     if released:
@@ -139,7 +139,7 @@ def main(arguments: list[str], environment: Mapping[str, str] = os.environ) -> N
         problem: Any = (str(error).splitlines() or [type(error).__name__])[0]
         problem = problem.replace(f"{credentials}@", "") if credentials else problem
         raise UserError(
-            f"MLflow has not taken the model: {problem[:500]}", f"check {VARIABLE}; run the job again"
+            f"MLflow did not accept the model: {problem[:500]}", f"check {VARIABLE}; run the job again"
         ) from None
     what = f"v{release.version}" if released else f"the model of {release.commit[:10]}"
     print(f"{what} is version {version} of {name} in MLflow" + (f", and its {alias}" if alias else ""))

@@ -49,9 +49,9 @@ def last_deployment(tip: str) -> str:
         elif now != stack[-1][1]:
             stack.append((commit, now))
     if len(stack) == 1:
-        raise UserError(f"no commit on {MAIN} deploys an image: there is nothing to roll back")
+        raise UserError(f"no commit on {MAIN} deploys an image, so there is nothing to roll back")
     if not stack[-2][1]:
-        raise UserError(f"{stack[-1][0][:10]} is the first deployment: there is no earlier release to go back to")
+        raise UserError(f"{stack[-1][0][:10]} is the first deployment, so there is no earlier release")
     return stack[-1][0]
 
 
@@ -79,18 +79,18 @@ def revert(commit: str, tip: str, title: str) -> str:
         finally:
             git("worktree", "remove", "--force", str(tree))
     if images(made) != images(f"{commit}^"):
-        hint = f"git revert {commit[:10]}, and mend what later commits have changed"
-        raise UserError(f"{commit[:10]} cannot be reverted by itself: what it changed was changed again", hint)
+        hint = f"git revert {commit[:10]}, and resolve the conflicts"
+        raise UserError(f"{commit[:10]} cannot be reverted: later commits changed the same lines", hint)
     return made
 
 
 def main(apply: bool = os.environ.get("APPLY") == "yes") -> None:
     if subprocess.run(["git", "remote", "get-url", REMOTE], capture_output=True, check=False).returncode:
-        raise UserError(f"this is no clone with a remote {REMOTE!r}, where a pull request could be opened")
+        raise UserError(f"this repository has no remote {REMOTE!r}, where a pull request could be opened")
     git("fetch", "--quiet", REMOTE, f"+refs/heads/{MAIN}:refs/remotes/{REMOTE}/{MAIN}")
     tip = git("rev-parse", f"refs/remotes/{REMOTE}/{MAIN}")
     if git("rev-parse", "--is-shallow-repository") == "true":
-        raise UserError("this clone has no history to find the release before in", "git fetch --unshallow")
+        raise UserError("this clone is shallow, so the previous release cannot be found", "git fetch --unshallow")
     commit = last_deployment(tip)
     now, before = images(commit), images(f"{commit}^")
     place = next(path for path in PRODUCTION if now.get(path) != before.get(path))
@@ -99,13 +99,13 @@ def main(apply: bool = os.environ.get("APPLY") == "yes") -> None:
     title = f"Roll back {from_version} to {to_version}"
     made = revert(commit, tip, title)
     branch = f"rollback/{re.sub('[^A-Za-z0-9.-]', '-', f'{from_version}-to-{to_version}')}"
-    print(f"{title}: {git('log', '-1', '--format=%h %s', commit)} is taken back\n")
+    print(f"{title}: {git('log', '-1', '--format=%h %s', commit)} will be reverted\n")
     print(git("diff", "--unified=0", tip, made), flush=True)
     others = [name for name in git("diff", "--name-only", tip, made).splitlines() if not name.startswith("deploy/")]
     if others:
-        print(f"\nwarning: that commit changed more than deploy/, which goes back, too: {', '.join(others)}")
+        print(f"\nwarning: the commit changed files outside deploy/, also reverted: {', '.join(others)}")
     if not apply:
-        print(f"\nnothing was pushed; to open this as a pull request from {branch}: make rollback APPLY=yes")
+        print(f"\nnothing was pushed; to open a pull request from {branch}: make rollback APPLY=yes")
         return
     if not shutil.which("gh"):
         raise UserError("gh is not installed, so nothing was pushed", "https://cli.github.com")

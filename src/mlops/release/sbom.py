@@ -37,7 +37,7 @@ def write(path: Path, requirements: Path = FOLDER / "requirements.txt") -> None:
     installed = set(re.findall(r"^([a-z0-9._-]+)==([^\s;]+)", requirements.read_text(encoding="utf-8"), re.M))
     listed = {(each["name"], each["version"]) for each in document["components"]}
     if missing := installed - listed:
-        raise UserError(f"the image holds what uv.lock does not list: {sorted(missing)}", "make image")
+        raise UserError(f"the image holds packages that uv.lock does not list: {sorted(missing)}", "make image")
     # what the lock holds for other runtimes and platforms is not in the image
     document["components"] = [each for each in document["components"] if (each["name"], each["version"]) in installed]
     kept = {each["bom-ref"] for each in document["components"]} | {document["metadata"]["component"]["bom-ref"]}

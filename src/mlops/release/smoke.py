@@ -103,9 +103,9 @@ def last_words(builder: Builder, container: str) -> str:
     done = subprocess.run(
         [builder, "logs", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
-    said = [line for line in done.stdout.splitlines() if line.strip()]
-    told = next((number for number, line in enumerate(said) if line.startswith("error: ")), -1)
-    return " ".join(said[told:]) if said else "it said nothing"
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    first = next((number for number, line in enumerate(lines) if line.startswith("error: ")), -1)
+    return " ".join(lines[first:]) if lines else "it lines nothing"
 
 
 def stop(one: Running, seconds: int = 60) -> float:
@@ -120,7 +120,7 @@ def stop(one: Running, seconds: int = 60) -> float:
     tool(one.builder, "stop", "-t", str(seconds), one.container)
     code = tool(one.builder, "inspect", "--format", "{{.State.ExitCode}}", one.container)
     if code != "0":
-        raise UserError(f"the image did not end by itself within {seconds} s of SIGTERM: exit code {code}")
+        raise UserError(f"the image did not stop within {seconds} s of SIGTERM: exit code {code}")
     return time.perf_counter() - start
 
 
@@ -171,9 +171,9 @@ def ask(one: Running, release: Release) -> dict[str, Any]:
     shown = one.get("/metadata").json()
     if shown != json.loads(release.model_dump_json()):
         different = [key for key, value in json.loads(release.model_dump_json()).items() if shown.get(key) != value]
-        raise UserError(f"/metadata is not that of this release: {', '.join(different)} differ")
+        raise UserError(f"/metadata is not about this release: {', '.join(different)} differ")
     if one.token and requests.post(f"{one.url}/predict", json={"rows": []}, timeout=60).status_code != 401:
-        raise UserError(f"the image answers without the token in {TOKEN}")
+        raise UserError(f"the image answers requests without the token in {TOKEN}")
     contract = contracts.read()
     known = recorded(contract)
     answers: list[dict[str, Any]] = []
@@ -182,8 +182,8 @@ def ask(one: Running, release: Release) -> dict[str, Any]:
     found = difference(answers, known, contract)
     if not found <= release.export["tolerance"]:
         raise UserError(
-            f"the image does not predict what evaluation has recorded: it is off by up to {found:.2g}, "
-            f"and {release.export['tolerance']:.2g} is allowed"
+            f"the image's predictions differ from the evaluation's by up to {found:.2g}; "
+            f"at most {release.export['tolerance']:.2g} is allowed"
         )
     single = []
     for row in known.rows[:SINGLE]:
@@ -192,7 +192,7 @@ def ask(one: Running, release: Release) -> dict[str, Any]:
         single.append(1000 * (time.perf_counter() - start))
     counted = check_metrics(one.get("/metrics").text, release)
     if counted != len(known.rows) + len(single):
-        raise UserError(f"/metrics counts {counted:.0f} rows, and {len(known.rows) + len(single)} were sent")
+        raise UserError(f"/metrics counts {counted:.0f} rows, but {len(known.rows) + len(single)} were sent")
     median, p99 = np.percentile(single, [50, 99]) if single else (float("nan"),) * 2
     return {"rows": len(known.rows), "difference": found, "median_ms": float(median), "p99_ms": float(p99)}
 

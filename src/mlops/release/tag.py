@@ -75,7 +75,7 @@ def parse(tag: str) -> Version:
     """
     match = VERSION.fullmatch(tag)
     if not match:
-        raise UserError(f"the tag {tag!r} is no version", "vMAJOR.MINOR.PATCH, such as v1.4.0, or v1.4.0-rc.1")
+        raise UserError(f"the tag {tag!r} is not a version", "vMAJOR.MINOR.PATCH, such as v1.4.0, or v1.4.0-rc.1")
     major, minor, patch, candidate = match.groups()
     return Version(int(major), int(minor), int(patch), int(candidate) if candidate else float("inf"))
 
@@ -86,9 +86,9 @@ def check_on_main(commit: str) -> None:
         ["git", "merge-base", "--is-ancestor", commit, f"origin/{MAIN}"], capture_output=True, check=False
     )
     if done.returncode == 1:
-        raise UserError(f"commit {commit[:10]} is not on {MAIN}, so nobody has reviewed it", AGAIN)
+        raise UserError(f"commit {commit[:10]} is not on {MAIN}, so it was not reviewed", AGAIN)
     if done.returncode:
-        raise UserError(f"git cannot tell whether {commit[:10]} is on {MAIN}: {done.stderr.decode().strip()}")
+        raise UserError(f"git cannot determine whether {commit[:10]} is on {MAIN}: {done.stderr.decode().strip()}")
 
 
 def previous(tag: str, commit: str) -> str | None:
@@ -139,8 +139,8 @@ def passed(api: Api, repository: str, commit: str) -> dict[str, Any]:
             raise UserError(f"`{CHECK}` has not passed for {judged[:10]}: it is {how!r}, see {run['html_url']}", AGAIN)
         if tree(api, repository, judged) != tree(api, repository, commit):
             raise UserError(
-                f"`{CHECK}` passed for {judged[:10]}, and {commit[:10]} holds other files: its branch was behind",
-                f"`make protect` makes GitHub ask for an up-to-date branch; {AGAIN}",
+                f"`{CHECK}` passed for {judged[:10]}, but the files of {commit[:10]} differ: its branch was behind",
+                f"`make protect` makes GitHub require an up-to-date branch; {AGAIN}",
             )
         return {"pull_request": numbers[0] if numbers else None, "head": judged, "url": run["html_url"]}
     where = f"pull request #{numbers[0]}" if numbers else "no pull request was merged as this commit"
@@ -172,7 +172,7 @@ def main(environment: Mapping[str, str] = os.environ) -> None:
     missing = [name for name in ("GITHUB_REF_NAME", "GITHUB_REPOSITORY", "GITHUB_TOKEN") if not environment.get(name)]
     if missing:
         hint = "leave this to .github/workflows/release.yaml; `make release-check` rehearses a release here"
-        raise UserError(f"not set in the environment: {', '.join(missing)}", hint)
+        raise UserError(f"missing environment variables: {', '.join(missing)}", hint)
     tag = environment["GITHUB_REF_NAME"]
     parse(tag)
     commit = git("rev-parse", "HEAD")

@@ -26,11 +26,11 @@ from mlops.core.settings import PARAMS
 from mlops.data import project as projects
 from mlops.review import baseline as main_branch
 from mlops.review import behaviour, changes, evidence, gate, policy, project_rules, relock
+from mlops.review.build_report import build_report
 from mlops.review.files import CODEOWNERS, is_untouched, owned
 from mlops.review.policy import GATE
 from mlops.review.preview import page
 from mlops.review.render import comment
-from mlops.review.tell import tell
 
 FOLDER = Path("build/review")
 PAGES = (Path("reports/profile.html"), Path("reports/plots"))
@@ -66,23 +66,23 @@ def review(head: str, base: str) -> Report:
     try:
         settings = settings_module.load()
         pointers.check()
-        theirs = main_branch.gate(base)
-        ours = policy.load() if GATE.exists() else None
-        decides = theirs or ours
-        if decides is None:
-            raise UserError(f"there is no gate: neither main nor this change has a {GATE}")
+        main_gate = main_branch.gate(base)
+        edited = policy.load() if GATE.exists() else None
+        applied = main_gate or edited
+        if applied is None:
+            raise UserError(f"neither main nor this change has a {GATE}")
         moved = reproduce(base)
         if moved:
             relock.pack()
         baseline = main_branch.find(base, settings)
-        findings = evidence.gather(projects.open(), baseline, moved, report.dirty, decides.resamples)
-        tested = behaviour.run(git.fork_point(base), behaviour.time_limit(decides))
+        findings = evidence.gather(projects.open(), baseline, moved, report.dirty, applied.resamples)
+        tested = behaviour.run(git.fork_point(base), behaviour.time_limit(applied))
         findings = findings._replace(evidence=findings.evidence._replace(behaviour=tested))
         today = datetime.datetime.now(datetime.UTC).date()
-        judged = gate.judge(decides, findings.evidence, rule_lines(), today, project_rules.code_of(base))
-        report = tell(report, settings, baseline, decides, findings, judged)
-        if ours is not None and (ours != decides or project_rules.edited(ours.rules, base)):
-            proposed = gate.judge(ours, findings.evidence, rule_lines(), today)
+        judged = gate.judge(applied, findings.evidence, rule_lines(), today, project_rules.code_of(base))
+        report = build_report(report, settings, baseline, applied, findings, judged)
+        if edited is not None and (edited != applied or project_rules.edited(edited.rules, base)):
+            proposed = gate.judge(edited, findings.evidence, rule_lines(), today)
             report = report.model_copy(update={"proposed": proposed})
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -110,7 +110,7 @@ def reproduce(base: str) -> list[str]:
         raise
     if done.returncode:
         LOCK.write_bytes(claimed)
-        raise UserError("the pipeline failed: `dvc repro` stopped with an error, which stands above")
+        raise UserError("the pipeline failed: `dvc repro` exited with the error above")
     lock = parse_lock(made) or {}
     moved = evidence.check_outputs(lock) + changes.lock_changes(parse_lock(claimed) or {}, lock)
     # of a true lock, what stands beside it in Git may still have been edited by hand
@@ -182,7 +182,7 @@ def ending(report: Report) -> list[str]:
     if report.problem:
         lines.append(f"  FAIL         {report.problem}")
     if not report.touched:
-        lines.append("  pass         documentation or deployment only, the model is untouched")
+        lines.append("  pass         only documentation or deployment files changed; the model is not affected")
     verdict = "may not be merged" if report.blocks else "may be merged"
     if report.verdict == "inconclusive" and not report.blocks:
         verdict += ", with care"
@@ -190,7 +190,7 @@ def ending(report: Report) -> list[str]:
         *lines,
         "",
         f"this change {verdict}",
-        f"  look at {FOLDER}/preview.html, as it will stand in the pull request",
+        f"  preview of the comment: {FOLDER}/preview.html",
         "",
     ]
 

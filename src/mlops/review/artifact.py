@@ -29,7 +29,7 @@ def unpack(content: bytes) -> bytes:
         Where the zip is damaged, or holds anything but that file, or too much of it.
     """
     if len(content) > MOST_ZIPPED:
-        raise UserError(f"the artifact has {len(content):,} bytes; at most {MOST_ZIPPED:,} are read")
+        raise UserError(f"the artifact has {len(content):,} bytes; the limit is {MOST_ZIPPED:,}")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entry = _only_entry(archive)
@@ -37,22 +37,22 @@ def unpack(content: bytes) -> bytes:
                 found = file.read(MOST_BYTES + 1)
     # what zipfile raises for bytes that it cannot make sense of
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"the artifact is no sound zip: {type(error).__name__}") from None
+        raise UserError(f"the artifact is not a valid zip file: {type(error).__name__}") from None
     if len(found) != entry.file_size:
-        raise UserError(f"{NAME} in the artifact is not as long as the zip says")
+        raise UserError(f"{NAME} in the artifact does not have the declared length")
     return found
 
 
 def _only_entry(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     entries = archive.infolist()
     if len(entries) != 1:
-        raise UserError(f"the artifact holds {len(entries):,} entries; one is expected, {NAME}")
+        raise UserError(f"the artifact holds {len(entries):,} entries; expected only {NAME}")
     entry = entries[0]
     mode = entry.external_attr >> 16
     problems = {
         # the name before zipfile cuts it at a NUL
         f"its entry is not named {NAME}": entry.orig_filename != NAME or entry.filename != NAME,
-        f"{NAME} is no ordinary file": stat.S_IFMT(mode) not in (0, stat.S_IFREG),
+        f"{NAME} is not a regular file": stat.S_IFMT(mode) not in (0, stat.S_IFREG),
         f"{NAME} is encrypted": entry.flag_bits & 0x41 != 0,
         f"{NAME} is compressed by a method other than deflate": entry.compress_type
         not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
@@ -61,7 +61,7 @@ def _only_entry(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     }
     for problem, found in problems.items():
         if found:
-            raise UserError(f"the artifact is refused: {problem}")
+            raise UserError(f"the artifact is rejected: {problem}")
     return entry
 
 
@@ -80,5 +80,5 @@ def fetch_artifact(api: Api, repository: str, run: int, name: str, most: int) ->
     # one for each attempt of the run; the last one counts, as for actions/download-artifact
     artifact = max(found, key=lambda each: int(each["id"]))
     if artifact["size_in_bytes"] > most:
-        raise UserError(f"the artifact has {artifact['size_in_bytes']:,} bytes; at most {most:,} are read")
+        raise UserError(f"the artifact has {artifact['size_in_bytes']:,} bytes; the limit is {most:,}")
     return api.download(f"{repository}/actions/artifacts/{artifact['id']}/zip", most)

@@ -126,7 +126,7 @@ def gate(commit: str) -> Gate | None:
     try:
         return policy.load(path)
     except UserError as error:
-        raise UserError(f"main's gate cannot be read by this change's code: {error}") from None
+        raise UserError(f"this change's code cannot read main's gate: {error}") from None
 
 
 def _settings(commit: str) -> Settings:
@@ -171,7 +171,7 @@ def _from_store(md5: str, copy: Path) -> tuple[Path | None, bool]:
         if cached.is_file():
             if files.md5(cached) == md5:
                 return cached, False
-            print(f"  {cached} is damaged: its content has another hash; it is removed", file=sys.stderr)
+            print(f"  {cached} is corrupt (its hash differs) and was removed", file=sys.stderr)
             cached.unlink()
         try:
             remote = repo.cloud.get_remote_odb()
@@ -180,17 +180,17 @@ def _from_store(md5: str, copy: Path) -> tuple[Path | None, bool]:
         try:
             remote.fs.get_file(remote.oid_to_path(md5), str(copy))
         except Exception as error:  # each file system has errors of its own
-            print(f"  the remote has no {md5}: {type(error).__name__}", file=sys.stderr)
+            print(f"  the remote does not have {md5}: {type(error).__name__}", file=sys.stderr)
             return None, False
     if files.md5(copy) == md5:
         return copy, True
-    print(f"  the remote's {md5} is damaged: its content has another hash; it is not used", file=sys.stderr)
+    print(f"  the remote's {md5} is corrupt (its hash differs) and is not used", file=sys.stderr)
     return None, False
 
 
 def _rebuild(commit: str, lock: Lock, hashes: dict[Path, str | None]) -> dict[Path, Path]:
     """Run main's pipeline up to the model, in a worktree of its own."""
-    print(f"  rebuilding main's model at {commit[:10]}, because no cache has it", file=sys.stderr)
+    print(f"  rebuilding main's model at {commit[:10]}, because it is in no cache", file=sys.stderr)
     found = {}
     stage = maker(lock, paths.MODEL)
     with _worktree(commit) as folder:
@@ -201,10 +201,10 @@ def _rebuild(commit: str, lock: Lock, hashes: dict[Path, str | None]) -> dict[Pa
         environment = {**apart(), "PYTHONPATH": str(folder / "src")}
         done = subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr, check=False)
         if done.returncode:
-            raise UserError(f"commit {commit[:10]} does not run: its own pipeline fails")
+            raise UserError(f"commit {commit[:10]} cannot be rebuilt: its pipeline fails")
         for path, md5 in hashes.items():
             if files.md5(folder / path) != md5:
-                raise UserError(f"{path} rebuilt from {commit[:10]} is not what main's dvc.lock says")
+                raise UserError(f"{path} rebuilt from {commit[:10]} does not match main's dvc.lock")
             found[path] = FOLDER / path.name
             found[path].write_bytes((folder / path).read_bytes())
     return found

@@ -19,7 +19,7 @@ from mlops.core.report import Change, Changes, Wear, shortened
 from mlops.core.settings import PARAMS
 from mlops.review.policy import GATE
 
-# What the pipeline writes into Git: told by its numbers
+# What the pipeline writes into Git: version by its numbers
 WRITTEN = ("reports/", "models/CARD.md")
 
 MOST = 60
@@ -115,9 +115,9 @@ def _packages(content: bytes) -> dict[str, str]:
     for package in tomllib.loads(content.decode()).get("package", []):
         source = dict(package.get("source", {}))
         registries.add(source.pop("registry", ""))
-        told = " from ".join([package.get("version", ""), *source.values()])
-        versions.setdefault(package["name"], []).append(told)
-    found = {name: ", ".join(told) for name, told in versions.items()}
+        version = " from ".join([package.get("version", ""), *source.values()])
+        versions.setdefault(package["name"], []).append(version)
+    found = {name: ", ".join(listed) for name, listed in versions.items()}
     return {"registries": ", ".join(sorted(registries - {""}))} | found
 
 

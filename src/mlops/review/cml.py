@@ -22,7 +22,7 @@ def digest(folder: Path) -> str:
     files = [folder / "package.json", *(path for name in ("bin", "src") for path in (folder / name).rglob("*"))]
     for path in sorted(files, key=lambda path: path.relative_to(folder).as_posix()):
         if path.is_symlink():
-            raise UserError(f"{path} is a symbolic link, which no package has", f"rm -r {FOLDER.parents[1]}")
+            raise UserError(f"{path} is a symbolic link; an installed package has none", f"rm -r {FOLDER.parents[1]}")
         if path.is_file():
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             total.update(f"{content}  {path.relative_to(folder).as_posix()}\n".encode())
@@ -42,8 +42,8 @@ def check(folder: Path = FOLDER, expected: Path = EXPECTED) -> None:
     found, wanted = digest(folder), expected.read_text(encoding="utf-8").strip()
     if found != wanted:
         raise UserError(
-            f"{folder} is not the CML that was reviewed: its SHA-256 is {found}, {expected} has {wanted}",
-            f"read what changed; a new version gets its hash into {expected}",
+            f"{folder} is not the reviewed version of CML: its SHA-256 is {found}, expected {wanted} as in {expected}",
+            f"review the new version, and write its hash to {expected}",
         )
 
 

@@ -47,8 +47,8 @@ def main(apply: bool = os.environ.get("APPLY") == "yes") -> None:
     print("\n".join(f"warning: {problem}" for problem in problems) or "CODEOWNERS names owners of your own")
     if not shutil.which("gh"):
         for path in (*sorted(FOLDER.glob("ruleset*.json")), ENVIRONMENTS, SETTINGS):
-            print(f"{path} would be set:\n{_pretty(_read(path))}")
-        raise UserError("gh is not installed, so GitHub was neither asked nor changed", "https://cli.github.com")
+            print(f"{path} would be applied:\n{_pretty(_read(path))}")
+        raise UserError("gh is not installed, so GitHub was neither read nor changed", "https://cli.github.com")
     changed, failed = [], []
     groups = (rulesets, environments, settings)
     for group in groups:
@@ -60,7 +60,7 @@ def main(apply: bool = os.environ.get("APPLY") == "yes") -> None:
     if len(failed) == len(groups):
         raise failed[0]
     if changed and not apply:
-        print("nothing was changed; to set it: make protect APPLY=yes")
+        print("nothing was changed; to apply: make protect APPLY=yes")
     elif changed and problems:
         raise UserError(f"nothing was changed: {problems[0]}", f"edit {CODEOWNERS}")
     else:
@@ -70,12 +70,12 @@ def main(apply: bool = os.environ.get("APPLY") == "yes") -> None:
             except UserError as error:
                 failed.append(UserError(f"{rule.name}: {error}"))
     if failed:
-        told = "".join(f"\n- {str(error).splitlines()[0]}" for error in failed)
-        by_plan = "/environments" in told or "/rulesets" in told
+        listed = "".join(f"\n- {str(error).splitlines()[0]}" for error in failed)
+        by_plan = "/environments" in listed or "/rulesets" in listed
         hint = NOT_IN_PLAN if by_plan else "gh auth status"
-        raise UserError(f"GitHub did not show or take every setting:{told}", hint)
+        raise UserError(f"GitHub did not return or accept every setting:{listed}", hint)
     if changed and apply:
-        print(f"set; see it with: gh ruleset view --web, or: gh api {RULESETS}")
+        print(f"applied; to view: gh ruleset view --web, or: gh api {RULESETS}")
 
 
 def differs(rule: Rule) -> bool:
@@ -85,7 +85,7 @@ def differs(rule: Rule) -> bool:
         before.splitlines(), _pretty(rule.wanted).splitlines(), "on GitHub", str(rule.file), lineterm="", n=2
     )
     difference = "\n".join(lines)
-    print(f"{rule.name}\n{difference}" if difference else f"{rule.name} is as {rule.file} has it")
+    print(f"{rule.name}\n{difference}" if difference else f"{rule.name} matches {rule.file}")
     return bool(difference)
 
 
@@ -234,8 +234,8 @@ def _gh(target: str, method: str = "GET", body: Any = None) -> Any:
     sent = None if body is None else json.dumps(body)
     done = subprocess.run(command, input=sent, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = " ".join(done.stderr.split())
-        raise UserError(f"gh api {target.partition('?')[0]} failed: {said}", "gh auth status")
+        output = " ".join(done.stderr.split())
+        raise UserError(f"gh api {target.partition('?')[0]} failed: {output}", "gh auth status")
     return json.loads(done.stdout) if done.stdout.strip() else None
 
 

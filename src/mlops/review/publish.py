@@ -70,8 +70,8 @@ def main(environment: Mapping[str, str] = os.environ, timeout: float = 30) -> No
     missing = [name for name in ("GITHUB_EVENT_PATH", "GITHUB_REPOSITORY", "GITHUB_TOKEN") if not environment.get(name)]
     if missing:
         raise UserError(
-            f"not set in the environment: {', '.join(missing)}",
-            "leave publishing to .github/workflows/report.yaml; `make review` shows the comment on this machine",
+            f"missing environment variables: {', '.join(missing)}",
+            "let .github/workflows/report.yaml publish; `make review` shows the comment locally",
         )
     run = read_event(Path(environment["GITHUB_EVENT_PATH"]))
     token = environment["GITHUB_TOKEN"]
@@ -82,16 +82,16 @@ def main(environment: Mapping[str, str] = os.environ, timeout: float = 30) -> No
 
     numbers = find_pull_requests(api, repository, run)
     if not numbers:
-        raise UserError(f"no open pull request has {run.head_sha[:10]} as its head; nothing is posted")
+        raise UserError(f"no open pull request has {run.head_sha[:10]} as its head; nothing was posted")
     try:
         if len(numbers) > 1:
             which = ", ".join(f"#{number}" for number in numbers[:10])
-            raise UserError(f"the pull requests {which} have the same head; a report does not say which it is about")
+            raise UserError(f"the pull requests {which} have the same head, so the report is ambiguous")
         report = fetch_report(api, repository, run)
         report = checked(report, run, *list_files(api, repository, numbers[0]))
         markdown = comment(report, run_url=run_url)
         if len(markdown.encode()) > MOST_COMMENT:
-            raise UserError(f"the comment has {len(markdown.encode()):,} bytes; at most {MOST_COMMENT:,} are posted")
+            raise UserError(f"the comment has {len(markdown.encode()):,} bytes; the limit is {MOST_COMMENT:,}")
     except UserError as error:
         # an earlier comment must not stand beside a commit that it is not about
         reason = str(error).splitlines()[0]
@@ -110,7 +110,7 @@ def post(
     """Make a text the one comment of a pull request, unless the pull request has moved on."""
     earlier = find_comment(api, repository, number)
     if not is_current(api.get(f"{repository}/pulls/{number}"), run):
-        raise UserError(f"pull request #{number} has moved on or was closed; nothing is posted for {run.head_sha[:10]}")
+        raise UserError(f"pull request #{number} was updated or closed; nothing was posted for {run.head_sha[:10]}")
     if earlier is None:
         create(markdown, number, run.head_sha, page, environment)
     else:
@@ -125,26 +125,26 @@ def read_event(path: Path) -> Run:
         run = Event.model_validate_json(path.read_bytes()).workflow_run
     except (OSError, ValidationError) as error:
         what = error.errors()[0]["loc"] if isinstance(error, ValidationError) else type(error).__name__
-        raise UserError(f"{path} is no event of workflow_run: {what}") from None
+        raise UserError(f"{path} is not a workflow_run event: {what}") from None
     if run.event != "pull_request":
-        raise UserError(f"run {run.id} was started by {shortened(run.event)!r}; only a pull request has a comment")
+        raise UserError(f"run {run.id} was started by {shortened(run.event)!r}, not by a pull request")
     return run
 
 
 def fetch_report(api: Api, repository: str, run: Run) -> Report:
     """The report that this run uploaded, once everything about it that can be checked has been."""
     if run.conclusion == "action_required":
-        raise UserError("its run waits for a maintainer's approval")
+        raise UserError("its run is waiting for a maintainer's approval")
     zipped = fetch_artifact(api, repository, run.id, ARTIFACT, MOST_ZIPPED)
     if zipped is None:
-        raise UserError(f"run {run.id} has left no artifact named {ARTIFACT}", "look for the reason in that run's log")
+        raise UserError(f"run {run.id} has no artifact named {ARTIFACT}", "read the log of that run")
     content = unpack(zipped)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / NAME
         path.write_bytes(content)
         report = read(path)
     if report.head != run.head_sha:
-        raise UserError(f"{NAME} is about {report.head[:10]}, but the run was of {run.head_sha[:10]}")
+        raise UserError(f"{NAME} is about commit {report.head[:10]}, but the run was of {run.head_sha[:10]}")
     return report
 
 
@@ -174,7 +174,7 @@ def checked(report: Report, run: Run, files: list[Any], complete: bool) -> Repor
     """
     names = [name for file in files for name in (file["filename"], file.get("previous_filename")) if name]
     if not report.touched and not (complete and is_untouched(names)):
-        raise UserError(f"{NAME} says that the model is untouched, but the change holds more than documentation")
+        raise UserError(f"{NAME} says that the model is not affected, but the change touches other files")
     kept = [file["filename"] for file in files if file.get("status") != "removed"]
     gate = policy.load() if policy.GATE.exists() else None
     today = datetime.datetime.now(datetime.UTC).date()
@@ -236,11 +236,11 @@ def create(markdown: str, number: int, head: str, page: str, environment: Mappin
             )
         except subprocess.TimeoutExpired:
             raise UserError(
-                "CML did not finish within 300 s", f"{AGAIN}; a comment that it did post is found then"
+                "CML did not finish within 300 s", f"{AGAIN}; an earlier attempt's comment is found and updated"
             ) from None
     if done.returncode:
-        told = (done.stderr.strip() or done.stdout.strip()).replace(environment["GITHUB_TOKEN"], "***")
-        raise UserError(f"CML exited with {done.returncode}: {shortened(told)}", AGAIN)
+        output = (done.stderr.strip() or done.stdout.strip()).replace(environment["GITHUB_TOKEN"], "***")
+        raise UserError(f"CML exited with {done.returncode}: {shortened(output)}", AGAIN)
 
 
 if __name__ == "__main__":

@@ -60,21 +60,21 @@ def unpack(content: bytes) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             if len(entries) > MOST_FILES:
-                raise UserError(f"the rebuilt files are refused: {len(entries):,} entries, at most {MOST_FILES}")
+                raise UserError(f"the rebuilt files are rejected: {len(entries):,} entries; the limit is {MOST_FILES}")
             files: dict[str, bytes] = {}
             for entry in entries:
                 name = entry.orig_filename
                 if name in files or not ALLOWED.fullmatch(name) or entry.filename != name:
-                    raise UserError(f"the rebuilt files are refused: {name[:100]!r} is no file that the pipeline keeps")
+                    raise UserError(f"the rebuilt files are rejected: {name[:100]!r} is not written by the pipeline")
                 if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
-                    raise UserError(f"the rebuilt files are refused: {name} is no ordinary file")
+                    raise UserError(f"the rebuilt files are rejected: {name} is not a regular file")
                 with archive.open(entry) as file:
                     files[name] = _text(name, file.read(MOST_BYTES + 1))
     # what zipfile raises for bytes that it cannot make sense of
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"the rebuilt files are no sound zip: {type(error).__name__}") from None
+        raise UserError(f"the rebuilt files are not a valid zip file: {type(error).__name__}") from None
     if "dvc.lock" not in files:
-        raise UserError("the rebuilt files hold no dvc.lock")
+        raise UserError("the rebuilt files do not include dvc.lock")
     return files
 
 
@@ -86,7 +86,7 @@ def main(environment: Mapping[str, str] = os.environ) -> str:
     names = ("GITHUB_REPOSITORY", "GITHUB_TOKEN", "PULL_REQUEST")
     missing = [name for name in names if not environment.get(name)]
     if missing:
-        raise UserError(f"not set in the environment: {', '.join(missing)}", "leave this to the workflow `relock`")
+        raise UserError(f"missing environment variables: {', '.join(missing)}", "leave this to the workflow `relock`")
     number = environment["PULL_REQUEST"].strip().removeprefix("#")
     if not re.fullmatch("[1-9][0-9]{0,9}", number, re.A):
         raise UserError(f"{number[:50]!r} is not the number of a pull request", "enter a number such as 12")
@@ -100,7 +100,7 @@ def main(environment: Mapping[str, str] = os.environ) -> str:
     git("fetch", "--quiet", "--depth=1", "origin", f"refs/heads/{branch}", environment=with_token)
     tip = git("rev-parse", "FETCH_HEAD")
     if tip != head:
-        raise UserError(f"{branch} has moved from {head[:10]} to {tip[:10]} in the meantime", "start `relock` again")
+        raise UserError(f"{branch} moved from {head[:10]} to {tip[:10]} during this run", "start `relock` again")
     made = commit_rebuilt(head, files)
     # no force: a push of somebody else between these two lines wins
     git("push", "--quiet", "origin", f"{made}:refs/heads/{branch}", environment=with_token)
@@ -123,11 +123,11 @@ def find_branch(api: Api, repository: str, number: str) -> tuple[str, str, str]:
         raise UserError(f"pull request #{number} is not open")
     if head["repo"] is None or head["repo"]["id"] != base["repo"]["id"]:
         raise UserError(
-            f"pull request #{number} comes from a fork, which no workflow here can push to", "run make in the fork"
+            f"pull request #{number} comes from a fork, to which this workflow cannot push", "run make in the fork"
         )
     main = base["repo"]["default_branch"]
     if base["ref"] != main or head["ref"] == main:
-        raise UserError(f"pull request #{number} does not go from a branch of its own into {main}")
+        raise UserError(f"pull request #{number} is not from a separate branch into {main}")
     # what was rebuilt is the merge of both: only where that is the branch itself does it belong there
     if api.get(f"{repository}/compare/{main}...{head['sha']}")["behind_by"]:
         raise UserError(f"the branch of pull request #{number} is behind {main}", f"merge {main} into it first")
@@ -149,7 +149,7 @@ def check_pushers(api: Api, repository: str, branch: str, head: str, author: str
         actors.add((push["actor"] or {}).get("login", "somebody who left"))
         after, complete = push["before"], push["activity_type"] == "branch_creation"
     if not complete:
-        raise UserError(f"GitHub does not list all pushes to {branch}", "run make on the branch, and push")
+        raise UserError(f"GitHub does not list every push to {branch}", "run make on the branch, and push")
     others = sorted(actors - {author, AUTHOR["NAME"]})
     if others:
         raise UserError(
@@ -164,12 +164,12 @@ def rebuilt(api: Api, repository: str, head: str) -> bytes:
     answer = api.get(f"{repository}/actions/workflows/ci.yaml/runs", head_sha=head, event="pull_request", per_page=100)
     runs = [run for run in answer["workflow_runs"] if run["status"] == "completed" and run["head_sha"] == head]
     if not runs:
-        raise UserError(f"no review of {head[:10]} has ended", "wait for the workflow `ci` of the pull request")
+        raise UserError(f"no review of {head[:10]} has finished", "wait for the workflow `ci` of the pull request")
     run = max(runs, key=lambda run: int(run["id"]))
     content = fetch_artifact(api, repository, int(run["id"]), ARTIFACT, MOST_ZIPPED)
     if content is None:
         raise UserError(
-            f"the review of {head[:10]} has rebuilt nothing: dvc.lock is what its code makes, or the pipeline failed",
+            f"the review of {head[:10]} rebuilt nothing: either dvc.lock is up to date, or the pipeline failed",
             f"read the log of run {run['id']}",
         )
     return content
@@ -179,25 +179,25 @@ def commit_rebuilt(parent: str, files: Mapping[str, bytes]) -> str:
     """A commit on `parent` in which the files of the pipeline are `files`; nothing is checked out."""
     ignored = git("check-ignore", "--no-index", *files, check=False)
     if ignored:
-        raise UserError(f"the rebuilt files are refused: {ignored.split()[0]} is kept out of Git")
+        raise UserError(f"the rebuilt files are rejected: {ignored.split()[0]} is ignored by Git")
     there = git("ls-tree", "-r", "-z", "--name-only", parent).split("\0")
     removed = [name for name in there if ALLOWED.fullmatch(name) and name not in files]
     message = f"Run the pipeline of {parent[:10]}\n\nThe workflow `relock` rebuilt dvc.lock and the metric files."
     made = commit_files(parent, files, message, removed)
     if git("rev-parse", f"{made}^{{tree}}") == git("rev-parse", f"{parent}^{{tree}}"):
-        raise UserError(f"nothing moved: dvc.lock of {parent[:10]} is what its code makes")
+        raise UserError(f"nothing to do: dvc.lock of {parent[:10]} is up to date")
     return made
 
 
 def _text(name: str, content: bytes) -> bytes:
     if len(content) > MOST_BYTES:
-        raise UserError(f"the rebuilt files are refused: {name} has more than {MOST_BYTES:,} bytes")
+        raise UserError(f"the rebuilt files are rejected: {name} is larger than {MOST_BYTES:,} bytes")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise UserError(f"the rebuilt files are refused: {name} is no text")
+        raise UserError(f"the rebuilt files are rejected: {name} is not text")
     return content
 
 

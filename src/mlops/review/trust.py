@@ -104,15 +104,15 @@ def _runs_for(body: dict[str, Any], event: str) -> bool:
 
 
 def _code(events: Iterable[str], on: dict[str, Any]) -> str:
-    said = []
+    sources = []
     for event in events:
         if event == "push":
-            said.append("the tag" if "tags" in (on["push"] or {}) else "main")
+            sources.append("the tag" if "tags" in (on["push"] or {}) else "main")
         elif event in UNREVIEWED:
-            said.append("the pull request")
+            sources.append("the pull request")
         else:
-            said.append("the branch that was chosen")
-    return ", ".join(dict.fromkeys(said))
+            sources.append("the branch that was chosen")
+    return ", ".join(dict.fromkeys(sources))
 
 
 def _target(command: str) -> str:
@@ -211,7 +211,7 @@ def page(text: str, found: list[Job]) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise UserError(f"{PAGE} has no place for the table: it needs the lines {BEGIN} and {END}")
+        raise UserError(f"{PAGE} must have the lines {BEGIN} and {END}, between which the table is written")
     return f"{before}{BEGIN}\n\n{jobs_table(found)}\n\n{END}{after}"
 
 

@@ -1,6 +1,6 @@
 """Columns of Arrow → columns of numbers, for many rows at once; a value that does not fit costs its row, not the run.
 
-Each kind of field has a reader, which marks what it could not read. What is found wrong is told by row and field.
+Each kind of field has a reader, which marks what it could not read. Errors name the row and the field.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def checked(batch: pa.RecordBatch, contract: Contract, blanks: Sequence[str] = (
         for row in absent:
             problems.setdefault(int(row), []).append((field.name, MISSING))
         for row in misfits:
-            problems.setdefault(int(row), []).append((field.name, _told(values[int(row)], field)))
+            problems.setdefault(int(row), []).append((field.name, _described(values[int(row)], field)))
     if problems:
         fits[list(problems)] = False
         columns = {name: only(values, fits) for name, values in columns.items()}
@@ -107,21 +107,21 @@ def only(values: Any, fits: Array) -> Any:
     return Encoded(values.places[fits], values.names) if isinstance(values, Encoded) else values[fits]
 
 
-def _told(found: pa.Scalar, field: Field) -> str:
+def _described(found: pa.Scalar, field: Field) -> str:
     # a date or a time may be one that Python has no number for
     value = found.cast(pa.string()).as_py() if field.kind in ("date", "time") else found.as_py()
     if field.kind == "numeric":
         large = isinstance(value, int | float) or _is_number(value)
-        return f"{_short(value)} is not finite, or too large" if large else f"{_short(value)} is no number"
+        return f"{_short(value)} is not finite or is too large" if large else f"{_short(value)} is not a number"
     if field.kind == "boolean":
         return f"{_short(value)} is neither true nor false"
     if field.kind == "date":
-        return f"{_short(value)} is no date such as 2025-12-31 or 2025-12-31T23:59:00Z"
+        return f"{_short(value)} is not a date such as 2025-12-31 or 2025-12-31T23:59:00Z"
     if field.kind == "time":
-        return f"{_short(value)} is no time of day such as 11:38 or 11:38:36"
+        return f"{_short(value)} is not a time of day such as 11:38 or 11:38:36"
     allowed = field.values or []
-    named = ", ".join(map(repr, allowed)) if len(allowed) <= MOST_NAMED else f"the {len(allowed)} values that are known"
-    return f"{_short(value)} is none of {named}"
+    named = ", ".join(map(repr, allowed)) if len(allowed) <= MOST_NAMED else f"the {len(allowed)} known values"
+    return f"{_short(value)} is not one of {named}"
 
 
 def _short(value: Any) -> str:

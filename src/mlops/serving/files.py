@@ -46,7 +46,7 @@ class Source(NamedTuple):
 
 
 def opened(path: Path, contract: Contract) -> Source:
-    """Open a file, told apart by its name's ending.
+    """Open a file in the format that its name ends in.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def opened_parquet(path: Path, contract: Contract) -> Source:
         # what is read ahead by Arrow itself is a whole row group
         file = pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is no whole Parquet file: {error}", "copy it again") from None
+        raise UserError(f"{path} is not a complete Parquet file: {error}", "copy it again") from None
     check_names(file.schema_arrow.names, str(path))
 
     def batches(tell: Tell) -> Iterator[pa.RecordBatch]:
@@ -84,7 +84,7 @@ def opened_parquet(path: Path, contract: Contract) -> Source:
                 _check_letters(batch, contract)
                 yield batch
         except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{path} is damaged after row {done:,}: {error}", "copy it again") from None
+            raise UserError(f"{path} is corrupt after row {done:,}: {error}", "copy it again") from None
 
     return Source(file.schema_arrow, batches, [])
 
@@ -100,7 +100,7 @@ def opened_csv(path: Path, contract: Contract) -> Source:
     except UnicodeDecodeError:
         raise _not_utf8(path) from None
     except OSError as error:
-        raise UserError(f"{path} is damaged: {error}", "copy it again") from None
+        raise UserError(f"{path} is corrupt: {error}", "copy it again") from None
     if not start.strip():
         raise UserError(f"{path} is empty", "check how it was written")
     mark, names = header(start, {field.name for field in contract.fields}, path)
@@ -123,7 +123,7 @@ def opened_csv(path: Path, contract: Contract) -> Source:
             except pa.ArrowInvalid as error:
                 raise _malformed(path, str(error), done) from None
             except OSError as error:
-                raise UserError(f"{path} is damaged after row {done:,}: {error}", "copy it again") from None
+                raise UserError(f"{path} is corrupt after row {done:,}: {error}", "copy it again") from None
 
     blanks = [*MISSING, *contract.missing_values]
     return Source(pa.schema([(name, pa.string()) for name in names]), batches, blanks)
@@ -188,8 +188,8 @@ def _malformed(path: Path, message: str, done: int) -> UserError:
         return _not_utf8(path)
     cells = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", message)
     if not cells:
-        return UserError(f"{path} is damaged after row {done:,}: {message}", "check that each quote is closed")
+        return UserError(f"{path} is corrupt after row {done:,}: {message}", "check that each quote is closed")
     row, expected, got = cells.groups()
     where = f"row {int(row) - 1:,}" if row else f"a row after {done:,}"
-    hint = "mend that row; a cell that holds the delimiter needs quotes"
+    hint = "fix that row; a cell that holds the delimiter needs quotes"
     return UserError(f"{path}: {where} has {got} cell(s), but the header has {expected}", hint)

@@ -133,20 +133,20 @@ class Front:
         path = scope["path"]
         try:
             if path in GUARDED and not self.allowed(headers.get(b"authorization", b"")):
-                raise RefusedError(401, f"a bearer token is needed ({TOKEN})", (b"www-authenticate", b"Bearer"))
+                raise RefusedError(401, f"a bearer token is required ({TOKEN})", (b"www-authenticate", b"Bearer"))
             if path == PREDICT:
                 await self.predict(scope, headers, receive, named)
             elif path in self.pages:
                 if scope["method"] not in ("GET", "HEAD"):
-                    raise RefusedError(405, f"{path} is for GET", (b"allow", b"GET, HEAD"))
+                    raise RefusedError(405, f"{path} accepts GET only", (b"allow", b"GET, HEAD"))
                 await answer(named, 200, *self.pages[path])
             elif path == UNKNOWN:
-                raise RefusedError(404, "there is no such page; / shows what there is")
+                raise RefusedError(404, "not found; / lists the endpoints")
             else:
                 await self.app(scope, receive, named)
         except RefusedError as refused:
-            told = {"error": refused.error, "detail": [], "request_id": request_id}
-            await answer(named, refused.status, b"application/json", json.dumps(told).encode(), *refused.headers)
+            body = {"error": refused.error, "detail": [], "request_id": request_id}
+            await answer(named, refused.status, b"application/json", json.dumps(body).encode(), *refused.headers)
         except GoneError:
             pass
 
@@ -158,7 +158,7 @@ class Front:
     async def predict(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
         """Read the body within limits, and pass it on unless too many wait already."""
         if scope["method"] != "POST":
-            raise RefusedError(405, f"{PREDICT} is for POST", (b"allow", b"POST"))
+            raise RefusedError(405, f"{PREDICT} accepts POST only", (b"allow", b"POST"))
         kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
         if kind != b"application/json":
             raise RefusedError(415, "the content type must be application/json")
@@ -170,7 +170,7 @@ class Front:
             """Find room for a piece of a large body."""
             nonlocal held
             if self.held + size > MOST_HELD:
-                raise RefusedError(429, "too much at once; try again", (b"retry-after", b"1"), CLOSE)
+                raise RefusedError(429, "too many bytes at once; try again", (b"retry-after", b"1"), CLOSE)
             held += size
             self.held += size
 
@@ -211,7 +211,7 @@ def token() -> bytes:
     """
     given = os.fsencode(os.environ.get(TOKEN, ""))
     if given and not given.strip():
-        raise UserError(f"{TOKEN} is set, but holds nothing but whitespace", f"a token, or no {TOKEN} for an open API")
+        raise UserError(f"{TOKEN} is set, but contains only whitespace", f"set a token, or unset {TOKEN}")
     return given.strip()
 
 
@@ -221,7 +221,7 @@ def requested(given: bytes) -> str:
 
 
 async def read(receive: Receive, headers: dict[bytes, bytes], hold: Callable[[int], None]) -> bytes:
-    """The body, within limits of size and time; `hold` is told of each piece of a large one."""
+    """The body, within limits of size and time; `hold` is called for each piece of a large one."""
     length = headers.get(b"content-length", b"")
     large = length.isdigit() and int(length) > MOST_BYTES
     chunks, size = [], 0
@@ -246,7 +246,7 @@ async def read(receive: Receive, headers: dict[bytes, bytes], hold: Callable[[in
             why = f"the body did not arrive within {BODY_SECONDS} seconds"
             raise RefusedError(408, why, CLOSE) from None
     if large:
-        raise RefusedError(413, f"the body has more than {MOST_BYTES:,} bytes", CLOSE)
+        raise RefusedError(413, f"the body is larger than {MOST_BYTES:,} bytes", CLOSE)
     return b"".join(chunks)
 
 

@@ -181,14 +181,14 @@ class Reader:
         found = error.errors(include_url=False)
         if found[0]["type"] == "json_invalid":
             return RefusedError(400, f"the body is not JSON: {found[0]['ctx']['error']}")
-        outside = [_told(None, each) for each in found if len(each["loc"]) < 2]
+        outside = [_described(None, each) for each in found if len(each["loc"]) < 2]
         if found[0]["type"] == "too_long":  # not to be parsed once more
             return misfits(outside)
         return misfits(itertools.chain(outside, self.problems(body)))
 
     def problems(self, body: bytes) -> Iterator[Problem]:
         """What does not fit, row by row; only as many are looked for as are asked for."""
-        # an object becomes a tuple of its fields, to be told from a list
+        # an object becomes a tuple of its fields, which tells it from a list
         request = json.loads(body, object_pairs_hook=tuple, parse_int=float)
         if not isinstance(request, tuple):
             return
@@ -208,7 +208,7 @@ class Reader:
         try:
             self.row.validate_python(known)
         except ValidationError as error:
-            yield from (_told(number, each) for each in error.errors(include_url=False))
+            yield from (_described(number, each) for each in error.errors(include_url=False))
         if len(row) > len(known):
             yield from _strange(number, row, self.names)
 
@@ -217,35 +217,35 @@ def misfits(problems: Iterable[Problem]) -> RefusedError:
     """Values that do not fit, of which the first are named."""
     detail = list(itertools.islice(problems, MOST_PROBLEMS + 1))
     if len(detail) > MOST_PROBLEMS:
-        said = f"more than {MOST_PROBLEMS} values do not fit; the first {MOST_PROBLEMS} are named"
+        why = f"more than {MOST_PROBLEMS} invalid values; the first {MOST_PROBLEMS} are listed"
     else:
-        said = f"{len(detail)} value{'s do' if len(detail) != 1 else ' does'} not fit"
-    return RefusedError(422, said, detail[:MOST_PROBLEMS])
+        why = f"{len(detail)} invalid value{'s' if len(detail) != 1 else ''}"
+    return RefusedError(422, why, detail[:MOST_PROBLEMS])
 
 
 def uncomputable(error: FeatureError) -> RefusedError:
     """Rows for which a feature cannot be computed, with the name of the feature as the field."""
-    return misfits(_problem(row, name, said) for row, found in sorted(error.problems.items()) for name, said in found)
+    return misfits(_problem(row, name, why) for row, found in sorted(error.problems.items()) for name, why in found)
 
 
-def _told(row: int | None, found: Any) -> Problem:
+def _described(row: int | None, found: Any) -> Problem:
     """Row, field, and what to do, of one problem that pydantic has found."""
-    kind, said = found["type"], found["msg"]
+    kind, why = found["type"], found["msg"]
     if kind == "missing":
-        said = "is missing"
+        why = "is missing"
     elif kind == "too_short":
-        said = "is empty; there is no row to predict"
+        why = "is empty; at least one row is required"
     elif kind in ("greater_than_equal", "less_than_equal"):
-        said = f"is beyond {found['ctx'].get('ge', found['ctx'].get('le')):g}"
+        why = f"is outside the limit {found['ctx'].get('ge', found['ctx'].get('le')):g}"
     elif found["input"] is None and row is not None:
-        said = "is null; this column was never empty, so the model cannot do without it"
+        why = "is null, but the training data had no missing values in this column"
     else:
-        said = said[0].lower() + said[1:]
-    return _problem(row, next(iter(found["loc"]), None), said)
+        why = why[0].lower() + why[1:]
+    return _problem(row, next(iter(found["loc"]), None), why)
 
 
-def _problem(row: int | None, field: Any, said: str) -> Problem:
-    return {"row": row, "field": field[:MOST_NAME] if isinstance(field, str) else field, "problem": said[:500]}
+def _problem(row: int | None, field: Any, why: str) -> Problem:
+    return {"row": row, "field": field[:MOST_NAME] if isinstance(field, str) else field, "problem": why[:500]}
 
 
 def _known(sent: Fields, names: Iterable[str]) -> dict[str, Any]:
@@ -259,14 +259,14 @@ def _strange(row: int | None, sent: Fields, names: list[str]) -> Iterator[Proble
     known = frozenset(names)
     for name, count in Counter(name for name, _ in sent if name in known).items():
         if count > 1:
-            yield _problem(row, name, "comes twice")
-    told = set(known)
+            yield _problem(row, name, "appears more than once")
+    known_names = set(known)
     for name, _ in sent:
-        if name not in told:
-            told.add(name)
+        if name not in known_names:
+            known_names.add(name)
             near = difflib.get_close_matches(name[:MOST_NAME], names, 1) if row is not None else []
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            yield _problem(row, name, f"is no field of this model{hint}")
+            yield _problem(row, name, f"is not a field of this model{hint}")
 
 
 def columns(rows: Rows, contract: Contract) -> dict[str, Array]:
@@ -294,8 +294,8 @@ def answers(answer: Answer, contract: Contract) -> list[dict[str, Any]]:
     numbers = answer.predicted if contract.classes is None else answer.probabilities
     if numbers is not None and not np.isfinite(numbers).all():
         rows = np.flatnonzero(~np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1))
-        said = "its values are so large that the model has no answer"
-        raise misfits(_problem(int(row), None, said) for row in rows)
+        why = "has values too large for the model to compute a prediction"
+        raise misfits(_problem(int(row), None, why) for row in rows)
     predicted = answer.predicted.tolist()
     if answer.probabilities is None or contract.classes is None:
         return [{"prediction": each} for each in predicted]

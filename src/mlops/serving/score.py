@@ -76,7 +76,7 @@ def score(given: Path, wanted: Path) -> Tally:
     provenance.check(release, paths.SERVICE)
     contract, model = runtime.load()
     if given.resolve() == wanted.resolve():
-        raise UserError(f"{wanted} would replace what it is made from", "another name for the result")
+        raise UserError(f"{wanted} would overwrite the input", "another name for the result")
     check_place(wanted)
     source = opened(given, contract)
     kept = matched(source.schema, contract, given)
@@ -138,14 +138,14 @@ def matched(schema: pa.Schema, contract: Contract, path: Path) -> list[str]:
         near = difflib.get_close_matches(missing[0], kept, 1)
         also = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"{path} has no column {missing[0]!r}{also}, which the model takes{meant}")
+        raise UserError(f"{path} has no column {missing[0]!r}{also}, which the model needs{meant}")
     for field in contract.fields:
         found = schema.field(field.name).type
         if not accepts(field.kind, found):
-            raise UserError(f"{path}: column {field.name!r} holds {found}, but the model takes it as {field.kind}")
+            raise UserError(f"{path}: column {field.name!r} holds {found}, but the model expects {field.kind}")
     taken = [name for name in kept if name in (PREDICTION, PROBLEM, VERSION, *probability_names(contract))]
     if taken:
-        raise UserError(f"{path} has a column {taken[0]!r}, as the result will", "rename or drop it")
+        raise UserError(f"{path} has a column {taken[0]!r}, which the result adds", "rename or drop it")
     return kept
 
 
@@ -160,14 +160,14 @@ def result_schema(given: pa.Schema, kept: list[str], contract: Contract, release
     label = pa.float64() if contract.classes is None else pa.array(contract.classes).type
     made = [(PREDICTION, label), *((name, pa.float64()) for name in probability_names(contract))]
     made += [(PROBLEM, pa.string()), (VERSION, pa.string())]
-    told = {
+    described = {
         "model.version": release.version,
         "model.commit": release.commit,
         "model.md5": release.model_md5,
         "model.service_md5": release.service_md5,
         "model.runtime": contract.runtime,
     }
-    return pa.schema([*(given.field(name) for name in kept), *(pa.field(*each) for each in made)], told)
+    return pa.schema([*(given.field(name) for name in kept), *(pa.field(*each) for each in made)], described)
 
 
 def result(
@@ -227,8 +227,8 @@ def in_words(problems: dict[int, list[tuple[str, str]]], rows: int) -> pa.Array:
     """What was wrong with each row, or null."""
     if not problems:
         return pa.nulls(rows, pa.string())
-    told = {row: "; ".join(f"{field}: {problem}" for field, problem in each) for row, each in problems.items()}
-    return pa.array([told.get(row) for row in range(rows)], pa.string())
+    described = {row: "; ".join(f"{field}: {problem}" for field, problem in each) for row, each in problems.items()}
+    return pa.array([described.get(row) for row in range(rows)], pa.string())
 
 
 @contextmanager

@@ -17,14 +17,14 @@ HOST = "127.0.0.1"
 
 def main(given: str) -> None:
     if not (given.isascii() and given.isdecimal() and 0 < int(given) < 65_536):
-        raise UserError(f"PORT={given} is no port", "make serve PORT=3000")
+        raise UserError(f"PORT={given} is not a port number", "make serve PORT=3000")
     port = int(given)
     with socket.socket() as free:
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a server: who has hung up holds it no longer
         try:
             free.bind((HOST, port))
         except PermissionError:
-            raise UserError(f"port {port} is for the system's own services", "make serve PORT=3000") from None
+            raise UserError(f"port {port} is reserved for system services", "make serve PORT=3000") from None
         except OSError:
             raise UserError(f"port {port} is in use", f"make serve PORT={port % 65_535 + 1}") from None
     # BentoML keeps its counters at home, and would report its use

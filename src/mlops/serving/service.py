@@ -40,7 +40,7 @@ def workers() -> int:
     """
     given = os.environ.get(WORKERS) or "1"
     if not (given.strip().isdecimal() and int(given) > 0):
-        raise UserError(f"{WORKERS} is {given!r}, but must be a whole number from 1 on", f"{WORKERS}=1")
+        raise UserError(f"{WORKERS} must be an integer of at least 1, got {given!r}", f"{WORKERS}=1")
     return int(given)
 
 
@@ -103,8 +103,8 @@ class Service:
             predictions = rows.answers(answer, self.contract)
         except rows.RefusedError as refused:
             self.refused.labels(refused.status).inc()
-            told = {"error": refused.error, "detail": refused.detail, "request_id": request_id}
-            return Response(rows.to_json(told), refused.status, media_type="application/json")
+            refusal = {"error": refused.error, "detail": refused.detail, "request_id": request_id}
+            return Response(rows.to_json(refusal), refused.status, media_type="application/json")
         self.count(answer)
         found = {
             "predictions": predictions,

@@ -1,4 +1,4 @@
-"""From findings to a report: numbers rounded, texts cut, lists bounded."""
+"""Builds the report from the findings: it rounds numbers, shortens texts and bounds lists."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from mlops.review.policy import Gate
 FAILURES = Path("reports/validation_failures.json")
 
 
-def tell(
+def build_report(
     empty: Report, settings: Settings, baseline: Baseline, gate: Gate, findings: Findings, policy: Policy
 ) -> Report:
-    """Fill a report."""
+    """Fill an empty report with the findings and the verdict of the gate."""
     evidence = findings.evidence
     model = files.md5(paths.MODEL)
-    theirs = hash_of(baseline.lock, paths.MODEL)
+    main_model = hash_of(baseline.lock, paths.MODEL)
     size = outputs(baseline.lock).get(str(paths.MODEL), {}).get("size")
     trained = journal.noted("train", model).get("seconds")
     return empty.model_copy(
@@ -53,7 +53,7 @@ def tell(
             "policy": policy,
             "baseline": BaselineReport(
                 commit=baseline.commit,
-                model_md5=theirs,
+                model_md5=main_model,
                 origin=baseline.origin,
                 problem=shortened(evidence.baseline_problem) if evidence.baseline_problem else None,
             ),
@@ -99,9 +99,9 @@ def tell(
                     before=hash_of(baseline.lock, paths.TEST),
                     after=files.md5(paths.TEST),
                 ),
-                Change(name="model", before=theirs, after=model),
+                Change(name="model", before=main_model, after=model),
                 Change(
-                    name="what is served",
+                    name="served files",
                     before=hash_of(baseline.lock, paths.SERVICE),
                     after=files.tree_md5(paths.SERVICE),
                 ),
@@ -111,7 +111,7 @@ def tell(
 
 
 def compared(pair: Paired, confidence: float) -> Comparison:
-    """A metric of both models."""
+    """Compare a metric of both models."""
     low, high = pair.difference(confidence)
     return Comparison(
         metric=pair.metric,
@@ -125,7 +125,7 @@ def compared(pair: Paired, confidence: float) -> Comparison:
 
 
 def served(content: bytes | None) -> Served | None:
-    """What a `reports/export.json` says of the form that is served; None where there is none, or one of other code."""
+    """Read `reports/export.json`: how the model is served; None if it is missing or has another format."""
     try:
         found: dict[str, Any] = json.loads(content or b"{}")
         return Served(
@@ -140,13 +140,13 @@ def served(content: bytes | None) -> Served | None:
 
 
 def validation() -> Validation | None:
-    """What `validate` found, with its failures in words."""
+    """Read the results of `validate`, with a sentence for each failed expectation."""
     if not VALIDATION.exists():
         return None
     found = json.loads(VALIDATION.read_text(encoding="utf-8"))
     failures = json.loads(FAILURES.read_text(encoding="utf-8")) if FAILURES.exists() else []
-    told = [
+    failed = [
         shortened(f"{', '.join(each['columns']) or 'the table'}: {each['expected']} ({each['severity']})")
         for each in failures[:20]
     ]
-    return Validation(expectations=found["expectations"], passed=found["passed"], failed=told)
+    return Validation(expectations=found["expectations"], passed=found["passed"], failed=failed)
