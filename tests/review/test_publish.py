@@ -509,8 +509,8 @@ def waived(rule: str, **different: str) -> Callable[[dict[str, Any]], None]:
     [
         ({"leaked": 1}, claiming_to_pass, "the report says 'pass', its results say 'fail'"),
         ({"moved": ["train"], "misrecorded": ["x"]}, claiming_to_pass, "the report says 'pass'"),
-        ({}, without_results, "the report holds no results"),
-        ({}, without_a_policy, "the report holds no results"),
+        ({}, without_results, "the report has no results"),
+        ({}, without_a_policy, "the report has no results"),
         ({}, without_a_rule, "the report has no result for main's rule no_worse log_loss"),
         ({}, with_a_rule_more, "a result for a rule that main's gate does not have: ceiling recall"),
         ({}, with_a_rule_twice, "the report has more than one result for the rule floor recall"),
@@ -698,7 +698,7 @@ def test_a_link_that_leads_to_code_is_no_documentation(
 @pytest.mark.parametrize("name", ["docs/dvc.yaml", "src/.dvc/config", "data/raw/sub/dvc.lock", "x.dvc", "Dvc.Yaml"])
 def test_a_file_that_dvc_would_load_from_anywhere_is_told(github: GitHub, name: str) -> None:
     github.files += files(name)
-    doubted(github, f"DVC would load {name}, which has no place there")
+    doubted(github, f"DVC would load {name}, which is in an unexpected place")
 
 
 def test_a_stray_file_of_dvc_may_be_removed(github: GitHub) -> None:
@@ -896,7 +896,7 @@ def test_an_earlier_comment_is_left_alone_once_the_pull_request_has_moved_on(git
     if not artifacts:
         github.artifacts.clear()
     github.before["pulls/get"] = lambda: github.pulls[0]["head"].update(sha=OTHER)
-    with pytest.raises(UserError, match="has moved on" if artifacts else "has no artifact"):
+    with pytest.raises(UserError, match="was updated or closed" if artifacts else "has no artifact"):
         publish.main()
     github.pulls = [pull(sha=OTHER)]
     with pytest.raises(UserError, match="no open pull request has 0123456789 as its head"):

@@ -157,7 +157,7 @@ def test_a_new_workflow_of_a_stranger_is_found(tmp_path: Path) -> None:
     text = "on: push\njobs:\n  steal:\n    runs-on: ubuntu-24.04\n    steps:\n      - run: curl evil\n"
     (tmp_path / "new.yml").write_text(text, encoding="utf-8")
     found = trust.violations(trust.jobs(tmp_path))
-    assert "new / steal: has no permissions of its own" in found
+    assert "new / steal: does not declare its permissions" in found
     assert "new / steal: does not name its makefile: curl evil" in found
 
 

@@ -491,7 +491,7 @@ def test_rules_must_be_those_of_main_each_once() -> None:
     assert doubts(without) == ["the report has no result for main's rule floor recall"]
     assert doubts(more) == ["the report has a result for a rule that main's gate does not have: goodwill"]
     assert doubts(twice) == ["the report has more than one result for the rule lock"]
-    assert "the report holds no results" in doubts(lambda document: document["policy"].update(results=[]))
+    assert "the report has no results" in doubts(lambda document: document["policy"].update(results=[]))
     assert len(doubts(lambda document: document["policy"].update(results=[]))) == 1 + len(gate.rules)
 
 
@@ -577,12 +577,12 @@ def test_a_change_of_pages_that_blocks_is_doubted(conclusion: str) -> None:
 @pytest.mark.parametrize(
     ("different", "doubt"),
     [
-        ({"touched": False}, "the report holds results for a change that leaves the model untouched"),
-        ({"policy": None}, "the report holds no results"),
+        ({"touched": False}, "the report has results for a change that does not affect the model"),
+        ({"policy": None}, "the report has no results"),
         ({"problem": "it stopped"}, "the run ended as a success although its own results block the change"),
         (
             {"touched": False, "policy": None, "problem": "x"},
-            "the report holds results for a change that leaves the model untouched",
+            "the report has results for a change that does not affect the model",
         ),
     ],
 )
@@ -596,7 +596,7 @@ def test_parts_of_a_report_that_exclude_each_other_are_doubted(different: dict[s
 def test_a_file_that_dvc_would_load_is_named_whatever_the_report_says() -> None:
     report, gate = honest()
     found = derived(report, gate, "success", "docs/dvc.yaml", "src/x.py", "data/raw/table.csv.dvc", "dvc.yaml")
-    assert found.doubts == ["DVC would load docs/dvc.yaml, which has no place there"]
+    assert found.doubts == ["DVC would load docs/dvc.yaml, which is in an unexpected place"]
     assert found.verdict == "fail"
 
 

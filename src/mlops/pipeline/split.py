@@ -1,8 +1,8 @@
-"""Stage `split`: deal the rows to training and test, before anybody looks at them.
+"""Stage `split`: split the rows into training and test rows.
 
 A row's side follows from a hash of its key (or of its content, where no key is declared) and nothing else, so that a
 test row never becomes a training row when new rows arrive. Training rows that have an exact copy among the test
-rows are left out, so that no row is learned and asked at once.
+rows are left out, so that no test row is also learned.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def check_classes(table: pa.Table, sides: Sides, settings: Settings) -> None:
 
 
 def _best_seed(table: pa.Table, settings: Settings) -> str:
-    """What to try: the seed below 100 that deals the classes most evenly."""
+    """The hint: the seed below 100 with the most even classes."""
     if settings.split.method not in ("random", "stratified"):
         return "another split.cutoff or split.test_size"
     code = table[settings.data.target].combine_chunks().dictionary_encode().indices.to_numpy()

@@ -1,6 +1,6 @@
-"""The end of `make`: what the model is and how good, where to look, and what to do next.
+"""Prints the summary at the end of `make`: the model, its metrics, the results and the next step.
 
-It reads only the small files that the pipeline left, so that `make` with nothing to do stays quick.
+It reads only small files, so that `make` is fast when nothing changed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def heading(evaluation: dict[str, Any]) -> list[str]:
 
 
 def metric_table(evaluation: dict[str, Any]) -> list[str]:
-    """The metrics with their intervals, beside the training rows and a model that looks at no feature."""
+    """The metrics with their intervals, on the training rows, and of a model that ignores all features."""
     rows = [("metric", "test", f"{evaluation['interval']['confidence']:.0%} interval", "training", "dummy")]
     for name, each in evaluation["metrics"].items():
         interval = f"{_number(each['low'])} … {_number(each['high'])}"

@@ -1,4 +1,4 @@
-"""Stage `track`: enter the training into MLflow.
+"""Stage `track`: record the training in MLflow.
 
 Git and `dvc.lock` are the truth and MLflow is the journal: when it cannot be reached the pipeline goes on, and says
 what was not recorded. The only output are the hashes of what was recorded, never the id of a run. Where that file is

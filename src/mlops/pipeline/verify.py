@@ -1,7 +1,7 @@
-"""`make verify`: is `dvc.lock` what this commit makes?
+"""`make verify`: checks that this commit reproduces its `dvc.lock`.
 
-The commit is cloned to an empty place with an empty cache, set up from `uv.lock` and run cold. Every output must come
-out as the lock has it; one that does not is named with its stage.
+The commit is cloned, set up from `uv.lock`, and run with an empty cache. Every output must have the hash in the
+lock; the stages of those that do not are listed.
 """
 
 from __future__ import annotations

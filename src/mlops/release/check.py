@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def main() -> None:
-    # first, since it is a pity to learn it last
+    # first, because the other steps take minutes
     builder = tools.find(runs=True)
     step("clean", clean, str)
     step("lock", lock, str)
@@ -35,7 +35,7 @@ def main() -> None:
     with smoke.running(builder, made.id) as one:
         print(f"start     ready, on a read-only file system and without rights  ({one.cold_start:.1f} s)", flush=True)
         found = step("smoke", lambda: smoke.ask(one, made.release), answered)
-        step("stop", lambda: smoke.stop(one), lambda _: "it ended by itself on SIGTERM")
+        step("stop", lambda: smoke.stop(one), lambda _: "stopped on SIGTERM")
     known = tools.inspect(builder, made.id)
     size = int(tools.tool(builder, "image", "inspect", "--format", "{{.Size}}", made.id)) / 1e6
     facts = {
@@ -66,12 +66,12 @@ def step(name: str, work: Callable[[], T], say: Callable[[T], str]) -> T:
 
 
 def answered(found: dict[str, Any]) -> str:
-    """The smoke test in a sentence."""
+    """Summarise the smoke test in a sentence."""
     return f"{found['rows']:,} test rows predict what evaluation has recorded, to within {found['difference']:.1g}"
 
 
 def clean() -> str:
-    """Whether the commit is all that is here, and its tag a version."""
+    """Check that the working tree is clean and that the tag is a version."""
     changed = [line.split(maxsplit=1)[1] for line in git("status", "--porcelain").splitlines()]
     if changed:
         names = ", ".join(changed[:5]) + (", …" if len(changed) > 5 else "")
@@ -85,7 +85,7 @@ def clean() -> str:
 
 
 def lock() -> str:
-    """Whether `dvc.lock` is what the commit makes, and the files here are what it names."""
+    """Check that `dvc.lock` is up to date and that the files match it."""
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "status", "--json"], capture_output=True, text=True, check=False
     )

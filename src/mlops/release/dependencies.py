@@ -1,4 +1,4 @@
-"""The packages that the image needs, installed into a folder, for any platform, by the hashes of `uv.lock`."""
+"""Installs the packages that the image needs into a folder, for any platform, with the hashes in `uv.lock`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Write `models/release.json`: which commit, data and model this is, after the bytes were checked against `dvc.lock`.
 
-DVC takes a damaged file at its word, so everything is hashed here.
+DVC does not notice corrupt files, so every file is hashed here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mlops.inference.provenance import Release
 
 
 def identify() -> Release:
-    """What is here, checked.
+    """Identify the release of the files here, after checking their hashes.
 
     Raises
     ------

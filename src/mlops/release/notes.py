@@ -1,4 +1,4 @@
-"""The notes of a release, as Markdown for GitHub, from what the gate has measured.
+"""Renders the notes of a release as Markdown for GitHub, from the results of the gate.
 
 Numbers and names come from reports, so every text of them is escaped as in the comment of a pull request.
 """
@@ -49,7 +49,7 @@ def notes(facts: Facts) -> str:
 
 
 def heading(facts: Facts) -> str:
-    """What was released, and who let it pass."""
+    """Name the release, and the pull request and check that it passed."""
     report, tag = facts.report, facts.tag
     about = []
     if report.estimator and report.target:
@@ -104,7 +104,7 @@ def _difference(each: Comparison | None) -> list[str]:
 
 
 def what_changed(facts: Facts) -> str:
-    """Data, parameters and dependencies that are others than in the release before."""
+    """List data, parameters and dependencies that differ from the previous release."""
     previous, found = facts.tag.previous, facts.report.changes
     if previous is None:
         return "This is the first release."

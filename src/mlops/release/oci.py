@@ -1,7 +1,7 @@
-"""A tag of a container registry: what it names, and how it gets to name a digest.
+"""Reads and sets tags of a container registry.
 
-Builders move images; this only asks and sets names, by the distribution API that every registry speaks. The manifest
-stays byte for byte what was pushed, so the tag names the digest that was checked.
+Builders push and pull images; this module only reads and sets tags, with the OCI distribution API. The manifest
+stays byte for byte as pushed, so the tag names the digest that was checked.
 """
 
 from __future__ import annotations

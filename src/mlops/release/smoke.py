@@ -1,6 +1,6 @@
-"""A released image, started as production would and asked: does it predict what evaluation has recorded?
+"""The smoke test: starts a released image as production would, and compares its predictions with the evaluation's.
 
-It runs read-only, without capabilities and within limits. Whoever publishes an image asks these questions of it, too.
+The container is read-only, without capabilities and with limits. An image is tested again before it is published.
 """
 
 from __future__ import annotations
@@ -109,12 +109,12 @@ def last_words(builder: Builder, container: str) -> str:
 
 
 def stop(one: Running, seconds: int = 60) -> float:
-    """Ask it to end, as an orchestrator does; how long it took.
+    """Stop the container as an orchestrator does, and return how long it took.
 
     Raises
     ------
     UserError
-        Where it had to be killed.
+        If it had to be killed.
     """
     start = time.perf_counter()
     tool(one.builder, "stop", "-t", str(seconds), one.container)
@@ -155,7 +155,7 @@ def json_rows(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def ask(one: Running, release: Release) -> dict[str, Any]:
-    """Put all questions to a running image.
+    """Test a running image.
 
     Returns
     -------
@@ -166,7 +166,7 @@ def ask(one: Running, release: Release) -> dict[str, Any]:
     Raises
     ------
     UserError
-        Where an answer is not the right one.
+        If an answer is wrong.
     """
     shown = one.get("/metadata").json()
     if shown != json.loads(release.model_dump_json()):

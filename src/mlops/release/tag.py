@@ -1,8 +1,8 @@
-"""`make release-verify`: may this tag be released?
+"""`make release-verify`: checks that a tag can be released.
 
 Its name must be a version, its commit must be on main, and the check `gate` must have passed on exactly these files: on
-the head of the pull request that was merged as this commit, or on the commit itself in a merge queue. What is not found
-counts as not passed.
+the head of the pull request that was merged as this commit, or on the commit itself in a merge queue. A missing check
+counts as failed.
 """
 
 from __future__ import annotations

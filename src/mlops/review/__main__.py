@@ -61,7 +61,7 @@ def review(head: str, base: str) -> Report:
     head, base : str
         Commits: this change's, and main's.
     """
-    # until all is seen to hold, it fails
+    # it fails until every rule was judged
     report = Report(head=head, base=base, dirty=git.dirty(), touched=True, verdict="fail", blocks=True)
     try:
         settings = settings_module.load()
@@ -91,7 +91,7 @@ def review(head: str, base: str) -> Report:
 
 
 def reproduce(base: str) -> list[str]:
-    """Run `dvc repro`, and say where the lock of this change is not what comes out.
+    """Run `dvc repro`, and list where the result differs from this change's `dvc.lock`.
 
     It starts from main's lock, not from this change's. So a stage that main has not run is run here: a lock that
     names another model's hash would otherwise be believed where a cache has that model.
@@ -113,7 +113,7 @@ def reproduce(base: str) -> list[str]:
         raise UserError("the pipeline failed: `dvc repro` exited with the error above")
     lock = parse_lock(made) or {}
     moved = evidence.check_outputs(lock) + changes.lock_changes(parse_lock(claimed) or {}, lock)
-    # of a true lock, what stands beside it in Git may still have been edited by hand
+    # even with a correct lock, other files in Git may have been edited by hand
     return moved or evidence.left_behind(lock)
 
 
@@ -128,7 +128,7 @@ def rule_lines() -> dict[tuple[str, str], int]:
 
 
 def publish(report: Report) -> None:
-    """Write the files, annotate, and end with the verdict."""
+    """Write report, comment and preview, annotate `gate.yaml`, and print the verdict."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     report = Report.model_validate(report.model_dump())
     write_json(report.model_dump(), FOLDER / "report.json")
@@ -156,7 +156,7 @@ def run_url() -> str | None:
 
 
 def workflow_commands(report: Report) -> list[str]:
-    """Workflow commands that mark the lines of `gate.yaml` whose rule did not hold."""
+    """Workflow commands that annotate the lines of `gate.yaml` whose rule did not pass."""
     lines = []
     for result in report.policy.results if report.policy else []:
         if result.verdict != "pass" and result.waiver is None:
@@ -173,7 +173,7 @@ def _command_text(text: str) -> str:
 
 
 def ending(report: Report) -> list[str]:
-    """The verdict for a terminal."""
+    """Format the results and the verdict for a terminal."""
     marks = {"pass": "pass", "fail": "FAIL", "inconclusive": "inconclusive"}
     lines = [""]
     for result in report.policy.results if report.policy else []:

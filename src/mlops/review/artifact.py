@@ -1,7 +1,7 @@
-"""The zip in which `report.json` crosses the trust line, taken apart in memory.
+"""Unpacks the artifact with `report.json`, in memory.
 
-Anybody may have made it. Nothing of it is written under a name of its own: it must hold one ordinary file with the
-expected name, and no more bytes of that are unpacked than a report may have.
+The artifact is untrusted. No name in it becomes a path here: it must contain one regular file with the
+expected name, and no more bytes are unpacked than a report may have.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ MOST_ZIPPED = MOST_BYTES + 10_000
 
 
 def unpack(content: bytes) -> bytes:
-    """The bytes of `report.json`, the one file of a zip that may come from anybody.
+    """Return the bytes of `report.json`, the only file of an untrusted zip file.
 
     Raises
     ------
     UserError
-        Where the zip is damaged, or holds anything but that file, or too much of it.
+        If the zip file is corrupt, holds another file, or is too large.
     """
     if len(content) > MOST_ZIPPED:
         raise UserError(f"the artifact has {len(content):,} bytes; the limit is {MOST_ZIPPED:,}")
@@ -35,7 +35,7 @@ def unpack(content: bytes) -> bytes:
             entry = _only_entry(archive)
             with archive.open(entry) as file:
                 found = file.read(MOST_BYTES + 1)
-    # what zipfile raises for bytes that it cannot make sense of
+    # what zipfile raises for corrupt files
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"the artifact is not a valid zip file: {type(error).__name__}") from None
     if len(found) != entry.file_size:
@@ -66,7 +66,7 @@ def _only_entry(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
 
 
 def fetch_artifact(api: Api, repository: str, run: int, name: str, most: int) -> bytes | None:
-    """The zip that a run has uploaded under a name; None where there is none.
+    """Download the artifact with a name from a run; None if the run has none.
 
     Raises
     ------

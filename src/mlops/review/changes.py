@@ -1,4 +1,4 @@
-"""What a change differs in: parameters, gate, data, files, dependencies."""
+"""Compares a change with main: parameters, gate, data, files and dependencies."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ HISTORY = 500
 
 
 def changes(base: str, files: list[str]) -> Changes:
-    """Everything that differs from `base`."""
-    # the gate first: what decides is never cut off
+    """List everything that differs from `base`."""
+    # the gate first, so that its changes are never cut off
     params = differences(_read(_gate, show(base, GATE)), _read(_gate, _here(GATE)))
     params += differences(_read(_params, show(base, PARAMS)), _read(_params, _here(PARAMS)))
     data = differences(_read(_of_table, show(base, CATALOGUE)), _read(_of_table, _here(CATALOGUE)))
@@ -66,7 +66,7 @@ def _here(path: str | Path) -> bytes | None:
 
 
 def _read(reader: Callable[[bytes], dict[str, Any]], content: bytes | None) -> dict[str, Any]:
-    """What a file says; that it is broken is something to tell, too."""
+    """Read a file into names and values; a broken file is reported as such."""
     try:
         return reader(content) if content else {}
     except (YAMLError, AttributeError, KeyError, TypeError, ValueError):
@@ -102,7 +102,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _of_table(content: bytes) -> dict[str, Any]:
-    """What the catalogue says: source, rows, content, and each column's type."""
+    """Source, rows, content and column types in the catalogue."""
     catalogue = json.loads(content)
     columns = {f"column {column['name']}": column["kind"] for column in catalogue["columns"]}
     return {"source": catalogue["source"], "rows": f"{catalogue['rows']:,}", "sha256": catalogue["sha256"]} | columns

@@ -1,4 +1,4 @@
-"""`make check`: are `params.yaml`, `gate.yaml`, the DVC files and `src/project/` valid? Nothing runs."""
+"""`make check`: checks `params.yaml`, `gate.yaml`, the DVC files and `src/project/` without running anything."""
 
 from __future__ import annotations
 

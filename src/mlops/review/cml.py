@@ -1,7 +1,7 @@
-"""Is the CML that npm has installed the one whose code was read?
+"""Checks that the installed CML is the version that was reviewed.
 
-npm pins a package from Git by its commit and takes whatever archive the host gives for it, without a hash. So the files
-that arrived are hashed here, before a step that holds a token runs them.
+npm pins a package from Git by its commit, but does not check a hash of the downloaded archive. So the files
+are hashed here before a step with a token runs them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How far the training rows have moved from main's, column by column."""
+"""Measures drift: how far the training rows differ from main's, column by column."""
 
 from __future__ import annotations
 

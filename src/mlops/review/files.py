@@ -1,7 +1,7 @@
-"""What kind of files a change touches: documentation that nothing loads, and files that need a code owner's approval.
+"""Classifies the files of a change: documentation and deployment, and files that need a code owner's approval.
 
-Who must approve is read from CODEOWNERS, so that the comment and GitHub say the same. Both questions are asked on the
-trusted side too, about the names that GitHub lists.
+Owners are read from CODEOWNERS, so that the comment agrees with GitHub. The job that posts the comment repeats both
+classifications with the file names that GitHub lists.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ CODEOWNERS = Path(".github/CODEOWNERS")
 PAGES = frozenset({"README.md", "CONTRIBUTING.md", "LICENSE"})
 PICTURES = frozenset({".md", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp"})
 FORMS = frozenset({".md", ".yml", ".yaml"})
-# What says where a released model runs
+# Files that configure where a released model runs
 DEPLOYMENT = frozenset({".md", ".yaml", ".yml", ".json", ".container", ".env"})
 
 MOST_PLACES, MOST_NAMES = 60, 20
 
 
 def is_untouched(files: list[str]) -> bool:
-    """Whether the files are documentation or deployment only, which no stage reads; false for no files at all."""
+    """Whether all files are documentation or deployment, which no stage reads; False for an empty list."""
     if not files or not all(is_documentation(name) or _is_deployment(name) for name in files):
         return False
     root = Path.cwd().resolve()
@@ -99,7 +99,7 @@ def owned(files: Iterable[str], codeowners: str | None) -> list[Owned]:
         who, line, pattern, _ = owners.matching_line(name)
         if line is None or pattern is None or not who or is_documentation(name):
             continue
-        # a catch-all names what no other line foresaw
+        # files that only the catch-all matches come first
         rank = -(10**9) if pattern in CATCH_ALL else -line
         places.setdefault((rank, pattern), []).append(name)
         named[pattern] = [owner for _, owner in who]

@@ -1,4 +1,4 @@
-"""The comment as a page, about as GitHub shows it: for a look before anything is pushed."""
+"""Renders the comment as an HTML page, roughly as GitHub shows it, to preview it before a push."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDTH, HEIGHT = 640, 280
 
 
 def page(comment: str) -> str:
-    """The Markdown of a comment as one HTML page without scripts."""
+    """Render the Markdown of a comment as an HTML page without scripts."""
     markdown = MarkdownIt("commonmark", {"html": True}).enable("table")
     fence = RendererHTML.fence
 
@@ -31,7 +31,7 @@ def page(comment: str) -> str:
 
 
 def chart(source: str) -> str:
-    """A line chart of Mermaid's `xychart-beta` as SVG; only what `render` writes is understood."""
+    """Draw a line chart in Mermaid's `xychart-beta` syntax, as `render` writes it, as SVG."""
     title, x, y = re.findall(r'"([^"{}]*)"(?: |$)', source, re.MULTILINE)[:3]
     (left, right), (low, high) = (
         tuple(map(float, found)) for found in re.findall(r"(-?[\d.]+) --> (-?[\d.]+)", source)

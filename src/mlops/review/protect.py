@@ -32,7 +32,7 @@ NOT_IN_PLAN = (
 
 
 class Rule(NamedTuple):
-    """Something that GitHub must have."""
+    """A setting that GitHub must have."""
 
     name: str
     file: Path
@@ -79,7 +79,7 @@ def main(apply: bool = os.environ.get("APPLY") == "yes") -> None:
 
 
 def differs(rule: Rule) -> bool:
-    """Whether GitHub has something else than a file; shows how."""
+    """Whether GitHub's setting differs from the file; prints the difference."""
     before = "" if rule.present is None else _pretty(rule.present)
     lines = difflib.unified_diff(
         before.splitlines(), _pretty(rule.wanted).splitlines(), "on GitHub", str(rule.file), lineterm="", n=2
@@ -90,7 +90,7 @@ def differs(rule: Rule) -> bool:
 
 
 def owners() -> list[str]:
-    """What is wrong with the owners; GitHub ignores lines that it does not understand and says nothing."""
+    """List problems in CODEOWNERS; GitHub silently ignores lines that it does not understand."""
     lines = CODEOWNERS.read_text(encoding="utf-8").splitlines() if CODEOWNERS.exists() else []
     rules = [line for line in lines if line.strip() and not line.startswith("#")]
     if not rules:
@@ -146,7 +146,7 @@ def environments() -> list[Rule]:
 
 
 def settings() -> list[Rule]:
-    """What workflows of the repository may do."""
+    """Permissions of the repository's workflows."""
     found = []
     for name, wanted in _read(SETTINGS).items():
         target = f"{REPOSITORY}/{name}"

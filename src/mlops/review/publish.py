@@ -1,8 +1,8 @@
 """`make publish`: post a review as the one comment of its pull request.
 
-It runs in a `workflow_run` job, on main's code, with a token that may write comments. Which pull request is meant is
-taken from GitHub's own event, who must approve from CODEOWNERS, and the verdict is derived anew. Where there is no
-usable report, the comment says so: an earlier one never stands beside a commit that it is not about.
+It runs in a `workflow_run` job, on main's code, with a token that may write comments. The pull request is taken from
+GitHub's event, the owners from CODEOWNERS, and the verdict is derived again. If there is no usable report, the comment
+says so, because an earlier comment must not remain beside a newer commit.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class HeadRepository(BaseModel):
 
 
 class Run(BaseModel):
-    """The run of a pull request, as GitHub's event tells it."""
+    """The run of a pull request, from GitHub's event."""
 
     id: int
     event: str
@@ -93,12 +93,12 @@ def main(environment: Mapping[str, str] = os.environ, timeout: float = 30) -> No
         if len(markdown.encode()) > MOST_COMMENT:
             raise UserError(f"the comment has {len(markdown.encode()):,} bytes; the limit is {MOST_COMMENT:,}")
     except UserError as error:
-        # an earlier comment must not stand beside a commit that it is not about
+        # an earlier comment must not remain beside a newer commit
         reason = str(error).splitlines()[0]
         for number in numbers:
             try:
                 post(api, repository, number, run, no_review(run.head_sha, reason, run_url=run_url), page, environment)
-            except UserError as other:  # the first reason is the one to tell last, and the next comment is due
+            except UserError as other:  # the first error is raised in the end; go on with the next comment
                 print(f"error: {other}", file=sys.stderr)
         raise
     post(api, repository, numbers[0], run, markdown, page, environment)
@@ -107,7 +107,7 @@ def main(environment: Mapping[str, str] = os.environ, timeout: float = 30) -> No
 def post(
     api: Api, repository: str, number: int, run: Run, markdown: str, page: str, environment: Mapping[str, str]
 ) -> None:
-    """Make a text the one comment of a pull request, unless the pull request has moved on."""
+    """Create or update the comment of a pull request, unless the pull request was updated meanwhile."""
     earlier = find_comment(api, repository, number)
     if not is_current(api.get(f"{repository}/pulls/{number}"), run):
         raise UserError(f"pull request #{number} was updated or closed; nothing was posted for {run.head_sha[:10]}")
@@ -132,7 +132,7 @@ def read_event(path: Path) -> Run:
 
 
 def fetch_report(api: Api, repository: str, run: Run) -> Report:
-    """The report that this run uploaded, once everything about it that can be checked has been."""
+    """Download and check the report that the run uploaded."""
     if run.conclusion == "action_required":
         raise UserError("its run is waiting for a maintainer's approval")
     zipped = fetch_artifact(api, repository, run.id, ARTIFACT, MOST_ZIPPED)
@@ -156,19 +156,19 @@ def find_pull_requests(api: Api, repository: str, run: Run) -> list[int]:
 
 
 def is_current(pull: Any, run: Run) -> bool:
-    """Whether a pull request is open and its head still is what ran."""
+    """Whether a pull request is open and its head is still the commit that ran."""
     repository = pull["head"]["repo"] or {"id": None}  # none where the fork was deleted
     head = (pull["head"]["sha"], repository["id"])
     return pull["state"] == "open" and head == (run.head_sha, run.head_repository.id)
 
 
 def checked(report: Report, run: Run, files: list[Any], complete: bool) -> Report:
-    """The report with what this side knows by itself: the verdict, and who must approve which files.
+    """Replace the verdict and the files that need approval by those that this job derives.
 
     Parameters
     ----------
     files : list
-        What GitHub lists of the pull request's files, in which the change has no hand.
+        The pull request's files, as GitHub lists them; the change cannot alter this list.
     complete : bool
         Whether these are all.
     """
@@ -193,7 +193,7 @@ def list_files(api: Api, repository: str, number: int) -> tuple[list[Any], bool]
 
 
 def find_comment(api: Api, repository: str, number: int) -> int | None:
-    """Our earlier comment: it has our watermark *and* is by us, since anybody can write a watermark."""
+    """Find our earlier comment: it has our watermark *and* our author, because anybody can copy a watermark."""
     us = api.user() or ACTIONS
     for each in api.pages(f"{repository}/issues/{number}/comments"):
         author = each["user"] or {}
@@ -204,7 +204,7 @@ def find_comment(api: Api, repository: str, number: int) -> int | None:
 
 
 def create(markdown: str, number: int, head: str, page: str, environment: Mapping[str, str]) -> None:
-    """Post a new comment with CML, which gets nothing of our environment that it does not need."""
+    """Post a new comment with CML, which gets only the environment variables that it needs."""
     cml = Path(environment.get("CML") or CML).absolute()
     if not cml.is_file():
         raise UserError(f"CML is not installed at {cml}", "npm ci --ignore-scripts --prefix .github/cml")

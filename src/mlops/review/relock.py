@@ -70,7 +70,7 @@ def unpack(content: bytes) -> dict[str, bytes]:
                     raise UserError(f"the rebuilt files are rejected: {name} is not a regular file")
                 with archive.open(entry) as file:
                     files[name] = _text(name, file.read(MOST_BYTES + 1))
-    # what zipfile raises for bytes that it cannot make sense of
+    # what zipfile raises for corrupt files
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"the rebuilt files are not a valid zip file: {type(error).__name__}") from None
     if "dvc.lock" not in files:
@@ -137,7 +137,7 @@ def find_branch(api: Api, repository: str, number: str) -> tuple[str, str, str]:
 def check_pushers(api: Api, repository: str, branch: str, head: str, author: str) -> None:
     """Refuse a branch that somebody other than the author has pushed to.
 
-    GitHub asks for an approval by somebody else than the last pusher. After this push that is a bot, so whoever had
+    GitHub requires an approval by somebody other than the last pusher. After this push that is a bot, so anyone who had
     pushed to the branch before could approve their own change. The author of a pull request never can.
     """
     pushes = api.get(f"{repository}/activity", ref=f"refs/heads/{branch}", per_page=100)

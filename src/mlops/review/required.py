@@ -1,7 +1,7 @@
 """`make gate-required`: the one check that a pull request needs, from the results of the jobs before it.
 
-A job that was skipped, cancelled or taken out of the workflow is no success: only `success` of every expected job is.
-It needs nothing but Python, so that the check itself cannot fail for want of a package.
+A job that was skipped, cancelled or removed from the workflow counts as a failure: every expected job must succeed.
+It needs only Python, so that the check cannot fail because of a missing package.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""`make trust`: what each job of the workflows may do, as a table in `docs/trust.md`, and what breaks the rules.
+"""`make trust`: writes what each job of the workflows may do into `docs/trust.md`, and lists violations of the rules.
 
-The table is generated, so that it cannot say something else than the workflows. The rules keep code that a code owner
+The table is generated, so that it always agrees with the workflows. The rules keep code that a code owner
 has not approved away from tokens, secrets and caches; a test applies them to the workflows and to altered ones.
 """
 
@@ -124,7 +124,7 @@ def _name(environment: Any) -> str:
 
 
 def violations(found: list[Job]) -> list[str]:
-    """Where a job breaks a rule, in words."""
+    """List where a job breaks a rule, one sentence each."""
     return [f"{job.name}: {problem}" for job in found for problem in _violations(job)]
 
 
@@ -138,7 +138,7 @@ def _violations(job: Job) -> Iterable[str]:
     if PUBLISHING & set(job.writes) and not job.environment:
         yield "publishes or signs outside an environment"
     if "write-all" in job.writes or "read-all" in job.writes:
-        yield "has no permissions of its own"
+        yield "does not declare its permissions"
     yield from _cache(job)
     yield from _steps(job)
 

@@ -1,9 +1,9 @@
-"""The verdict, from results and the gate: on the trusted side nothing that a report concludes is believed.
+"""Derives the verdict from results and the gate, where a report's own conclusions are not trusted.
 
 A pull request's run writes the report, so it may claim anything. Its numbers cannot be checked without running its
-code; what follows from them can: that the rules are those of main's gate, that a rule which passes has a number within
-its limit, that only rules with uncertainty are inconclusive, that the same metric has the same value everywhere, and
-that the run ended as the results say.
+code, but consistency can: the rules are those of main's gate, a rule that passes has a number within
+its limit, only rules with uncertainty are inconclusive, the same metric has the same value everywhere, and
+the run ended as the results say.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ def derive(report: Report, gate: Gate | None, names: list[str], conclusion: str,
     Returns
     -------
     Report
-        `verdict` and `blocks` are derived, and `doubts` says where the report contradicts itself or what is known.
+        `verdict` and `blocks` are derived; `doubts` lists where the report contradicts itself, main's gate or the run.
     """
-    doubts = [f"DVC would load {name}, which has no place there" for name in dvcfiles.misplaced(names)]
+    doubts = [f"DVC would load {name}, which is in an unexpected place" for name in dvcfiles.misplaced(names)]
     found = report.policy
     if not report.touched:
         if found is not None or report.problem:
-            doubts.append("the report holds results for a change that leaves the model untouched")
+            doubts.append("the report has results for a change that does not affect the model")
         verdict: Verdict = "pass"
         blocking = False
     elif found is None or report.problem:
         verdict, blocking, found = "fail", True, None
         if not report.problem:
-            doubts.append("the report holds no results")
+            doubts.append("the report has no results")
     else:
         found, more = judged(found, gate, report, today)
         doubts += more
@@ -81,7 +81,7 @@ def judged(found: Policy, gate: Gate | None, report: Report, today: datetime.dat
     rules = {} if gate is None else {(rule.rule, shortened(rule.subject)): rule for rule in gate.rules}
     reported = [(result.rule, result.subject) for result in found.results]
     if not reported:
-        doubts.append("the report holds no results")
+        doubts.append("the report has no results")
     if gate is not None:
         for title, keys in (
             ("has no result for main's rule", [key for key in rules if key not in reported]),

@@ -1,7 +1,7 @@
-"""What every request passes before the model: its id, the token, limits on size and number, a clear 4xx.
+"""Middleware before the model: request ids, the token, limits on size and number, and 4xx responses.
 
 It is ASGI middleware inside BentoML's own, which counts and times what passes. It also answers what BentoML has no
-word for: the metadata, and a page at `/` that loads nothing from elsewhere.
+endpoint for: the metadata, and a page at `/` that loads nothing from elsewhere.
 """
 
 from __future__ import annotations

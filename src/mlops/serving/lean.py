@@ -1,7 +1,7 @@
-"""BentoML's server without what makes it slow or lets a stranger grow it; `service` puts the model on it.
+"""BentoML's server without slow parts and without metrics that clients can grow without bound.
 
-A path that nobody offers is answered under one name, or each would be a series of its own in the metrics. What
-BentoML would do for every request, and nobody has asked for, is left out: see `Lean`.
+Unknown paths share one name, because otherwise each would be a separate series in the metrics. What
+BentoML does for every request without need is left out: see `Lean`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Named:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":  # nothing here speaks it
+        if scope["type"] == "websocket":  # not supported
             await send({"type": "websocket.close"})
             return
         if scope["type"] == "http" and scope["path"] not in OFFERED:

@@ -148,7 +148,7 @@ class Reader:
         Raises
         ------
         RefusedError
-            400 where it is no JSON; 422 where a value does not fit or a field comes twice, naming row and field; 413
+            400 if it is not JSON; 422 if a value is invalid or a field appears twice, with row and field; 413
             where it would take much memory to find that it does not.
         """
         if len(body) > MOST_BRACKETS and body.count(b"{") + body.count(b"[") > MOST_BRACKETS:
@@ -177,7 +177,7 @@ class Reader:
         return count
 
     def refused(self, body: bytes, error: ValidationError) -> RefusedError:
-        """What does not fit, in words, where pydantic has found something."""
+        """Describe the errors that pydantic has found."""
         found = error.errors(include_url=False)
         if found[0]["type"] == "json_invalid":
             return RefusedError(400, f"the body is not JSON: {found[0]['ctx']['error']}")
@@ -188,7 +188,7 @@ class Reader:
 
     def problems(self, body: bytes) -> Iterator[Problem]:
         """What does not fit, row by row; only as many are looked for as are asked for."""
-        # an object becomes a tuple of its fields, which tells it from a list
+        # an object becomes a tuple of its fields, so that it differs from a list
         request = json.loads(body, object_pairs_hook=tuple, parse_int=float)
         if not isinstance(request, tuple):
             return
@@ -214,7 +214,7 @@ class Reader:
 
 
 def misfits(problems: Iterable[Problem]) -> RefusedError:
-    """Values that do not fit, of which the first are named."""
+    """The response to invalid values, which lists the first of them."""
     detail = list(itertools.islice(problems, MOST_PROBLEMS + 1))
     if len(detail) > MOST_PROBLEMS:
         why = f"more than {MOST_PROBLEMS} invalid values; the first {MOST_PROBLEMS} are listed"
@@ -229,7 +229,7 @@ def uncomputable(error: FeatureError) -> RefusedError:
 
 
 def _described(row: int | None, found: Any) -> Problem:
-    """Row, field, and what to do, of one problem that pydantic has found."""
+    """Row, field and description of an error that pydantic has found."""
     kind, why = found["type"], found["msg"]
     if kind == "missing":
         why = "is missing"

@@ -1,6 +1,6 @@
 """`make serve`: start the service on this machine, for this machine.
 
-Whoever has a port keeps it: a second service on it would empty the folder in which the first one counts.
+A port in use is an error: a second service on it would empty the metrics folder of the first.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The model behind an API, as a BentoML service: `make serve` starts it here, a release ships it in an image.
+"""The API of the model, a BentoML service: `make serve` starts it on this machine, a release ships it in an image.
 
-It refuses to start with another model than the release names. The schema of its input is the exported model's contract.
+It does not start with a model other than the release's. The schema of its input is the exported model's contract.
 """
 
 from __future__ import annotations
