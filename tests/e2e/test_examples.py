@@ -138,7 +138,7 @@ def test_breast_cancer_has_precision_recall_and_f1_of_its_threshold_by_hand(proj
 
 def test_reviews_are_told_apart_from_their_words(project: Project) -> None:
     example = Example(project, "reviews")
-    assert "11 of 11 expectations hold" in example.output
+    assert "11 of 11 expectations pass" in example.output
     train, test = (example.table(f"data/prepared/{side}.parquet") for side in ("train", "test"))
     assert train["date"].max() < pd.Timestamp("2024-10-01") <= test["date"].min()
     accuracy = example.evaluation["metrics"]["accuracy"]

@@ -158,7 +158,7 @@ def rows(count: int = 20) -> str:
 
 
 STOPPED = [
-    ("one row", rows(1), {}, "data/raw/t.csv has 1 row(s); at least 10 are needed\n  try: a larger table"),
+    ("one row", rows(1), {}, "data/raw/t.csv has 1 row(s); at least 10 are required\n  try: a larger table"),
     (
         "an unknown target",
         rows(),

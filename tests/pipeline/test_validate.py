@@ -297,7 +297,7 @@ def test_a_warning_leaves_the_exit_code_zero_and_no_noise() -> None:
     expect(expectations.expect("column_values_to_match_regex", "warning", column="notiz", regex="(ä|ö)"))
     done = stage()
     assert done.returncode == 0
-    assert done.stdout.startswith("validate  0 of 1 expectations hold")
+    assert done.stdout.startswith("validate  0 of 1 expectations pass")
     assert done.stderr.startswith("warning: the table fails 1 non-critical expectation(s)")
     assert "UserWarning" not in done.stderr
     assert "Calculating" not in done.stderr

@@ -307,7 +307,7 @@ class Desk:
         before = len(self.hub.changes)
         done = self.protect("yes")
         assert len(self.hub.changes) == before
-        assert len(re.findall(r"^the (?:ruleset|environment|setting) .* is as \.github/", done.stdout, re.M)) == 7
+        assert len(re.findall(r"^the (?:ruleset|environment|setting) .* matches \.github/", done.stdout, re.M)) == 7
         assert "on GitHub" not in done.stdout
 
 
@@ -327,7 +327,7 @@ def test_it_shows_every_setting_and_changes_nothing(desk: Desk) -> None:
     assert '"context": "gate"' in shown
     assert "the environment 'registry'\n" in shown
     assert '-  "sha_pinning_required": false' in shown
-    assert "the setting actions/permissions/workflow is as .github/settings.json has it" in shown
+    assert "the setting actions/permissions/workflow matches .github/settings.json" in shown
     assert shown.endswith("nothing was changed; to apply: make protect APPLY=yes\n")
     assert desk.hub.changes == []
 

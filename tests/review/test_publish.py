@@ -368,7 +368,7 @@ def test_a_run_without_a_report_is_told(github: GitHub) -> None:
 
 def test_an_artifact_of_100_mb_is_not_downloaded(github: GitHub) -> None:
     github.artifacts[RUN][0]["size_in_bytes"] = 100_000_000
-    withdrawn(github, "the artifact has 100,000,000 bytes; at most 1,010,000 are read")
+    withdrawn(github, "the artifact has 100,000,000 bytes; the limit is 1,010,000")
     assert not any("zip" in target for _, target in github.requests)
 
 
@@ -837,7 +837,7 @@ def next_commit(github: GitHub, folder: Path, **different: Any) -> None:
         (b"no zip", "success", "the artifact is not a valid zip file"),
         (zipped(("report.json", b"{}")), "success", "is no report"),
         (zipped(("report.json", bytes(2_000_000))), "success", "would unpack to 2,000,000 bytes"),
-        (bytes(1_010_001), "success", "at most 1,010,000 are read"),
+        (bytes(1_010_001), "success", "the limit is 1,010,000"),
         (reviewed(), "success", "is about 0123456789, but the run was of ffffffffff"),
     ],
     ids=[

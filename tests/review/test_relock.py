@@ -196,19 +196,19 @@ def test_a_file_that_the_pipeline_does_not_keep_is_refused(
     machine: Path, github: GitHub, name: str, content: bytes, mode: int
 ) -> None:
     left(github, LOCK, (name, content), mode=mode)
-    refused(github, machine, "refused")
+    refused(github, machine, "rejected")
 
 
 def test_the_same_name_twice_is_refused() -> None:
     with pytest.warns(UserWarning, match="Duplicate"):
         content = zipped(LOCK, LOCK)
-    with pytest.raises(UserError, match="refused"):
+    with pytest.raises(UserError, match="rejected"):
         relock.unpack(content)
 
 
 def test_a_name_that_is_cut_at_a_nul_is_refused() -> None:
     content = zipped(LOCK, ("reports/xQ.json", b"{}")).replace(b"reports/xQ.json", b"reports/x\0.json")
-    with pytest.raises(UserError, match=r"refused|sound zip"):
+    with pytest.raises(UserError, match=r"rejected|not a valid zip"):
         relock.unpack(content)
 
 
@@ -239,7 +239,7 @@ def test_a_torn_zip_is_said_to_be_torn() -> None:
 
 
 def test_without_a_lock_there_is_nothing_to_commit() -> None:
-    with pytest.raises(UserError, match=r"no dvc\.lock"):
+    with pytest.raises(UserError, match=r"do not include dvc\.lock"):
         relock.unpack(zipped(("reports/metrics.json", b"{}")))
 
 
@@ -359,7 +359,7 @@ def test_only_the_review_of_this_very_commit_counts(machine: Path, github: GitHu
 def test_a_review_that_has_rebuilt_nothing_is_told_with_its_run(machine: Path, github: GitHub) -> None:
     github.add_artifact(100, zipped(LOCK), name="report")
     github.add_artifact(100, zipped(LOCK), name="relock", expired=True)
-    refused(github, machine, r"has rebuilt nothing(?s:.*)run 100")
+    refused(github, machine, r"rebuilt nothing(?s:.*)run 100")
 
 
 def test_the_last_review_that_has_ended_counts(machine: Path, github: GitHub) -> None:
@@ -373,7 +373,7 @@ def test_the_last_review_that_has_ended_counts(machine: Path, github: GitHub) ->
 
 def test_too_large_an_artifact_is_not_fetched(machine: Path, github: GitHub) -> None:
     github.add_artifact(100, zipped(LOCK), name="relock", size_in_bytes=relock.MOST_ZIPPED + 1)
-    refused(github, machine, "at most 20,000,000 are read")
+    refused(github, machine, "the limit is 20,000,000")
     assert not any("/zip" in target for _, target in github.requests)
     # one that GitHub says is small
     github.add_artifact(100, bytes(relock.MOST_ZIPPED + 1), name="relock", size_in_bytes=100)
@@ -398,7 +398,7 @@ def test_a_push_at_the_last_moment_wins(machine: Path, github: GitHub) -> None:
     hook.write_text(f'#!/bin/sh\nexec git -C "{machine.parent}/origin.git" update-ref refs/heads/better {moved}\n')
     git(machine, "push", "--quiet", "origin", f"{moved}:refs/heads/elsewhere")
     hook.chmod(0o755)
-    with pytest.raises(UserError, match="git push failed"):
+    with pytest.raises(UserError, match=r"git push .*failed"):
         start(github)
     assert on_the_branch(machine, "rev-parse", "better") == moved
 
@@ -443,7 +443,7 @@ def test_a_link_in_the_branch_leads_nowhere(machine: Path, github: GitHub, tmp_p
     github.pulls[0]["head"]["sha"] = head
     github.add_push("better", head)
     left(github, LOCK, ("reports/metrics.json", b"{}\n"), run=github.add_run(head))
-    refused(github, machine, "update-index failed")
+    refused(github, machine, "update-index .*failed")
     assert not list(outside.iterdir())
 
 

@@ -21,6 +21,7 @@ import pytest
 from conftest import Project, copied
 
 from mlops.core.errors import UserError
+from mlops.inference import runtime
 from mlops.inference.contract import Contract
 from mlops.inference.runtime import Answer
 from mlops.serving import batches, files
@@ -157,7 +158,7 @@ def write_strange(table: pa.Table, folder: Path) -> dict[str, tuple[str, str]]:
         "cut.parquet": ("is not a complete Parquet file", ""),
         "damaged.parquet": ("damaged.parquet is", ""),
         "a.parquet": (
-            "has no column 'mean radius' (and 29 more), which the model takes; did you mean 'mean_radius'?",
+            "has no column 'mean radius' (and 29 more), which the model needs; did you mean 'mean_radius'?",
             "",
         ),
         "lists.parquet": (f"column {FIELD!r} holds list<element: double>, but the model expects numeric", ""),
@@ -405,10 +406,10 @@ def test_a_csv_of_another_make_is_read(tmp_path: Path, name: str, content: bytes
     assert rows == {"number": ["Ä" if "cut" in name else "1", "2"], "town": ["A", "Ä"]}
 
 
-@pytest.mark.parametrize("runtime", ["onnx", "scikit-learn"])
-def test_the_hint_for_a_damaged_model_is_one_that_works(runtime: str) -> None:
+@pytest.mark.parametrize("kind", ["onnx", "scikit-learn"])
+def test_the_hint_for_a_damaged_model_is_one_that_works(kind: str) -> None:
     with pytest.raises(UserError, match="dvc checkout --force"):  # without it DVC keeps what was edited
-        runtime.loaded(b"damaged", CONTRACT.model_copy(update={"runtime": runtime}))
+        runtime.loaded(b"damaged", CONTRACT.model_copy(update={"runtime": kind}))
 
 
 @pytest.mark.parametrize(
