@@ -187,7 +187,7 @@ def test_documentation_alone_is_not_trained(change: Change) -> None:
     report = change.review()
     assert (change.code, report.touched, report.verdict) == (0, False, "pass")
     assert "Running stage" not in change.output
-    assert "Model untouched" in change.comment
+    assert "The model is not affected" in change.comment
 
 
 def test_documentation_beside_code_is_trained(change: Change) -> None:

@@ -198,7 +198,7 @@ def test_what_builds_is_found_and_a_client_without_its_server_is_not_taken(only:
     command(only / "docker", "exit 1")
     command(only / "buildah", "exit 0")
     assert tools.find() == "buildah"
-    with pytest.raises(UserError, match="nothing here builds and runs images: neither docker nor podman works"):
+    with pytest.raises(UserError, match="no tool here builds and runs images: neither docker nor podman works"):
         tools.find(runs=True)
     command(only / "podman", "exit 0")
     assert tools.find() == tools.find(runs=True) == "podman"
@@ -225,7 +225,7 @@ def test_release_check_says_in_a_sentence_what_is_missing(only: Path, project: P
     )
     assert done.returncode == 1
     assert done.stderr == (
-        "error: nothing here builds and runs images: neither docker nor podman works\n  try: install one of them\n"
+        "error: no tool here builds and runs images: neither docker nor podman works\n  try: install one of them\n"
     )
 
 

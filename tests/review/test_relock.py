@@ -215,7 +215,7 @@ def test_a_name_that_is_cut_at_a_nul_is_refused() -> None:
 def test_a_bomb_is_not_unpacked() -> None:
     content = zipped(LOCK, ("reports/metrics.json", b" " * 300_000_000))
     assert len(content) < 1_000_000
-    with pytest.raises(UserError, match="more than 1,000,000 bytes"):
+    with pytest.raises(UserError, match="larger than 1,000,000 bytes"):
         relock.unpack(content)
 
 
