@@ -17,8 +17,9 @@ from mlops.core import files
 from mlops.core import settings as settings_module
 from mlops.core.errors import UserError
 from mlops.core.git import git
+from mlops.core.lock import hash_of, parse_lock
 from mlops.review import baseline
-from mlops.review.baseline import FOLDER, Baseline, find, hash_of, read_lock
+from mlops.review.baseline import FOLDER, Baseline, find
 
 
 @pytest.fixture
@@ -37,9 +38,7 @@ def found() -> Baseline:
 
 def cached(path: str) -> Path:
     """A file in DVC's cache, by its hash in the lock."""
-    lock = read_lock(Path("dvc.lock").read_bytes())
-    stage = {"models/model.skops": "train", "data/prepared/train.parquet": "split"}[path]
-    md5 = str(hash_of(lock, stage, Path(path)))
+    md5 = str(hash_of(parse_lock(Path("dvc.lock").read_bytes()) or {}, path))
     return Path(".dvc/cache/files/md5") / md5[:2] / md5[2:]
 
 
@@ -129,7 +128,7 @@ def test_one_flipped_bit_in_the_remote_is_refused_and_the_model_rebuilt_and_noth
     main = found()
     assert works(main)
     assert main.origin == "rebuilt"
-    assert files.md5(FOLDER / "model.skops") == hash_of(main.lock, "train", Path("models/model.skops"))
+    assert files.md5(FOLDER / "model.skops") == hash_of(main.lock, "models/model.skops")
     assert [value for name, value in main.model.get_params().items() if name.endswith("C")] == [1.0]  # type: ignore[union-attr]
     assert no_worktree_is_left()
     assert here.git("status", "--porcelain") == before
@@ -140,7 +139,7 @@ def test_one_flipped_bit_in_the_remote_is_refused_and_the_model_rebuilt_and_noth
 
 def test_a_lock_that_names_another_model_is_told_after_the_rebuild(here: Project) -> None:
     lock = Path("dvc.lock")
-    md5 = str(hash_of(read_lock(lock.read_bytes()), "train", Path("models/model.skops")))
+    md5 = str(hash_of(parse_lock(lock.read_bytes()) or {}, "models/model.skops"))
     lock.write_text(lock.read_text(encoding="utf-8").replace(md5, "f0" * 16), encoding="utf-8")
     here.commit("forge")
     main = found()
@@ -231,7 +230,7 @@ def test_a_model_file_that_cannot_be_loaded_is_told(here: Project) -> None:
     junk = here.folder / "junk"
     junk.write_bytes(b"no model")
     md5 = files.md5(junk)
-    old = str(hash_of(read_lock(lock.read_bytes()), "train", Path("models/model.skops")))
+    old = str(hash_of(parse_lock(lock.read_bytes()) or {}, "models/model.skops"))
     lock.write_text(lock.read_text(encoding="utf-8").replace(old, md5), encoding="utf-8")
     place = Path(".dvc/cache/files/md5") / md5[:2] / md5[2:]
     place.parent.mkdir(exist_ok=True)
