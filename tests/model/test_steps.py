@@ -149,8 +149,8 @@ def test_a_random_state_that_was_left_open_is_fixed_also_inside_a_step() -> None
 
 def test_missing_values_are_imputed_where_a_step_does_not_take_them_though_the_estimator_does() -> None:
     tree = "sklearn.tree.DecisionTreeClassifier"
-    assert np.isnan(make_model(settings(tree), KNOWN)[0].fit(X, LABEL).transform(X)).any()
-    model = make_model(with_steps([step("sklearn.decomposition.PCA")], tree), KNOWN)
+    assert np.isnan(make_model(settings(tree), NUMERIC)[0].fit(X, LABEL).transform(X)).any()
+    model = make_model(with_steps([step("sklearn.decomposition.PCA")], tree), NUMERIC)
     assert np.isfinite(model[0].fit(X, LABEL).transform(X)).all()
 
 
@@ -372,6 +372,18 @@ def test_a_step_that_does_not_treat_each_row_on_its_own_is_refused(
     model.fit(whole, LABEL)
     with pytest.raises(UserError, match=rf"params.yaml: model.steps.0: {name.lower()} {problem}"):
         check_steps(asked, model, whole, LABEL)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "hint"),
+    [("OneHotEncoder", "{handle_unknown: ignore}"), ("OrdinalEncoder", "{handle_unknown: use_encoded_value, unkn")],
+)
+def test_an_encoder_that_refuses_a_new_category_is_refused_itself(encoder: str, hint: str) -> None:
+    asked = with_steps([step(f"sklearn.preprocessing.{encoder}", ["town"])], "sklearn.tree.DecisionTreeClassifier")
+    model = make_model(asked, TOWNS).fit(X, LABEL)
+    with pytest.raises(UserError, match="refuses a category that no training row has: Found unknown cat") as error:
+        check_steps(asked, model, X, LABEL)
+    assert f"try: params: {hint}" in str(error.value)
 
 
 def refused(steps: list[dict[str, Any]], columns: Any = KNOWN, estimator: str = LOGISTIC, **params: Any) -> str:

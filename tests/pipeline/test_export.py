@@ -186,6 +186,89 @@ def test_a_regressor_predicts_the_same_as_onnx(estimator: str, params: dict[str,
     assert difference <= found["difference_below"] <= export.TOLERANCE
 
 
+NUMBERS = ["count", "large"]
+CODES = ["never missing", "many"]
+STEPS: dict[str, list[dict[str, Any]]] = {
+    "components": [{"transformer": "sklearn.decomposition.PCA", "params": {"n_components": 4, "whiten": True}}],
+    "components of a product": [{"transformer": "sklearn.decomposition.TruncatedSVD", "params": {"n_components": 4}}],
+    "independent components": [{"transformer": "sklearn.decomposition.FastICA", "params": {"n_components": 4}}],
+    "scaling": [
+        {"transformer": "sklearn.preprocessing.MinMaxScaler", "params": {"clip": True}},
+        {"transformer": "sklearn.preprocessing.RobustScaler"},
+        {"transformer": "sklearn.preprocessing.MaxAbsScaler"},
+        {"transformer": "sklearn.preprocessing.StandardScaler", "params": {"with_mean": False}},
+    ],
+    "selection": [
+        {"transformer": "sklearn.feature_selection.SelectKBest", "params": {"k": 9}},
+        {
+            "transformer": "sklearn.feature_selection.RFE",
+            "params": {"estimator": "sklearn.linear_model.LogisticRegression", "n_features_to_select": 4},
+        },
+    ],
+    "polynomials": [
+        {"transformer": "sklearn.preprocessing.PolynomialFeatures", "columns": NUMBERS, "params": {"degree": 3}},
+        {"transformer": "sklearn.preprocessing.StandardScaler", "columns": NUMBERS},
+    ],
+    "bins": [
+        {
+            "transformer": "sklearn.impute.SimpleImputer",
+            "columns": ["喫煙", "count"],
+            "params": {"add_indicator": True},
+        },
+        {
+            "transformer": "sklearn.preprocessing.KBinsDiscretizer",
+            "columns": ["喫煙", "count"],
+            "params": {"quantile_method": "averaged_inverted_cdf"},
+        },
+    ],
+    "target encoding": [{"transformer": "sklearn.preprocessing.TargetEncoder", "columns": CODES}],
+    "one column for each category": [
+        {"transformer": "sklearn.preprocessing.OneHotEncoder", "columns": CODES, "params": {"handle_unknown": "ignore"}}
+    ],
+    "a function": [
+        {
+            "transformer": "sklearn.preprocessing.FunctionTransformer",
+            "columns": ["count"],
+            "params": {"func": "numpy.log1p"},
+        }
+    ],
+    "what skl2onnx converts": [{"transformer": "sklearn.preprocessing.Normalizer"}],
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("estimator", ["linear_model.LogisticRegression", "ensemble.RandomForestClassifier"])
+@pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
+def test_steps_that_learn_predict_the_same_as_onnx(steps: list[dict[str, Any]], estimator: str) -> None:
+    target = "three" if "target" in str(steps).lower() else "text"
+    params = {"n_estimators": 5} if "Forest" in estimator else {}
+    difference, found, contract, _ = exported(f"sklearn.{estimator}", params, TARGETS[target], steps=steps)
+    assert (contract.runtime, found["why"]) == ("onnx", None)
+    assert difference <= found["difference_below"] <= export.TOLERANCE
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [
+        (
+            {"transformer": "sklearn.preprocessing.SplineTransformer", "columns": ["count"]},
+            "it does not convert: the step splinetransformer, SplineTransformer, of columns",
+        ),
+        (
+            {"transformer": "sklearn.cluster.FeatureAgglomeration"},
+            "for FeatureAgglomeration → LogisticRegression",
+        ),
+    ],
+)
+def test_a_step_that_does_not_convert_is_served_by_scikit_learn(step: dict[str, Any], why: str) -> None:
+    difference, found, contract, _ = exported(
+        "sklearn.linear_model.LogisticRegression", {}, TARGETS["text"], steps=[step]
+    )
+    assert (contract.runtime, difference) == ("scikit-learn", 0)
+    assert found["why"].endswith(why)
+
+
 @pytest.mark.parametrize("target", ["number", "truth"])
 @pytest.mark.parametrize("estimator", ["linear_model.LogisticRegression", "ensemble.HistGradientBoostingClassifier"])
 def test_labels_keep_their_type(estimator: str, target: str) -> None:

@@ -17,6 +17,7 @@ from mlops.core.settings import PARAMS, Settings
 
 # Training rows that are transformed together and one by one, and those that a step of the team's is fitted on twice
 ROWS, ROWS_ALONE, ROWS_FITTED = 20, 5, 500
+UNSEEN = "a word that nobody has seen"
 # In standard deviations of a column; what is served may differ by as much
 TOLERANCE = 1e-5
 
@@ -116,6 +117,7 @@ def check_steps(settings: Settings, model: Any, X: Any, y: Any) -> None:
     if not settings.model.steps:
         return
     pipeline = getattr(model, "estimator_", model)
+    _check_unseen(settings, pipeline, X.iloc[:1])
     chosen = np.sort(np.random.default_rng(0).permutation(len(X))[:ROWS_FITTED])
     for part in parts(pipeline, X.iloc[chosen[:ROWS]]):
         _check_rows(settings, part)
@@ -138,6 +140,24 @@ def parts(pipeline: Any, X: Any) -> Iterator[Part]:
         for key, transformer in pipeline.steps[1:-1]:
             yield Part(key, transformer, rows)
             rows = transformer.transform(rows)
+
+
+def _check_unseen(settings: Settings, pipeline: Any, row: Any) -> None:
+    """A service may be asked for a category that no training row has."""
+    for name, chain, columns in pipeline["preprocessing"].transformers_:
+        if not name.startswith("step ") or isinstance(columns, str):
+            continue
+        texts = [column for column in columns if row[column].dtype.kind not in "fiubM"]
+        key, first = chain.steps[0]
+        try:
+            if texts:
+                first.transform(row[columns].assign(**dict.fromkeys(texts, UNSEEN)))
+        except Exception as error:  # a transformer from anywhere raises anything
+            hint = "params: {handle_unknown: ignore}" if hasattr(first, "handle_unknown") else ""
+            if type(first).__name__ == "OrdinalEncoder":
+                hint = "params: {handle_unknown: use_encoded_value, unknown_value: -1}"
+            problem = f"refuses a category that no training row has: {str(error).splitlines()[0]}"
+            raise _problem(settings, key, problem, hint) from None
 
 
 def _check_rows(settings: Settings, part: Part) -> None:

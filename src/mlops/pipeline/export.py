@@ -231,8 +231,9 @@ def compiled(
 
 
 def name_of(model: Any) -> str:
-    """The estimator's name."""
-    return type(getattr(model, "estimator_", model)["estimator"]).__name__
+    """The names of the steps that learn and of the estimator."""
+    parts = getattr(model, "estimator_", model).steps[1:]
+    return " → ".join(type(part).__name__ for _, part in parts)
 
 
 def told(contract: Contract, precision: str, difference: float, why: str | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The fitted model as an ONNX graph: preprocessing and trees written here, other estimators converted by skl2onnx.
+"""The fitted model as an ONNX graph: preprocessing, steps and trees written here, the others converted by skl2onnx.
 
 The preprocessing is of a known shape, which `estimators.make_model` gives it. Its numbers stay in double precision, and
 what an encoder makes of a category is looked up in a table that the encoder itself has filled.
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import onnx
 import onnx.compose
 from onnx import TensorProto, helper
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC, NuSVC
 
 from mlops.inference import onnxfile
 from mlops.inference.contract import Contract
-from mlops.pipeline import export_trees
+from mlops.pipeline import export_steps, export_trees
 from mlops.pipeline.export_graph import OPSET, Graph
 
 CONVERTERS_ML_OPSET = 3  # what skl2onnx writes
@@ -61,6 +61,15 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, Con
     categorical = [each.name for each in contract.inputs if each.kind == "categorical"]
     found: dict[str, list[str]] = {}
     pieces = []
+
+    def looked_up(encoder: Any, columns: list[str]) -> str:
+        made = []
+        for column, (codes, table) in zip(columns, export_steps.encoded(encoder, columns, UNKNOWN), strict=True):
+            found[column] = codes
+            picked = graph.add("Gather", "codes", graph.constant(categorical.index(column)), axis=1)
+            made.append(graph.add("Gather", graph.constant(table), picked, axis=0))
+        return made[0] if len(made) == 1 else graph.add("Concat", *made, axis=1)
+
     for name, transformer, columns in pipeline["preprocessing"].transformers_:
         if name == "numeric":
             pieces.append(scaled(graph, transformer, [numeric.index(column) for column in columns]))
@@ -74,11 +83,18 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, Con
             places = [start + part for start in first for part in range(TIME_PARTS)]
             pieces.append(scaled(graph, transformer[1:], places))
         elif name == "categorical":
-            tables = encoded(transformer, columns)
-            for column, (codes, table) in zip(columns, tables, strict=True):
-                found[column] = codes
-                picked = graph.add("Gather", "codes", graph.constant(categorical.index(column)), axis=1)
-                pieces.append(graph.add("Gather", graph.constant(table), picked, axis=0))
+            pieces.append(looked_up(transformer, columns))
+        elif name.startswith("step ") and set(columns) <= {*numeric}:
+            values = graph.add("Gather", "numbers", graph.constant([numeric.index(each) for each in columns]), axis=1)
+            pieces.append(of_columns(graph, transformer.steps, values))
+        elif (
+            name.startswith("step ")
+            and set(columns) <= {*categorical}
+            and type(transformer[0]) in export_steps.ENCODERS
+        ):
+            pieces.append(of_columns(graph, transformer.steps[1:], looked_up(transformer[0], columns)))
+        elif name.startswith("step ") and not isinstance(columns, str):
+            raise UnconvertibleError(f"{name} of columns ({', '.join(columns)})")
         elif name != "remainder":
             raise UnconvertibleError(
                 f"a column of text ({', '.join([columns] if isinstance(columns, str) else columns)})"
@@ -90,13 +106,19 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, Con
         inputs.append(helper.make_tensor_value_info("numbers", TensorProto.DOUBLE, shape))
     if categorical:
         inputs.append(helper.make_tensor_value_info("codes", TensorProto.INT64, [None, len(categorical)]))
-    output = export_trees.added(graph, matrix, estimator) if double else None
+    rest = list(pipeline.steps[1:])
+    while len(rest) > 1:
+        made = export_steps.added(graph, matrix, rest[0][1])
+        if made is None:
+            break
+        matrix, rest = made, rest[1:]
+    output = export_trees.added(graph, matrix, estimator) if double and len(rest) == 1 else None
     if output is not None:
         whole = graph.model(inputs, output, TensorProto.DOUBLE, len(contract.classes or [contract.target]))
     else:
         if not double:
             matrix = graph.add("Cast", matrix, to=TensorProto.FLOAT)
-        whole = joined(graph, inputs, matrix, estimator, contract, double)
+        whole = joined(graph, inputs, matrix, estimator if len(rest) == 1 else Pipeline(rest), contract, double)
     content = bytes(whole.SerializeToString(deterministic=True))
     try:
         onnxfile.check(content)
@@ -108,66 +130,26 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, Con
 def scaled(graph: Graph, transformer: Any, places: list[int]) -> str:
     """Numbers as they are; or imputed, with an indicator beside them, and standardised."""
     values = graph.add("Gather", "numbers", graph.constant(places), axis=1)
-    if not hasattr(transformer, "named_steps"):
-        return values
-    steps = dict(transformer.named_steps)
-    imputer, scaler = steps.pop("simpleimputer", None), steps.pop("standardscaler", None)
-    if steps:
-        raise UnconvertibleError(f"the preprocessing step {', '.join(steps)}")
-    if imputer is not None:
-        missing = graph.add("IsNaN", values)
-        fill = np.nan_to_num(np.asarray(imputer.statistics_, dtype=np.float64))
-        values = graph.add("Where", missing, graph.constant(fill), values)
-        indicated = [] if imputer.indicator_ is None else imputer.indicator_.features_
-        if len(indicated):
-            marks = graph.add("Gather", missing, graph.constant(np.asarray(indicated, dtype=np.int64)), axis=1)
-            values = graph.add("Concat", values, graph.add("Cast", marks, to=TensorProto.DOUBLE), axis=1)
-    if scaler is not None:
-        values = graph.add("Sub", values, graph.constant(scaler.mean_))
-        values = graph.add("Div", values, graph.constant(scaler.scale_))
+    return of_columns(graph, transformer.steps, values) if hasattr(transformer, "steps") else values
+
+
+def of_columns(graph: Graph, chain: list[tuple[str, Any]], values: str) -> str:
+    """Steps with columns, one after the other."""
+    for key, transformer in chain:
+        made = export_steps.added(graph, values, transformer)
+        if made is None:
+            raise UnconvertibleError(f"the step {key}, {type(transformer).__name__}, of columns")
+        values = made
     return values
-
-
-def encoded(encoder: Any, columns: list[str]) -> list[tuple[list[str], np.ndarray[Any, Any]]]:
-    """What the encoder makes of each category of each column.
-
-    Returns
-    -------
-    list of (list of str, ndarray of shape (n_codes + 2, width))
-        The categories with a code of their own, then the row of a missing value and that of any other.
-    """
-    import pandas as pd
-
-    one_hot = hasattr(encoder, "drop_idx_")
-    rare = [set() if few is None else set(few) for few in encoder.infrequent_categories_]
-    # a one-hot encoder treats what is new as it does what is rare; an ordinal one tells them apart
-    own = [
-        [name for name in every if isinstance(name, str) and not (one_hot and name in few)]
-        for every, few in zip(encoder.categories_, rare, strict=True)
-    ]
-    longest = max(map(len, own))
-    asked = {
-        column: np.array([*names, *[UNKNOWN] * (longest - len(names)), None, UNKNOWN], dtype=object)
-        for column, names in zip(columns, own, strict=True)
-    }
-    made = encoder.transform(pd.DataFrame(asked))
-    made = np.asarray(made.todense() if hasattr(made, "todense") else made, dtype=np.float64)
-    widths = [1] * len(columns)
-    if one_hot:  # a column for each frequent category, and one for all that are rare
-        widths = [len(every) - max(len(few) - 1, 0) for every, few in zip(encoder.categories_, rare, strict=True)]
-    tables = np.split(made, np.cumsum(widths)[:-1], axis=1)
-    return [
-        (names, np.concatenate([table[: len(names)], table[-2:]])) for names, table in zip(own, tables, strict=True)
-    ]
 
 
 def joined(
     graph: Graph, inputs: list[Any], matrix: str, estimator: Any, contract: Contract, double: bool
 ) -> onnx.ModelProto:
-    """The preprocessing, then the estimator as skl2onnx converts it."""
+    """The preprocessing, then the estimator, or steps and estimator, as skl2onnx converts them."""
     kind = DoubleTensorType if double else FloatTensorType
     width = estimator.n_features_in_
-    options = {"zipmap": False} if contract.probabilities else None
+    options = {id(estimator): {"zipmap": False}} if contract.probabilities else None
     opsets = {"": OPSET, "ai.onnx.ml": CONVERTERS_ML_OPSET}
     converted = to_onnx(
         estimator, initial_types=[("X", kind([None, width]))], options=options, target_opset=opsets, name="estimator"
