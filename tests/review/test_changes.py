@@ -128,6 +128,14 @@ def test_the_order_of_rules_and_comments_are_no_difference(commit: Callable[...,
     assert changes.changes(base, []).params == []
 
 
+def test_steps_that_differ_are_named_by_their_parameters(commit: Callable[..., str]) -> None:
+    steps = "model: {steps: [{transformer: sklearn.decomposition.PCA, params: {n_components: %d}}]}\n"
+    base = commit("before", **{"params.yaml": steps % 5})
+    commit("after", **{"params.yaml": steps % 3})
+    (change,) = changes.changes(base, []).params
+    assert (change.name, change.before, change.after) == ("model.steps.pca.params.n_components", "5", "3")
+
+
 def test_data_that_differ_are_told_by_source_rows_and_columns(commit: Callable[..., str]) -> None:
     def catalogue(rows: int, sha: str, **columns: str) -> str:
         described = [{"name": name, "kind": kind} for name, kind in columns.items()]

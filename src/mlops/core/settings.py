@@ -194,6 +194,11 @@ class Model(Section):
     trusted: list[str] = []
     """Types outside scikit-learn, NumPy and SciPy that the model file may contain."""
 
+    @property
+    def path(self) -> str:
+        """The import paths of the steps and of the estimator, in the order in which they see a row."""
+        return " → ".join([*(step.transformer for step in self.steps), self.estimator])
+
     @model_validator(mode="after")
     def _steps_agree(self) -> Self:
         lists: dict[str, list[str]] = {}

@@ -74,7 +74,9 @@ def hashes() -> dict[str, str]:
 def requirements(settings: Settings) -> list[str]:
     """Requirements of the model, pinned to this environment."""
     owners = {"mlflow", "pandas", "scikit-learn", "skops"}
-    roots = {name.split(".")[0] for name in (settings.model.estimator, *settings.model.trusted)} - {"sklearn", "mlops"}
+    model = settings.model
+    named = (model.estimator, *(step.transformer for step in model.steps), *model.trusted)
+    roots = {name.split(".")[0] for name in named} - {"sklearn", "mlops"}
     if roots:  # finding a module's package requires the metadata of all packages
         packages = metadata.packages_distributions()
         for root in sorted(roots - sys.stdlib_module_names):

@@ -147,6 +147,7 @@ def model_table(settings: Settings, contract: Contract, evaluation: Evaluation) 
     told = listed([f"{name}: {value}" for name, value in parameters.items()], MOST_PARAMETERS)
     served = evaluation["served"]
     rows = [
+        *([["steps", steps_of(settings)]] if settings.model.steps else []),
         ["estimator", verbatim(settings.model.estimator, 200)],
         ["parameters", told or "the defaults"],
         ["gives", gives],
@@ -154,6 +155,16 @@ def model_table(settings: Settings, contract: Contract, evaluation: Evaluation) 
         ["size", f"{evaluation['model']['bytes'] / 1000:,.1f} kB; {served['bytes'] / 1000:,.1f} kB as served"],
     ]
     return table(["", ""], rows)
+
+
+def steps_of(settings: Settings) -> str:
+    """The steps that learn, with their parameters and columns; tuned ones stand among the parameters."""
+    found = []
+    for step in settings.model.steps:
+        inside = [f"{name}: {value}" for name, value in step.params.items()]
+        inside += [f"columns: {', '.join(step.columns)}"] if step.columns else []
+        found.append(f"{step.key}, {step.transformer}" + (f" ({', '.join(inside)})" if inside else ""))
+    return "; ".join(verbatim(each, 300) for each in found)
 
 
 def served_by(served: dict[str, Any], contract: Contract) -> str:

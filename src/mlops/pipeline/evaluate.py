@@ -59,7 +59,11 @@ def main() -> str:
         "classes": None if classes is None else classes.labels.tolist(),
         "positive": classes.labels[classes.positive].item() if classes and len(classes.labels) == 2 else None,
         "rows": {"train": train.num_rows, "test": test.num_rows},
-        "model": {"estimator": settings.model.estimator, "bytes": paths.MODEL.stat().st_size},
+        "model": {
+            "estimator": settings.model.estimator,
+            "steps": [{"name": step.key, "transformer": step.transformer} for step in settings.model.steps],
+            "bytes": paths.MODEL.stat().st_size,
+        },
         "served": json.loads(paths.EXPORTED.read_text(encoding="utf-8")),
         "interval": asked,
         "metrics": {

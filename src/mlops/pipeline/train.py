@@ -31,8 +31,7 @@ def main() -> str:
     modelfile.save(model, settings)
     journal.note("train", files.md5(paths.MODEL), seconds=round(seconds, 3), rows=len(y))
     searched = f" with the best of {len(trials)} trials" if trials else ""
-    named = " → ".join([*(step.key for step in settings.model.steps), settings.model.estimator])
-    return f"{named} on {len(y):,} rows × {len(columns):,} columns{searched} → {paths.MODEL}"
+    return f"{settings.model.path} on {len(y):,} rows × {len(columns):,} columns{searched} → {paths.MODEL}"
 
 
 def best(trials: list[dict[str, Any]]) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def heading(facts: Facts) -> str:
     report, tag = facts.report, facts.tag
     about = []
     if report.estimator and report.target:
-        about.append(f"{code(report.estimator.rsplit('.', 1)[-1])} predicts {code(report.target)}")
+        name = " → ".join(part.rsplit(".", 1)[-1] for part in report.estimator.split(" → "))
+        about.append(f"{code(name)} predicts {code(report.target)}")
     judged = f"#{tag.pull_request}" if tag.pull_request else f"the merge queue at {code(tag.head[:10])}"
     about.append(f"passed [`gate`]({tag.url}) in {judged}")
     if report.rows:

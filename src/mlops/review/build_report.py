@@ -58,7 +58,7 @@ def build_report(
                 problem=shortened(evidence.baseline_problem) if evidence.baseline_problem else None,
             ),
             "target": shortened(settings.data.target),
-            "estimator": shortened(settings.model.estimator),
+            "estimator": shortened(settings.model.path),
             "rows": Rows(train=tables.read(paths.TRAIN).num_rows, test=evidence.rows),
             "confidence": gate.confidence,
             "metrics": [compared(pair, gate.confidence) for pair in evidence.pairs.values()][:12],

@@ -98,6 +98,14 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
             f"gate: {name}": ", ".join(f"{key} {each}" for key, each in rule.items()) or "on"
             for name, rule in named.items()
         }
+    if prefix == "model.steps" and isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        steps = [{"place": place, **each} for place, each in enumerate(value)]
+        names = [str(each.get("name") or str(each.get("transformer")).rpartition(".")[2].lower()) for each in value]
+        return {
+            key: each
+            for name, step in zip(names, steps, strict=True)
+            for key, each in _flat(step, f"{prefix}.{name}").items()
+        }
     return {prefix: json.dumps(value, ensure_ascii=False, default=str)} if prefix else {}
 
 

@@ -94,7 +94,7 @@ def heading(report: Report) -> str:
         line = "## ✅ May be merged: all rules pass" + (" or are waived" if waived else "")
     about = []
     if report.estimator and report.target:
-        name = report.estimator.rsplit(".", 1)[-1]
+        name = " → ".join(part.rsplit(".", 1)[-1] for part in report.estimator.split(" → "))
         about.append(f"{code(name)} predicts {code(report.target)}")
     if report.rows:
         about.append(f"{report.rows.train:,} training and {report.rows.test:,} test rows")
