@@ -130,8 +130,8 @@ def test_the_order_of_rules_and_comments_are_no_difference(commit: Callable[...,
 
 def test_steps_that_differ_are_named_by_their_parameters(commit: Callable[..., str]) -> None:
     steps = "model: {steps: [{transformer: sklearn.decomposition.PCA, params: {n_components: %d}}]}\n"
-    base = commit("before", **{"params.yaml": steps % 5})
-    commit("after", **{"params.yaml": steps % 3})
+    base = commit(**{"params.yaml": steps % 5})
+    commit(**{"params.yaml": steps % 3})
     (change,) = changes.changes(base, []).params
     assert (change.name, change.before, change.after) == ("model.steps.pca.params.n_components", "5", "3")
 
