@@ -6,6 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT, Project
@@ -15,6 +16,7 @@ from mlops.core.settings import Settings, Tuning
 from mlops.review.policy import Gate
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+OWN_CODE = (ROOT / "docs/your-own-code.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -40,8 +42,39 @@ def test_each_command_of_the_readme_works_in_order(project: Project, tmp_path: P
             HOME=str(tmp_path / "home"),
             GIT_CONFIG_GLOBAL=str(Path.home() / ".gitconfig"),
         )
-    assert project.git("log", "-1", "--format=%s", "stronger-regularisation") == "Regularise more strongly"
-    assert "C: 0.01" in project.git("show", "stronger-regularisation:params.yaml")
+    assert project.git("log", "-1", "--format=%s", "radius-spread") == "Add the spread of radii"
+    assert "def radius_spread" in project.git("show", "radius-spread:src/project/features.py")
+    assert "radius_spread" in project.git("show", "radius-spread:reports/plots/importance.csv")
+
+
+def test_the_snippets_of_the_page_on_own_code_work_together_as_pasted(project: Project) -> None:
+    for language, body in re.findall(r"^```(python|yaml)\n(.*?)^```", OWN_CODE, re.MULTILINE | re.DOTALL):
+        name = body.split()[1]
+        path = project.folder / name
+        if language == "python":
+            path.write_text(f"{path.read_text(encoding='utf-8') if path.exists() else ''}\n\n{body}", encoding="utf-8")
+        else:
+            project._edit(name, lambda document, added=body: merge(document, YAML(typ="safe").load(added)))
+    project.run("python", "-m", "mlops.pipeline.stages")
+    project.run("python", "-m", "mlops.review.check")
+    project.run("dvc", "repro")
+    project.run("pytest", "-p", "no:xdist", "-p", "no:cacheprovider", "tests/behaviour")
+    metrics = json.loads(project.read("reports/metrics.json"))
+    assert {"missed_share", "f2", "cost"} <= metrics.keys()
+    assert "radius_spread" in project.read("reports/plots/importance.csv")
+    assert "src/project/prevalence.py" in project.read("dvc.lock")
+    assert json.loads(project.read("reports/prevalence.json")).keys() == {"benign", "malignant"}
+
+
+def merge(document: Any, added: Any) -> None:
+    """Add the keys of a snippet where they belong; lists grow."""
+    for key, value in added.items():
+        if isinstance(value, dict) and isinstance(document.get(key), dict):
+            merge(document[key], value)
+        elif isinstance(value, list) and isinstance(document.get(key), list):
+            document[key].extend(value)
+        else:
+            document[key] = value
 
 
 def test_the_tables_of_the_readme_are_valid_settings() -> None:
