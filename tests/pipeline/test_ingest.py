@@ -176,7 +176,7 @@ STOPPED = [
         rows().replace("3.5,b", "3.5,").replace("8.5,a", "8.5,NA"),
         {},
         "the target 'y' is missing in 4 row(s): row 4 of data/raw/t.csv, row 9 of data/raw/t.csv, row 14 of "
-        "data/raw/t.csv, row 19 of data/raw/t.csv\n  try: remove those rows from the source",
+        "data/raw/t.csv, row 19 of data/raw/t.csv\n  try: data.clean: {missing_target: drop}, or complete the source",
     ),
     (
         "a target of NaN",
@@ -491,5 +491,5 @@ def test_a_run_tells_what_came_in_and_out(raw: Path) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.startswith("ingest    data/raw/t.csv → 40 rows × 6 columns  (")
+    assert done.stdout.splitlines()[-1].startswith("ingest    data/raw/t.csv → 40 rows × 6 columns  (")
     assert done.stderr == ""

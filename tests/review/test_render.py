@@ -14,6 +14,7 @@ from mlops.core.report import (
     Change,
     Changes,
     Chart,
+    CleaningStep,
     Comparison,
     Cost,
     Estimate,
@@ -482,3 +483,15 @@ def test_what_got_better_beyond_chance_is_told(low: float, high: float, greater:
     )
     text = comment(report(ruled("floor", "m", "pass")).model_copy(update={"metrics": [found]}))
     assert ("Significantly better than main: <code>m</code>" in text) == told
+
+
+def test_the_comment_says_what_each_step_of_cleaning_took_here_and_on_main() -> None:
+    steps = [
+        CleaningStep(step="age outside 0 to 120", effect="rows dropped", rows=1_234, before=7),
+        CleaningStep(step="height above 3", effect="values clipped, in the service too", rows=5, before=None),
+    ]
+    shown = comment(report(cleaning=steps))
+    assert "Cleaning: 1,234 rows dropped" in shown
+    assert "| <code>age outside 0 to 120</code> | <code>rows dropped</code> | 7 | 1,234 |" in shown
+    assert "| <code>values clipped, in the service too</code> | – | 5 |" in shown
+    assert "Cleaning" not in comment(report())

@@ -145,6 +145,31 @@ def rule(function: Function) -> Function:
     return _declared(function, Rule(function.__name__, function))
 
 
+@dataclass(frozen=True)
+class RowFilter:
+    """A function that says which rows are kept."""
+
+    name: str
+    function: Callable[..., Any]
+    columns: tuple[str, ...]
+
+
+def keep_rows(*columns: str) -> Callable[[Function], Function]:
+    """Declare a function that says for each row whether it is kept.
+
+    Parameters
+    ----------
+    *columns : str
+        Columns of the table, in the order of the function's arguments, which are pandas Series. The function returns
+        True for the rows to keep. It cannot change a value, because the service would not do the same.
+    """
+
+    def declare(function: Function) -> Function:
+        return _declared(function, RowFilter(function.__name__, function, columns))
+
+    return declare
+
+
 def _declared(function: Function, hook: Any) -> Function:
     function.__hook__ = hook  # type: ignore[attr-defined]
     return function

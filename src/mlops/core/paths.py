@@ -9,6 +9,7 @@ LOCK = Path("dvc.lock")
 PREPARED = Path("data/prepared")
 TABLE, TRAIN, TEST = (PREPARED / f"{name}.parquet" for name in ("table", "train", "test"))
 CATALOGUE = PREPARED / "catalogue.json"
+SPLIT = PREPARED / "split.json"
 
 MODEL = Path("models/model.skops")
 SERVICE = Path("models/service")

@@ -207,6 +207,15 @@ class Served(Part):
     """Why it is not ONNX."""
 
 
+class CleaningStep(Part):
+    """What one step of cleaning did; None where this change or main has no such step."""
+
+    step: Text
+    effect: Text
+    rows: Count | None
+    before: Count | None
+
+
 class Validation(Part):
     expectations: Count
     passed: Count
@@ -298,6 +307,8 @@ class Report(Part):
     """Where a report contradicts itself, main's gate or the run that it came from; set on the trusted side."""
     validation: Validation | None = None
     behaviour: Behaviour | None = None
+    cleaning: Annotated[list[CleaningStep], Field(max_length=60)] = []
+    """Rows that were left out and values that were corrected, step by step."""
     cost: Annotated[list[Cost], Field(max_length=6)] = []
     served: Served | None = None
     served_before: Served | None = None

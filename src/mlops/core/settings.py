@@ -84,14 +84,105 @@ class Query(Section):
     """Name of the environment variable with the SQLAlchemy URL."""
 
 
+Source = Annotated[
+    Annotated[str, Field(min_length=1), AfterValidator(without_credentials), Tag("text")]
+    | Annotated[Query, Tag("mapping")],
+    Discriminator(lambda value: "mapping" if isinstance(value, dict | Query) else "text"),
+]
+
+
+class Rescale(Section):
+    """Values in another unit, recognised by their size."""
+
+    above: PositiveFloat | None = None
+    """Values above this are multiplied by `factor`."""
+    below: PositiveFloat | None = None
+    """Values below this are multiplied by `factor`."""
+    factor: PositiveFloat
+
+    @model_validator(mode="after")
+    def _towards_the_limit(self) -> Self:
+        if (self.above is None) == (self.below is None):
+            raise ValueError("needs either above or below: the limit from which a value is in the other unit")
+        if self.above is not None and self.factor >= 1:
+            raise ValueError(f"factor must be < 1 for values above a limit, got {self.factor:g}")
+        if self.below is not None and self.factor <= 1:
+            raise ValueError(f"factor must be > 1 for values below a limit, got {self.factor:g}")
+        return self
+
+
+class Range(Section):
+    """Limits of a column's values, and what happens to values outside."""
+
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
+    outside: Literal["drop", "clip", "missing"]
+    """`drop` the row, `clip` the value to the nearest limit, or make it `missing`."""
+
+    @model_validator(mode="after")
+    def _limits(self) -> Self:
+        if self.low is None and self.high is None:
+            raise ValueError("needs low, high or both")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low must not be above high, got low {self.low:g} and high {self.high:g}")
+        return self
+
+
+class Duplicates(Section):
+    """Rows that appear more than once."""
+
+    subset: list[str] = []
+    """Columns that make two rows duplicates; all of them where it is empty."""
+    keep: Literal["first", "last", "refuse"] = "first"
+    """Which row stays, or `refuse` to stop the pipeline."""
+
+
+class Clean(Section):
+    """Cleaning steps, which run in the order of these keys."""
+
+    missing_target: Literal["refuse", "drop"] = "refuse"
+    """Rows without a target: stop the pipeline, or drop them."""
+    rescale: dict[str, Rescale] = {}
+    """Unit fixes by column; the service applies them, too."""
+    ranges: dict[str, Range] = {}
+    """Limits by column; the service applies `clip` and `missing`, too."""
+    functions: list[str] | None = None
+    """Names of the functions in `src/project/cleaning.py` to use; all by default, none where it is empty."""
+    duplicates: Duplicates | None = None
+    """Rows that appear more than once; they stay by default."""
+    outliers: dict[str, PositiveFloat] = {}
+    """Drop training rows further than this many interquartile ranges from the quartiles of the training rows."""
+
+
+class Labels(Section):
+    """Another table that holds the target."""
+
+    source: Source
+    """As `data.source`."""
+    on: list[str] = []
+    """Key columns of both tables, `data.key` by default. They are not features."""
+    target: str | None = None
+    """Column of the labels; by default it has the name in `data.target`."""
+    conflict: Literal["refuse", "first", "last", "drop"] = "refuse"
+    """Two different labels of a row: stop, take the first or last one (by `time`, or in the order of the file), or
+    treat the label as missing."""
+    time: str | None = None
+    """Column that says when a label became known; with split method `time`, training rows whose label became known
+    after the cutoff are left out."""
+    as_of: Annotated[str | None, BeforeValidator(lambda value: None if value is None else str(value))] = None
+    """Labels that became known after this moment (ISO 8601) are ignored."""
+
+    @model_validator(mode="after")
+    def _needs_time(self) -> Self:
+        if self.as_of and not self.time:
+            raise ValueError("as_of needs time: the column that says when a label became known")
+        return self
+
+
 class Data(Section):
     """The source of the table and the meaning of its columns."""
 
-    source: Annotated[
-        Annotated[str, Field(min_length=1), AfterValidator(without_credentials), Tag("text")]
-        | Annotated[Query, Tag("mapping")],
-        Discriminator(lambda value: "mapping" if isinstance(value, dict | Query) else "text"),
-    ]
+    source: Source
     """`sklearn:NAME`, a file or glob below `data/raw`, a URL (http, s3, …), or a SQL query.
 
     The extension selects CSV, Parquet or JSON Lines."""
@@ -112,6 +203,10 @@ class Data(Section):
     """Types of columns whose inferred type is wrong."""
     units: dict[str, str] = {}
     """Units of measurement, shown in the catalogue and the plots."""
+    labels: Labels | None = None
+    """Another table that holds the target."""
+    clean: Clean = Clean()
+    """Cleaning steps that run before the split."""
     missing_values: list[str] = []
     """Further texts that mean 'missing' in a CSV; empty cells, `NA`, `NaN`, `null` and similar ones always do."""
     delimiter: str = Field(",", min_length=1, max_length=1)
@@ -492,6 +587,8 @@ def check_columns(
     """
     data, split = settings.data, settings.split
     gone = [*data.drop, *(name for name, rule in data.private.items() if rule == "drop")]
+    joined = [] if data.labels is None else [data.target, *filter(None, [data.labels.time])]
+    columns = [*columns, *joined]
     kept = [name for name in columns if name not in gone]
     if prepared:
         columns = [*columns, *gone]
@@ -506,6 +603,11 @@ def check_columns(
         *(("data.private", name, columns) for name in data.private),
         *(("data.types", name, columns) for name in data.types),
         *(("data.units", name, columns) for name in data.units),
+        *(("data.labels.on", name, kept) for name in getattr(data.labels, "on", [])),
+        *(("data.clean.rescale", name, kept) for name in data.clean.rescale),
+        *(("data.clean.ranges", name, kept) for name in data.clean.ranges),
+        *(("data.clean.outliers", name, kept) for name in data.clean.outliers),
+        *(("data.clean.duplicates.subset", name, kept) for name in getattr(data.clean.duplicates, "subset", [])),
         *(("evaluate.costs", name, kept) for name in cost_columns(settings.evaluate.costs)),
     ]
     if features is not None:

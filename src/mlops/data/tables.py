@@ -23,6 +23,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# Before a value is corrected, a row without a key gets the hash of its content as a column that only `split` reads
+IDENTITY = "row identity"
+
+
+class Step(BaseModel):
+    """What one step of cleaning did."""
+
+    model_config = ConfigDict(frozen=True)
+
+    step: str
+    rows: int
+    effect: str
+
+
 class Column(BaseModel):
     """A column's entry in the catalogue."""
 
@@ -46,6 +60,8 @@ class Catalogue(BaseModel):
     rows: int
     sha256: str
     columns: list[Column]
+    cleaning: list[Step] = []
+    """What was left out or corrected, step by step."""
 
     def __getitem__(self, name: str) -> Column:
         return next(column for column in self.columns if column.name == name)
@@ -59,11 +75,23 @@ def read(path: str | Path, columns: list[str] | None = None) -> pa.Table:
     """Read a prepared table; an error names the stage that writes it."""
     try:
         # `pq.read_table` imports Arrow's datasets, which takes longer than most stages run
-        return pq.ParquetFile(path).read(columns)
+        file = pq.ParquetFile(path)
+        names = file.schema_arrow.names
+        return file.read(
+            [name for name in names if name != IDENTITY] if columns is None and IDENTITY in names else columns
+        )
     except FileNotFoundError:
         raise UserError(f"{path} is missing", "dvc repro") from None
     except pa.ArrowInvalid as error:
         raise UserError(f"{path} is not a readable Parquet file: {error}", "dvc repro --force") from None
+
+
+def identity(path: str | Path) -> np.ndarray[Any, Any] | None:
+    """The hashes that identify rows whose values were corrected; None where content identifies a row."""
+    if IDENTITY not in pq.ParquetFile(path).schema_arrow.names:
+        return None
+    found: np.ndarray[Any, Any] = read(path, [IDENTITY])[IDENTITY].to_numpy()
+    return found
 
 
 def write(table: pa.Table, path: str | Path) -> None:
@@ -83,7 +111,8 @@ def read_catalogue(path: str | Path = paths.CATALOGUE) -> Catalogue:
 def feature_columns(settings: Settings, catalogue: Catalogue) -> list[Column]:
     """Feature columns: all except the target, keys, pseudonyms and columns that determine the split."""
     data, split = settings.data, settings.split
-    hidden = {data.target, *data.key, *data.private, split.time, split.group}
+    joined = [*data.labels.on, data.labels.time] if data.labels else []
+    hidden = {data.target, *data.key, *data.private, split.time, split.group, *joined}
     columns = [column for column in catalogue.columns if column.name not in hidden]
     if not columns:
         raise UserError(

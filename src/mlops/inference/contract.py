@@ -31,6 +31,19 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+class Correction(Part):
+    """The correction of a number by `data.clean`: first the unit, then the limits."""
+
+    above: FiniteFloat | None = None
+    below: FiniteFloat | None = None
+    factor: FiniteFloat | None = None
+    """Values above or below that limit are multiplied by this."""
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
+    outside: Literal["clip", "missing"] | None = None
+    """Values outside these limits become the nearest limit, or missing."""
+
+
 class Field(Part):
     """One input column of the model."""
 
@@ -46,6 +59,8 @@ class Field(Part):
     high: FiniteFloat | str | None = None
     example: FiniteFloat | bool | str | None = None
     """The median or the most frequent value of the training rows; not taken from one row."""
+    clean: Correction | None = None
+    """How the service corrects a value."""
     codes: list[str] | None = None
     """For ONNX: the encoded categories of a categorical column, in the order of their codes.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,14 @@ from mlops.core import paths, room
 from mlops.core.errors import UserError, run
 from mlops.core.files import write_json
 from mlops.data import features as on_tables
+from mlops.data import limits, tables
 from mlops.data import project as projects
-from mlops.data import tables
 from mlops.data.project import Project
 from mlops.data.tables import Column
 from mlops.inference import contract as contracts
 from mlops.inference import runtime
 from mlops.inference.computed import MODULE
-from mlops.inference.contract import Computed, Contract, Field
+from mlops.inference.contract import Computed, Contract, Correction, Field
 from mlops.model import metrics, modelfile
 from mlops.model.metrics import Array, Predictions
 from mlops.pipeline.export_onnx import UnconvertibleError, convert
@@ -56,11 +56,15 @@ def main() -> str:
     direct = {column.name for column in taken}
     columns = [column for column in project.source.columns if column.name in direct | needed]
     # one column at a time, since only a row of it is kept
+    clean = limits.corrections(settings.data)
     fields = [
-        describe(column, values_of(column), train).model_copy(update={"only_for_features": column.name not in direct})
+        describe(column, values_of(column), train, clean.get(column.name)).model_copy(
+            update={"only_for_features": column.name not in direct}
+        )
         for column, train in each(paths.TRAIN, columns)
     ]
-    asked, whole = with_features(Project(settings, project.source, features), columns)
+    nullable = {field.name for field in fields if field.nullable}
+    asked, whole = with_features(Project(settings, project.source, features), columns, nullable)
     expected = metrics.predict_table(model, whole, taken)
     contract = Contract(
         task=settings.data.task,
@@ -90,7 +94,7 @@ def main() -> str:
     return f"{contract.runtime}, {outcome} → {paths.SERVICE / contract.file}"
 
 
-def with_features(project: Project, columns: list[Column]) -> tuple[pa.Table, pa.Table]:
+def with_features(project: Project, columns: list[Column], nullable: Set[str]) -> tuple[pa.Table, pa.Table]:
     """The rows to ask about, as a client sends them and with the features.
 
     Of rows that do not exist as they are, those for which a feature cannot be computed are left out: the service
@@ -98,7 +102,7 @@ def with_features(project: Project, columns: list[Column]) -> tuple[pa.Table, pa
     """
     test = tables.read(paths.TEST, [column.name for column in columns])
     project.append(test)
-    asked = probes(test, columns)
+    asked = probes(test, columns, nullable)
     whole, problems = on_tables.appended(asked, project.features, project.source)
     kept = pa.array([row not in problems for row in range(asked.num_rows)])
     return asked.filter(kept), whole.filter(kept)
@@ -126,7 +130,9 @@ def columns_seen(model: Any) -> list[str]:
     return [name for names in used for name in ([names] if isinstance(names, str) else names)]
 
 
-def describe(column: Column, values: list[str] | None, train: pa.ChunkedArray) -> Field:
+def describe(
+    column: Column, values: list[str] | None, train: pa.ChunkedArray, clean: Correction | None = None
+) -> Field:
     """What the service asks of a column.
 
     Parameters
@@ -135,6 +141,8 @@ def describe(column: Column, values: list[str] | None, train: pa.ChunkedArray) -
         Those that are allowed.
     train : ChunkedArray
         Those of the training rows, of which one at least is known.
+    clean : Correction, optional
+        What the service does to a value, as `data.clean` did.
     """
     low: Any = None
     high: Any = None
@@ -160,15 +168,16 @@ def describe(column: Column, values: list[str] | None, train: pa.ChunkedArray) -
         name=column.name,
         kind=column.kind,
         unit=column.unit,
-        nullable=column.missing > 0,
+        nullable=column.missing > 0 or (clean is not None and clean.outside == "missing"),
         values=values,
         low=low,
         high=high,
         example=example,
+        clean=clean,
     )
 
 
-def probes(test: pa.Table, columns: list[Column]) -> pa.Table:
+def probes(test: pa.Table, columns: list[Column], nullable: Set[str]) -> pa.Table:
     """The test rows, mixtures of them, one without any value, and one with words that nobody has seen."""
     rng = np.random.default_rng(0)
     mixed, empty, strange = {}, {}, {}
@@ -178,7 +187,7 @@ def probes(test: pa.Table, columns: list[Column]) -> pa.Table:
         known = values.drop_null()
         first = known[0].as_py() if len(known) else None
         word = "a word that nobody has seen" if column.kind in ("categorical", "text") else first
-        empty[column.name] = pa.array([None if column.missing else first], values.type)
+        empty[column.name] = pa.array([None if column.name in nullable else first], values.type)
         strange[column.name] = pa.array([word], values.type)
     return pa.concat_tables([test, *(pa.table(rows, schema=test.schema) for rows in (mixed, empty, strange))])
 

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ from mlops.core import settings as settings_module
 from mlops.core.errors import UserError, run
 from mlops.core.files import write_json
 from mlops.core.settings import Data, Kind, Settings
-from mlops.data import kinds, sources, tables
+from mlops.data import cleaning, kinds, labels, sources, tables
 
 MIN_ROWS = 10
 PSEUDONYM_KEY = "PSEUDONYM_KEY"
@@ -33,7 +34,10 @@ def main() -> str:
     with paths.TABLE.open("rb") as file:
         catalogue["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
     write_json(catalogue, paths.CATALOGUE)
-    return f"{catalogue['source']} → {table.num_rows:,} rows × {table.num_columns:,} columns"
+    for step in catalogue["cleaning"]:
+        if step["rows"] or step["effect"] == cleaning.FOREIGN:
+            print(f"  {step['step']}: {step['rows']:,} ({step['effect']})")
+    return f"{catalogue['source']} → {table.num_rows:,} rows × {len(catalogue['columns']):,} columns"
 
 
 def read_and_prepare(settings: Settings) -> tuple[pa.Table, dict[str, Any]]:
@@ -71,38 +75,61 @@ def prepare(
     data = settings.data
     source = sources.describe(data)
     settings_module.check_columns(settings, origin.columns)
-    rows = len(columns[data.target])
+    rows = len(next(iter(columns.values())))
     if rows < MIN_ROWS:
         raise UserError(f"{source} has {rows} row(s); at least {MIN_ROWS} are required", "a larger table")
-    described = []
+    types: dict[str, Kind] = {}
     for name, values in columns.items():
-        if name in data.private:
-            kind: Kind = "categorical"
-            values = pseudonyms(name, values)
-        else:
-            kind, values = typed(name, values, data, origin)
-            check_finite(name, values, origin)
-        columns[name] = values
-        described.append(
-            tables.Column(
-                name=name,
-                kind=kind,
-                type=str(values.type),
-                unit=data.units.get(name),
-                missing=values.null_count,
-                distinct=pc.count_distinct(values).as_py() if kind == "categorical" else None,
-            ).model_dump()
-        )
-    check_target(columns[data.target], settings, origin)
-    table = pa.table(columns)
-    return table, {"source": source, "rows": table.num_rows, "sha256": "", "columns": described}
+        types[name], columns[name] = typed_or_private(name, values, origin, data.types.get(name), data)
+
+    def typed_label(name: str, values: pa.ChunkedArray, origin: sources.Origin, kind: Kind | None) -> Any:
+        return typed_or_private(name, values, origin, kind, data)
+
+    steps = labels.joined(columns, types, data, typed_label) if data.labels else []
+    table, places, cleaned = cleaning.clean(pa.table(columns), settings, origin.place)
+    columns.clear()
+    if table.num_rows < MIN_ROWS:
+        left = f"{table.num_rows} row(s) of {source} are left after data.clean"
+        raise UserError(f"{left}; at least {MIN_ROWS} are required", "less strict rules")
+
+    def place(row: int) -> str:
+        return origin.place(int(places[row]))
+
+    for name in types:
+        check_finite(name, table[name], place)
+    check_target(table[data.target], settings, place)
+    described = [describe(name, kind, table[name], data) for name, kind in types.items()]
+    catalogue = {"source": source, "rows": table.num_rows, "sha256": "", "columns": described}
+    return table, catalogue | {"cleaning": [step.model_dump() for step in [*steps, *cleaned]]}
 
 
-def typed(name: str, values: pa.ChunkedArray, data: Data, origin: sources.Origin) -> tuple[Kind, pa.ChunkedArray]:
+def describe(name: str, kind: Kind, values: pa.ChunkedArray, data: Data) -> dict[str, Any]:
+    """What the catalogue says of a column."""
+    return tables.Column(
+        name=name,
+        kind=kind,
+        type=str(values.type),
+        unit=data.units.get(name),
+        missing=values.null_count,
+        distinct=pc.count_distinct(values).as_py() if kind == "categorical" else None,
+    ).model_dump()
+
+
+def typed_or_private(
+    name: str, values: pa.ChunkedArray, origin: sources.Origin, declared: Kind | None, data: Data
+) -> tuple[Kind, pa.ChunkedArray]:
+    """The kind of a column and its values in that kind's type; pseudonyms where it is private."""
+    if name in data.private:
+        return "categorical", pseudonyms(name, values)
+    return typed(name, values, declared, origin)
+
+
+def typed(
+    name: str, values: pa.ChunkedArray, declared: Kind | None, origin: sources.Origin
+) -> tuple[Kind, pa.ChunkedArray]:
     """The kind of a column (declared, or inferred from its values) and its values in that kind's type."""
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
-    declared = data.types.get(name)
     kind = declared or kinds.infer(values, typed=origin.typed)
     refused = f"column {name!r} holds values of type {values.type}, which "
     if kind is None:
@@ -142,26 +169,26 @@ def pseudonyms(name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.array(hashed, pa.string()).take(pc.index_in(text, distinct))
 
 
-def check_finite(name: str, values: pa.ChunkedArray, origin: sources.Origin) -> None:
+def check_finite(name: str, values: pa.ChunkedArray, place: Callable[[int], str]) -> None:
     """Refuse infinite values: a mean or a scale of them is meaningless."""
     if pa.types.is_floating(values.type):
         infinite = pc.is_inf(values)
         if pc.any(infinite).as_py():
             raise UserError(
-                f"column {name!r}: {origin.place(pc.index(infinite, True).as_py())} holds an infinite value",
+                f"column {name!r}: {place(pc.index(infinite, True).as_py())} holds an infinite value",
                 "mend it, or leave the cell empty if it is unknown",
             )
 
 
-def check_target(values: pa.ChunkedArray, settings: Settings, origin: sources.Origin) -> None:
+def check_target(values: pa.ChunkedArray, settings: Settings, place: Callable[[int], str]) -> None:
     """The target must be there in each row, vary, and fit the task."""
     name, task, positive = settings.data.target, settings.data.task, settings.data.positive
     if values.null_count:
         rows = pc.indices_nonzero(pc.is_null(values))[:5].to_pylist()
-        places = ", ".join(map(origin.place, rows)) + (", …" if values.null_count > len(rows) else "")
+        places = ", ".join(map(place, rows)) + (", …" if values.null_count > len(rows) else "")
         raise UserError(
             f"the target {name!r} is missing in {values.null_count:,} row(s): {places}",
-            "remove those rows from the source",
+            "data.clean: {missing_target: drop}, or complete the source",
         )
     classes = values.unique()
     first = classes[0].as_py()

@@ -19,10 +19,12 @@ import pyarrow.compute as pc
 from mlops.core import paths
 from mlops.core import settings as settings_module
 from mlops.core.errors import UserError, run
+from mlops.core.files import write_json
 from mlops.core.settings import Settings
-from mlops.data import tables
+from mlops.data import limits, tables
+from mlops.data.identity import Hashes, row_hash
+from mlops.data.tables import Step
 
-Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 # a class may have this much more or less than its share of rows among the test rows before `stratified` says so
@@ -41,23 +43,45 @@ def main() -> str:
     catalogue = tables.read_catalogue()
     settings_module.check_columns(settings, catalogue.names, prepared=True)
     table = tables.read(paths.TABLE)
-    sides = deal(table, settings)
+    sides = deal(table, settings, tables.identity(paths.TABLE))
+    copies = table.num_rows - int(sides.train.sum() + sides.test.sum())
+    sides, steps = without_late_labels(table, sides, settings)
+    train, found = limits.outliers(table, sides.train, settings.data)
+    sides, steps = sides._replace(train=train), [*steps, *found]
     if settings.data.task == "classification":
         check_classes(table, sides, settings)
     tables.write(table.filter(pa.array(sides.train)), paths.TRAIN)
     tables.write(table.filter(pa.array(sides.test)), paths.TEST)
-    left_out = table.num_rows - int(sides.train.sum() + sides.test.sum())
-    copies = f", {left_out:,} copies of test rows left out" if left_out else ""
-    return f"{sides.train.sum():,} training rows, {sides.test.sum():,} test rows ({settings.split.method}){copies}"
+    counted = {"train": int(sides.train.sum()), "test": int(sides.test.sum()), "copies": copies}
+    write_json(counted | {"cleaning": [step.model_dump() for step in steps]}, paths.SPLIT)
+    left_out = f", {copies:,} copies of test rows left out" if copies else ""
+    left_out += "".join(f", {step.rows:,} {step.effect} ({step.step})" for step in steps if step.rows)
+    return f"{sides.train.sum():,} training rows, {sides.test.sum():,} test rows ({settings.split.method}){left_out}"
 
 
-def deal(table: pa.Table, settings: Settings) -> Sides:
+def without_late_labels(table: pa.Table, sides: Sides, settings: Settings) -> tuple[Sides, list[Step]]:
+    """Leave out training rows whose label became known after the cutoff, when nobody could have learned from it."""
+    labels = settings.data.labels
+    if labels is None or labels.time is None or settings.split.method != "time":
+        return sides, []
+    if not pa.types.is_timestamp(table[str(settings.split.time)].type):
+        return sides, []
+    cutoff = pd.Timestamp(str(settings.split.cutoff)).to_pydatetime()
+    late = np.asarray(pc.greater_equal(table[labels.time], pa.scalar(cutoff, pa.timestamp("us"))).to_numpy())
+    late = late & sides.train
+    step = Step(step="label after split.cutoff", rows=int(late.sum()), effect="training rows dropped")
+    return sides._replace(train=sides.train & ~late), [step]
+
+
+def deal(table: pa.Table, settings: Settings, identity: Hashes | None = None) -> Sides:
     """Deal each row to training or test.
 
     Parameters
     ----------
     table : pyarrow.Table of shape (n_samples, n_columns)
         A prepared table.
+    identity : ndarray of shape (n_samples,), optional
+        What rows without a key are known by; their content by default.
 
     Returns
     -------
@@ -77,7 +101,8 @@ def deal(table: pa.Table, settings: Settings) -> Sides:
         names = [split.group] if split.group else data.key
         for name in names:
             _refuse_missing(table, name)
-        test = share(row_hash(table, names) if names else content, split.seed) < split.test_size
+        known_by = row_hash(table, names) if names else content if identity is None else identity
+        test = share(known_by, split.seed) < split.test_size
     train = ~test & ~pd.Series(content).isin(content[test]).to_numpy()  # by hash: no sorting of millions
     if not test.any():
         raise UserError("the split has no test rows", "a larger split.test_size, or another split.seed")
@@ -87,32 +112,6 @@ def deal(table: pa.Table, settings: Settings) -> Sides:
             "a smaller split.test_size; or no data.key, so that copies stay on one side",
         )
     return Sides(train, test)
-
-
-def row_hash(table: pa.Table, names: list[str]) -> Hashes:
-    """A 64-bit hash of each row's values in the named columns.
-
-    It depends neither on the order of rows or columns, nor on whether a whole number is stored as int or float.
-    """
-    hashes = np.zeros(table.num_rows, np.uint64)
-    for name in sorted(names):
-        hashes = pd.util.hash_array(hashes ^ _column_hash(table[name]))
-    return hashes
-
-
-def _column_hash(values: pa.ChunkedArray) -> Hashes:
-    if pa.types.is_string(values.type):
-        encoded = values.combine_chunks().dictionary_encode(null_encoding="encode")
-        distinct = encoded.dictionary.fill_null("\0missing").to_numpy(zero_copy_only=False)
-        hashes = pd.util.hash_array(distinct, categorize=False)
-        return np.asarray(hashes[encoded.indices.to_numpy()])
-    if pa.types.is_timestamp(values.type):
-        numbers = values.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy()
-    elif pa.types.is_time(values.type):
-        numbers = values.cast(pa.int64()).cast(pa.float64()).to_numpy()
-    else:
-        numbers = values.cast(pa.float64()).to_numpy() + 0.0  # -0.0 and 0.0 are the same number
-    return pd.util.hash_array(numbers)
 
 
 def share(hashes: Hashes, seed: int) -> np.ndarray[Any, np.dtype[np.float64]]:

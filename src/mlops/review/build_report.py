@@ -13,6 +13,7 @@ from mlops.core.paths import VALIDATION
 from mlops.core.report import Baseline as BaselineReport
 from mlops.core.report import (
     Change,
+    CleaningStep,
     Comparison,
     Cost,
     Estimate,
@@ -74,6 +75,7 @@ def build_report(
             "wear": changes.wear(baseline.commit, baseline.lock),
             "validation": validation(),
             "behaviour": evidence.behaviour,
+            "cleaning": cleaning(baseline.commit),
             "cost": [
                 Cost(name="training", unit="s", before=None, after=trained),
                 Cost(
@@ -150,3 +152,31 @@ def validation() -> Validation | None:
         for each in failures[:20]
     ]
     return Validation(expectations=found["expectations"], passed=found["passed"], failed=failed)
+
+
+def cleaning(base: str) -> list[CleaningStep]:
+    """What each step of cleaning did, here and on main."""
+    here: dict[str, Any] = {}
+    there: dict[str, Any] = {}
+    for path in (paths.CATALOGUE, paths.SPLIT):
+        here |= _steps(path.read_bytes() if path.exists() else None)
+        there |= _steps(show(base, path))
+    return [
+        CleaningStep(
+            step=shortened(name),
+            effect=shortened((here.get(name) or there[name])["effect"]),
+            rows=here[name]["rows"] if name in here else None,
+            before=there[name]["rows"] if name in there else None,
+        )
+        for name in list(dict.fromkeys([*here, *there]))[:60]
+    ]
+
+
+def _steps(content: bytes | None) -> dict[str, Any]:
+    """The steps in a catalogue or a split, by what they do; none where there is no file, or one of other code."""
+    try:
+        return {
+            str(each["step"]): {**each, "rows": int(each["rows"])} for each in json.loads(content or b"{}")["cleaning"]
+        }
+    except (ValueError, KeyError, TypeError):
+        return {}

@@ -53,7 +53,8 @@ def comment(report: Report, *, run_url: str | None = None) -> str:
     parts = [heading(report), approvals(report), reasons(report), sections.behaviour(report.behaviour)]
     if report.policy is not None:
         parts += [metric_table(report), *charts(report), rule_table(report)]
-    parts += [what_changed(report), slice_tables(report), validation(report), costs(report), lineage(report, run_url)]
+    parts += [what_changed(report), slice_tables(report), validation(report), sections.cleaning(report.cleaning)]
+    parts += [costs(report), lineage(report, run_url)]
     text = ""
     cut = False
     for part in filter(None, parts):

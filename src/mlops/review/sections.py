@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mlops.core.markdown import code, escaped, one_line, table
-from mlops.core.report import Behaviour, FailedTest, NotRun
+from mlops.core.markdown import code, details, escaped, one_line, table
+from mlops.core.report import Behaviour, CleaningStep, FailedTest, NotRun
 
 MOST_FAILED = 5
 MOST_LETTERS = 60
@@ -50,3 +50,17 @@ def _titled(name: str) -> str:
 
 def _why(test: NotRun) -> str:
     return REASONS[test.reason] + (f": {escaped(test.why)}" if test.why else "")
+
+
+def cleaning(steps: list[CleaningStep]) -> str:
+    """How many rows each step of cleaning took, here and on main."""
+    if not steps:
+        return ""
+    dropped = sum(each.rows or 0 for each in steps if each.effect.endswith("dropped"))
+    rows = [[code(each.step), code(each.effect), _count(each.before), _count(each.rows)] for each in steps]
+    summary = f"Cleaning: {dropped:,} {'row' if dropped == 1 else 'rows'} dropped"
+    return details(summary, table(["step", "effect", "main", "this change"], rows))
+
+
+def _count(rows: int | None) -> str:
+    return "–" if rows is None else f"{rows:,}"

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from mlops.data.kinds import NO, NUMBER, TIME, YES, convert, is_text
 from mlops.inference.contract import MOST_NUMBER, Contract, Field
+from mlops.inference.corrections import correct
 from mlops.inference.runtime import Array, Encoded
 
 DATE = r"^\d{4}-\d\d-\d\d([T ].*)?$"
@@ -96,6 +97,7 @@ def checked(batch: pa.RecordBatch, contract: Contract, blanks: Sequence[str] = (
             problems.setdefault(int(row), []).append((field.name, MISSING))
         for row in misfits:
             problems.setdefault(int(row), []).append((field.name, _described(values[int(row)], field)))
+    correct(columns, contract)
     if problems:
         fits[list(problems)] = False
         columns = {name: only(values, fits) for name, values in columns.items()}

@@ -20,6 +20,7 @@ from typing_extensions import TypedDict
 from mlops.inference.computed import FeatureError
 from mlops.inference.contract import MOST_NUMBER, Contract, Label
 from mlops.inference.contract import Field as Column
+from mlops.inference.corrections import correct
 from mlops.inference.runtime import Answer, Array
 
 MOST_ROWS = 10_000
@@ -81,7 +82,7 @@ def shape(name: str, fields: dict[str, Any], lenient: bool = False) -> Any:
 
 def value_type(field: Column) -> Any:
     """The type of a value, with the range of the training rows as documentation."""
-    described = ", ".join(filter(None, [field.unit, _range(field)])) or field.kind
+    described = ", ".join(filter(None, [field.unit, _range(field), *_corrections(field)])) or field.kind
     documented = Field(description=described, examples=[field.example])
     kind: Any
     if field.kind == "numeric":
@@ -102,6 +103,23 @@ def value_type(field: Column) -> Any:
 
 def _range(field: Column) -> str | None:
     return None if field.low is None else f"{field.low} to {field.high} among the training rows"
+
+
+def _corrections(field: Column) -> Iterator[str]:
+    """What the service does to a value, for the description."""
+    rule = field.clean
+    if rule is None:
+        return
+    if rule.factor is not None:
+        limit = f"above {rule.above:g}" if rule.above is not None else f"below {rule.below:g}"
+        yield f"values {limit} are multiplied by {rule.factor:g}"
+    if rule.outside is not None:
+        sides = [
+            f"below {rule.low:g}" if rule.low is not None else "",
+            f"above {rule.high:g}" if rule.high is not None else "",
+        ]
+        effect = "clipped" if rule.outside == "clip" else "taken as missing"
+        yield f"values {' or '.join(filter(None, sides))} are {effect}"
 
 
 def _moment(value: Any, parse: Callable[[Any], datetime.datetime]) -> datetime.datetime:
@@ -280,6 +298,7 @@ def columns(rows: Rows, contract: Contract) -> dict[str, Array]:
         if field.name not in found:
             kind = "datetime64[us]" if field.kind == "date" else "object"
             found[field.name] = np.array([row[field.name] for row in rows], dtype=kind)
+    correct(found, contract)
     return found
 
 
