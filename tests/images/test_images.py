@@ -252,7 +252,7 @@ def test_an_image_for_arm64_is_built_here_and_predicts_the_same_there(inside: Pr
         "processor\t: 0\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU part\t: 0xd08\n"
     )
     ask = (
-        "import json, numpy as np, platform\nfrom mlops import inference\n"
+        "import json, numpy as np, platform\nfrom mlops.inference import runtime\n"
         "contract, model = runtime.load()\n"
         "answer = model({name: np.array([value]) for name, value in contract.example.items()})\n"
         "print(json.dumps([platform.machine(), *answer.predicted.tolist(), *answer.probabilities[0].tolist()]))"
