@@ -244,7 +244,7 @@ def test_the_report_of_the_last_attempt_counts(github: GitHub) -> None:
 def test_the_report_of_another_pull_requests_head_is_refused(github: GitHub) -> None:
     github.pulls.append(pull(number=8, sha=OTHER))
     leaves(github, reviewed(lambda document: document.update(head=OTHER)))
-    withdrawn(github, r"report\.json is about ffffffffff, but the run was of 0123456789")
+    withdrawn(github, r"report\.json is about commit ffffffffff, but the run was of 0123456789")
 
 
 @pytest.mark.parametrize(
@@ -838,7 +838,7 @@ def next_commit(github: GitHub, folder: Path, **different: Any) -> None:
         (zipped(("report.json", b"{}")), "success", "is no report"),
         (zipped(("report.json", bytes(2_000_000))), "success", "would unpack to 2,000,000 bytes"),
         (bytes(1_010_001), "success", "the limit is 1,010,000"),
-        (reviewed(), "success", "is about 0123456789, but the run was of ffffffffff"),
+        (reviewed(), "success", "is about commit 0123456789, but the run was of ffffffffff"),
     ],
     ids=[
         "missing",
