@@ -286,6 +286,9 @@ def test_names_restrict_the_team_s_metrics_and_the_others_are_named(write: Calla
     assert found.names == ["two"]
     assert set(left_out) == {"one", "three"}
     assert resampling.declared(Evaluate(metrics=[]), classes) == (Custom(), {})
+    path = {"metric": "sklearn.metrics.f1_score", "name": "by_path"}
+    found, _ = resampling.declared(Evaluate.model_validate({"metrics": [path]}), classes)
+    assert found.names == ["one", "two", "by_path"]
 
 
 FUNCTION = "@metric(greater_is_better=True{})\ndef mine({}):\n    return {}\n"

@@ -120,7 +120,7 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path, number: str, key: str
         ("rows", {"train": 1}, "rows.test: Field required"),
         ("rows", [], "rows: Input should be an object"),
         ("problem", "x" * 301, "problem: String should have at most 300 characters"),
-        ("metrics", [COMPARISON] * 13, "metrics: List should have at most 12 items"),
+        ("metrics", [COMPARISON] * 51, "metrics: List should have at most 50 items"),
         ("metrics", {"0": COMPARISON}, "metrics: Input should be a valid array"),
         ("metrics", [{**COMPARISON, "worse": 1.5}], "metrics.0.worse: Input should be less than or equal to 1"),
         ("metrics", [{**COMPARISON, "url": "https://x"}], "metrics.0.url: Extra inputs are not permitted"),

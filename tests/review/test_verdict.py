@@ -6,20 +6,23 @@ import datetime
 import json
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from review.test_gate import FIRST, RED, RULES, UNCLEAR, bins, evidence, of_slices, pairs
 
+from mlops.core import paths
 from mlops.core.report import Baseline, Behaviour, Comparison, Estimate, Report, shortened
+from mlops.core.settings import LOWER_IS_BETTER
 from mlops.model.metrics import Classes, Predictions
 from mlops.review.build_report import compared
 from mlops.review.compare import Paired, compare
 from mlops.review.gate import Evidence, SliceEvidence, judge
 from mlops.review.policy import Gate
 from mlops.review.rules.base import Rule
-from mlops.review.verdict import derive
+from mlops.review.verdict import derive, recorded_directions
 
 HEAD, BASE = "0123456789abcdef0123456789abcdef01234567", "b" * 40
 TODAY = datetime.date(2026, 3, 1)
@@ -68,7 +71,7 @@ def told(gate: Gate, found: Evidence, **different: Any) -> Report:
         blocks=result.blocks,
         policy=result,
         baseline=Baseline(commit=BASE, model_md5=None, origin="cache", problem=found.baseline_problem),
-        metrics=[compared(pair, gate.confidence) for pair in found.pairs.values()][:12],
+        metrics=[compared(pair, gate.confidence) for pair in found.pairs.values()],
         behaviour=found.behaviour,
     ).model_copy(update=different)
 
@@ -336,8 +339,65 @@ def test_each_rule_knows_which_side_of_its_limit_is_good(fields: dict[str, Any],
     rule = a_rule(**fields)
     bound = rule.bound
     assert bound is not None
-    assert rule.keeps(kept, bound)
-    assert not rule.keeps(broken, bound)
+    greater_is_better = fields.get("metric") not in LOWER_IS_BETTER
+    assert rule.keeps(kept, bound, greater_is_better)
+    assert not rule.keeps(broken, bound, greater_is_better)
+
+
+# rules about a metric of the project's own, by which the candidate is worse, and what main says of its direction
+OWN: list[dict[str, Any]] = [
+    {"rule": "no_worse", "metric": "cost", "margin": 0.1},
+    {"rule": "slices_no_worse", "metric": "cost", "margin": 0.1},
+    {"rule": "worst_slice", "metric": "cost", "limit": 1},
+]
+MAIN = {"cost": False}
+
+
+def dear(greater_is_better: bool) -> Report:
+    """A report of a change that costs more than main's model, by what its own code says of the direction."""
+    rng = np.random.default_rng(0)
+    theirs = rng.normal(1, 0.01, 400)
+    pair = Paired("cost", 1.0, 2.0, theirs, theirs + 1, own=greater_is_better)
+    slices = [SliceEvidence("site", "a", 300, {"cost": pair})]
+    return told(a_gate(OWN), good_evidence(pairs={"cost": pair}, slices=slices))
+
+
+def test_a_metric_of_one_s_own_is_judged_by_the_direction_that_main_gives_it() -> None:
+    gate = a_gate(OWN)
+    honest_report = derive(dear(False), gate, [], "failure", TODAY, MAIN)
+    assert (honest_report.verdict, honest_report.doubts) == ("fail", [])
+    # turned round, the same numbers look like an improvement, and the run of the change is green
+    turned = dear(True)
+    assert turned.verdict == "pass"
+    doubts = derive(turned, gate, [], "success", TODAY, MAIN).doubts
+    assert "cost: less is better on main, more by the report" in doubts
+    assert sum("breaks the limit" in doubt for doubt in doubts) == 3
+
+
+def test_a_direction_turned_round_in_a_slice_alone_is_found() -> None:
+    def turn(document: dict[str, Any]) -> None:
+        one = {**metric_of(document, "log_loss"), "greater_is_better": True}
+        document["slices"] = [{"column": "site", "name": "a", "rows": 300, "metrics": [one]}]
+
+    report, gate = honest()
+    doubts = derived(edited(report, turn), gate).doubts
+    assert doubts == ["log_loss: less is better on main, more by the report"]
+
+
+def test_a_metric_that_main_does_not_have_yet_has_the_direction_of_the_report() -> None:
+    assert derive(dear(False), a_gate(OWN), [], "failure", TODAY, {}).doubts == []
+
+
+def test_main_s_directions_are_read_from_its_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert recorded_directions() == {}
+    paths.EVALUATION.parent.mkdir()
+    evaluation = {"metrics": {"cost": {"value": 1.0, "greater_is_better": False}, "f2": {"greater_is_better": True}}}
+    paths.EVALUATION.write_text(json.dumps(evaluation))
+    assert recorded_directions() == {"cost": False, "f2": True}
+    for broken in ("{", "[]", '{"metrics": 1}', '{"metrics": {"cost": 3}}'):
+        paths.EVALUATION.write_text(broken)
+        assert recorded_directions() == {}
 
 
 def breaking() -> Iterator[tuple[str, str, float]]:

@@ -28,6 +28,8 @@ from mlops.core.markdown import one_line
 
 # A report of the default project is 30 kB; lists are cut by who writes it, and counted
 MOST_BYTES = 1_000_000
+# 10 built-in ones, and the most that main and a change may add
+MOST_METRICS = 50
 MOST_LETTERS = 300
 # Under which a behaviour test records its example row
 EXAMPLE = "example"
@@ -77,6 +79,9 @@ class Comparison(Part):
     """Share of the resamples in which the candidate is worse: the probability that it got worse."""
     detectable: FiniteFloat | None
     """The smallest loss that these rows would have shown four times out of five."""
+    unit: Text = ""
+    resamples: Count = 0
+    """How many resamples the interval comes from, where a metric is too slow for all; 0 otherwise."""
 
 
 class Slice(Part):
@@ -85,7 +90,7 @@ class Slice(Part):
     column: Text
     name: Text
     rows: Count
-    metrics: Annotated[list[Comparison], Field(max_length=12)]
+    metrics: Annotated[list[Comparison], Field(max_length=MOST_METRICS)]
 
 
 class Waiver(Part):
@@ -297,7 +302,11 @@ class Report(Part):
     estimator: Text | None = None
     rows: Rows | None = None
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    metrics: Annotated[list[Comparison], Field(max_length=12)] = []
+    metrics: Annotated[list[Comparison], Field(max_length=MOST_METRICS)] = []
+    redefined: Annotated[list[Text], Field(max_length=MOST_METRICS)] = []
+    """Metrics that this change defines otherwise than main, whose definition decides."""
+    lost: Annotated[list[Text], Field(max_length=MOST_METRICS)] = []
+    """Metrics of main's evaluation that this change does not have."""
     slices: Annotated[list[Slice], Field(max_length=60)] = []
     wear: Wear | None = None
     changes: Changes = Changes()

@@ -36,6 +36,10 @@ from mlops.core.files import atomic
 PARAMS = Path("params.yaml")
 SCHEMA = Path("params.schema.json")
 
+BUILT_IN = (
+    *("roc_auc", "average_precision", "accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1"),
+    *("log_loss", "brier_score", "precision_macro", "f1_macro", "roc_auc_ovr", "rmse", "mse", "mae", "r2"),
+)
 LOWER_IS_BETTER = frozenset({"log_loss", "brier_score", "mse", "rmse", "mae"})
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -376,6 +380,10 @@ class MetricPath(Section):
     needs: Literal["predict", "probability"] | None = None
     """What the second argument holds; known for scikit-learn's functions."""
 
+    @property
+    def shown(self) -> str:
+        return self.name or self.metric.rpartition(".")[2]
+
 
 class Costs(Section):
     """What each outcome of a binary decision costs: a number, or the numeric column that holds the row's own amount."""
@@ -415,7 +423,7 @@ class Evaluate(Section):
     ) = None
     """Metrics beside the usual ones: names of functions in `src/project/metrics.py`, and import paths with parameters.
 
-    By default all of that file; `[]` uses none."""
+    Where no function is named, all of that file are used; `[]` uses none."""
     costs: (
         Annotated[
             Annotated[Costs, Tag("mapping")] | Annotated[list[Cost], Tag("list")],

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-BUILT_IN = (
-    *("roc_auc", "average_precision", "accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1"),
-    *("log_loss", "brier_score", "precision_macro", "f1_macro", "roc_auc_ovr", "rmse", "mse", "mae", "r2"),
-)
-
 # Cells of the matrix of counts (resamples × rows) per chunk: about the size of a processor's cache.
 CHUNK = 100_000
 # Rows per prediction, so that the memory of the preprocessing does not grow with the table.

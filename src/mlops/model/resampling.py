@@ -24,7 +24,8 @@ import pyarrow as pa
 
 from mlops.core.errors import UserError
 from mlops.core.settings import Evaluate, closest
-from mlops.model.custom import CustomMetric, load
+from mlops.model.custom import CustomMetric
+from mlops.model.declared import load
 from mlops.model.metrics import Array, Classes, Predictions
 
 # What the calls of a metric may take for all rows of a table, and what one call is taken to take: measured for
@@ -123,9 +124,9 @@ class Custom(NamedTuple):
         return value(metric, self, y, predictions, classes)
 
 
-def declared(evaluate: Evaluate, classes: Classes | None) -> tuple[Custom, dict[str, str]]:
+def declared(evaluate: Evaluate, classes: Classes | None, *, team: bool = True) -> tuple[Custom, dict[str, str]]:
     """The metrics of `params.yaml` and `src/project/metrics.py`, and those left out with the reason."""
-    found, left_out = load(evaluate, classes)
+    found, left_out = load(evaluate, classes, team=team)
     return Custom(tuple(found)), left_out
 
 

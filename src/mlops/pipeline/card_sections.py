@@ -33,13 +33,18 @@ def metric_table(evaluation: Evaluation) -> str:
     """Each metric on test and training rows, and the dummy's."""
     found = evaluation["metrics"]
     rows = [
-        [f"`{name}`", number(each["value"]), interval(each), number(each["train"]), number(each["dummy"])]
+        [named(name, each), number(each["value"]), interval(each), number(each["train"]), number(each["dummy"])]
         for name, each in found.items()
     ]
     less = ", ".join(f"`{name}`" for name, each in found.items() if not each["greater_is_better"])
     return table(["metric", "test", "interval", "training", "dummy"], rows) + (
         f"\n\nLess is better: {less}." if less else ""
     )
+
+
+def named(name: str, each: dict[str, Any]) -> str:
+    """A metric with its unit, if it has one."""
+    return f"`{name}`" + (f" ({verbatim(each['unit'])})" if each.get("unit") else "")
 
 
 def interval(each: dict[str, Any]) -> str:
@@ -103,8 +108,9 @@ def calibration_section(evaluation: Evaluation, settings: Settings) -> str:
         f"The model decides for {positive} from a probability of {number(settings.model.threshold or 0.5)} on. On the "
         "test rows, other thresholds would give:"
     )
-    rows = [[number(each[key]) for key in columns] for each in chosen]
-    header = ["threshold", "precision", "recall", "F1", f"share called {positive}"]
+    own = [name for name in evaluation["metrics"] if name in chosen[0] and name not in columns]
+    rows = [[number(each[key]) for key in (*columns, *own)] for each in chosen]
+    header = ["threshold", "precision", "recall", "F1", f"share called {positive}", *(f"`{name}`" for name in own)]
     return f"{text}\n\n{told}\n\n{table(header, rows)}"
 
 

@@ -24,7 +24,7 @@ LOADS = {
     "mlops.data.cleaning": "cleaning",
     "mlops.model.estimators": "estimators",
     "mlops.model.modelfile": "estimators",
-    "mlops.model.custom": "metrics",
+    "mlops.model.declared": "metrics",
 }
 # what files of the team share; they may import nothing else of the room
 SHARED = ("__init__.py", "shared")

@@ -48,7 +48,8 @@ def metric_table(evaluation: dict[str, Any]) -> list[str]:
     rows = [("metric", "test", f"{evaluation['interval']['confidence']:.0%} interval", "training", "dummy")]
     for name, each in evaluation["metrics"].items():
         interval = f"{_number(each['low'])} … {_number(each['high'])}"
-        rows.append((name, _number(each["value"]), interval, _number(each["train"]), _number(each["dummy"])))
+        shown = f"{name} ({each['unit']})" if each.get("unit") else name
+        rows.append((shown, _number(each["value"]), interval, _number(each["train"]), _number(each["dummy"])))
     one, two, three, four, five = (max(map(len, cells)) for cells in zip(*rows, strict=True))
     lines = [
         f"  {name:<{one}}  {value:>{two}}   {interval:<{three}}  {train:>{four}}  {dummy:>{five}}"

@@ -13,7 +13,7 @@ from mlops.core import paths
 from mlops.core import settings as settings_module
 from mlops.core.errors import run
 from mlops.core.files import write_json
-from mlops.core.settings import Settings
+from mlops.core.settings import BUILT_IN, Settings
 from mlops.data import tables
 
 
@@ -34,7 +34,7 @@ def main() -> str:
 def own_metrics(settings: Settings, y: Any) -> Any:
     """The project's own metrics for the training rows, where the search is to optimise one; None otherwise."""
     from mlops.model import resampling
-    from mlops.model.metrics import BUILT_IN, Classes
+    from mlops.model.metrics import Classes
 
     name = settings.tuning.metric if settings.tuning else None
     if name is None or name in BUILT_IN:

@@ -18,7 +18,6 @@ from ruamel.yaml import YAML
 from mlops.core import git, pointers
 from mlops.core import settings as settings_module
 from mlops.core.errors import UserError, errors_in_words
-from mlops.core.files import write_json
 from mlops.core.lock import parse_lock
 from mlops.core.paths import LOCK
 from mlops.core.report import Report, shortened
@@ -131,7 +130,8 @@ def publish(report: Report) -> None:
     """Write report, comment and preview, annotate `gate.yaml`, and print the verdict."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     report = Report.model_validate(report.model_dump())
-    write_json(report.model_dump(), FOLDER / "report.json")
+    # in one line: with its indentation, a report of many slices and metrics would be too large to be read
+    (FOLDER / "report.json").write_text(report.model_dump_json() + "\n", encoding="utf-8")
     text = comment(report, run_url=run_url())
     (FOLDER / "comment.md").write_text(text, encoding="utf-8")
     (FOLDER / "preview.html").write_text(page(text), encoding="utf-8")

@@ -10,8 +10,8 @@ from mlops.core import files, journal, paths
 from mlops.core.git import show
 from mlops.core.lock import hash_of, outputs
 from mlops.core.paths import VALIDATION
-from mlops.core.report import Baseline as BaselineReport
 from mlops.core.report import (
+    MOST_METRICS,
     Change,
     CleaningStep,
     Comparison,
@@ -25,9 +25,9 @@ from mlops.core.report import (
     Validation,
     shortened,
 )
+from mlops.core.report import Baseline as BaselineReport
 from mlops.core.settings import Settings
 from mlops.data import tables
-from mlops.model.metrics import greater_is_better
 from mlops.review import changes
 from mlops.review.baseline import Baseline
 from mlops.review.compare import Paired
@@ -62,13 +62,15 @@ def build_report(
             "estimator": shortened(settings.model.path),
             "rows": Rows(train=tables.read(paths.TRAIN).num_rows, test=evidence.rows),
             "confidence": gate.confidence,
-            "metrics": [compared(pair, gate.confidence) for pair in evidence.pairs.values()][:12],
+            "metrics": [compared(pair, gate.confidence) for pair in evidence.pairs.values()],
+            "redefined": [shortened(name) for name in findings.redefined],
+            "lost": [shortened(name) for name in findings.lost[:MOST_METRICS]],
             "slices": [
                 Slice(
                     column=shortened(each.column),
                     name=shortened(each.name),
                     rows=each.rows,
-                    metrics=[compared(pair, gate.confidence) for pair in each.pairs.values()][:12],
+                    metrics=[compared(pair, gate.confidence) for pair in each.pairs.values()],
                 )
                 for each in evidence.slices[:60]
             ],
@@ -117,12 +119,14 @@ def compared(pair: Paired, confidence: float) -> Comparison:
     low, high = pair.difference(confidence)
     return Comparison(
         metric=pair.metric,
-        greater_is_better=greater_is_better(pair.metric),
+        greater_is_better=pair.greater_is_better,
         baseline=finite(pair.baseline),
         candidate=finite(pair.candidate),
         difference=Estimate(value=finite(pair.candidate - pair.baseline), low=finite(low), high=finite(high)),
         worse=finite(pair.worse()) if pair.losses.any() else None,
         detectable=finite(pair.detectable(confidence)),
+        unit=shortened(pair.unit),
+        resamples=pair.resamples,
     )
 
 

@@ -6,7 +6,7 @@ from mlops.core import pointers
 from mlops.core import settings as settings_module
 from mlops.core.errors import errors_in_words
 from mlops.inference import computed
-from mlops.model import custom
+from mlops.model import declared
 from mlops.model.estimators import check_estimator
 from mlops.review import policy, rule_call
 
@@ -18,7 +18,7 @@ def main() -> None:
     settings = settings_module.load()
     check_estimator(settings)
     computed.declared(settings.data.features)
-    custom.check(settings)
+    declared.check(settings)
 
 
 if __name__ == "__main__":

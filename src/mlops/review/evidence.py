@@ -26,9 +26,11 @@ from mlops.data.project import Project
 from mlops.data.tables import Catalogue
 from mlops.model import curves, metrics, modelfile, slices
 from mlops.model.metrics import Array, Classes, Predictions
+from mlops.model.resampling import Custom
 from mlops.review import drift
 from mlops.review.baseline import Baseline
 from mlops.review.compare import Paired, compare, parts
+from mlops.review.definitions import Definitions, define, recorded
 from mlops.review.gate import Evidence, Judged, SliceEvidence
 
 GRID = 21
@@ -43,6 +45,10 @@ class Findings(NamedTuple):
     evidence: Evidence
     charts: list[Chart]
     baseline_latency_ms: float | None
+    redefined: list[str] = []  # noqa: RUF012
+    """Metrics that this change defines otherwise than main, whose definition decides."""
+    lost: list[str] = []  # noqa: RUF012
+    """Metrics of main that this change does not have."""
 
 
 class Ours(NamedTuple):
@@ -103,18 +109,20 @@ def gather(project: Project, baseline: Baseline, moved: list[str], dirty: bool, 
         Where `dvc.lock` is not what the commit makes.
     """
     ours = read_ours(project)
+    defined = own_metrics(ours, baseline)
     scored = score_both(ours, baseline)
+    custom = defined.deciding.on(ours.test.take(pa.array(scored.rows)))
     pairs: dict[str, Paired] = {}
     if len(scored.y):
-        pairs = compare(scored.y, scored.baseline, scored.candidate, ours.classes, resamples=resamples)
-    by_slice = compare_slices(ours, baseline, scored, resamples) if len(scored.y) else []
+        pairs = compare(scored.y, scored.baseline, scored.candidate, ours.classes, custom, resamples=resamples)
+    by_slice = compare_slices(ours, baseline, scored, custom, resamples) if len(scored.y) else []
     evidence = Evidence(
         rows=len(scored.y),
         pairs=pairs,
         slices=by_slice,
         baseline_problem=scored.problem,
         first=baseline.first,
-        train=metrics.score(project.y(ours.train), ours.learned, ours.classes),
+        train=metrics.score(project.y(ours.train), ours.learned, ours.classes, custom.on(ours.train)),
         calibration=curves.calibration(scored.y, scored.candidate, ours.classes)
         if len(scored.y) and ours.classes is not None
         else [],
@@ -126,7 +134,9 @@ def gather(project: Project, baseline: Baseline, moved: list[str], dirty: bool, 
         # a runner has nothing to commit: what has moved there stays a failure
         dirty=dirty and not os.environ.get("CI"),
         leaked=int(known_rows(ours.test, ours.train, project.source.names).sum()),
-        misrecorded=check_recorded(ours.test, ours.said, project.settings, ours.classes) if ours.test.num_rows else [],
+        misrecorded=check_recorded(ours.test, ours.said, project.settings, ours.classes, defined.ours)
+        if ours.test.num_rows
+        else [],
         judged=Judged(
             ours.test.take(pa.array(scored.rows)),
             scored.y,
@@ -139,7 +149,16 @@ def gather(project: Project, baseline: Baseline, moved: list[str], dirty: bool, 
     drawn = []
     if len(scored.y):
         drawn = curve_charts(scored.y, scored.candidate, scored.baseline, ours.classes) + slice_charts(by_slice)
-    return Findings(evidence, drawn, scored.latency_ms)
+    missing = [name for name in recorded(baseline.commit) if name not in pairs]
+    lost = [f"{name} ({defined.lost[name]})" if name in defined.lost else name for name in missing]
+    return Findings(evidence, drawn, scored.latency_ms, defined.redefined, lost)
+
+
+def own_metrics(ours: Ours, baseline: Baseline) -> Definitions:
+    """The project's own metrics, for this change's test rows."""
+    theirs = None if baseline.project is None else baseline.project.settings.evaluate
+    evaluate = ours.project.settings.evaluate
+    return define(evaluate, theirs, ours.classes, ours.test, ours.project.y(ours.test), ours.said)
 
 
 def read_ours(project: Project) -> Ours:
@@ -170,7 +189,9 @@ def score_both(ours: Ours, baseline: Baseline) -> Scored:
     return Scored(rows, ours.project.y(test), parts(ours.said, rows), theirs, problem, latency)
 
 
-def compare_slices(ours: Ours, baseline: Baseline, scored: Scored, resamples: int) -> list[SliceEvidence]:
+def compare_slices(
+    ours: Ours, baseline: Baseline, scored: Scored, custom: Custom, resamples: int
+) -> list[SliceEvidence]:
     """The comparison for each slice on its own."""
     found: list[SliceEvidence] = []
     test = ours.test.take(pa.array(scored.rows))
@@ -181,6 +202,7 @@ def compare_slices(ours: Ours, baseline: Baseline, scored: Scored, resamples: in
                 None if scored.baseline is None else parts(scored.baseline, members),
                 parts(scored.candidate, members),
                 ours.classes,
+                custom.at(members),
                 resamples=resamples,
                 seed=1 + len(found),
             )
@@ -284,7 +306,9 @@ def score_baseline(
     return found, None, latency
 
 
-def check_recorded(test: pa.Table, found: Predictions, settings: Settings, classes: Classes | None) -> list[str]:
+def check_recorded(
+    test: pa.Table, found: Predictions, settings: Settings, classes: Classes | None, custom: Custom | None = None
+) -> list[str]:
     """Numbers and predictions of the recorded evaluation that are not what the model does."""
     wrong = []
     try:
@@ -292,7 +316,7 @@ def check_recorded(test: pa.Table, found: Predictions, settings: Settings, class
         predicted = tables.read(PREDICTIONS)["predicted"].to_pylist()
     except (OSError, TypeError, ValueError, KeyError, UserError):
         return ["reports/metrics.json or predictions.parquet is missing or broken"]
-    for name, value in metrics.score(tables.target(test, settings), found, classes).items():
+    for name, value in metrics.score(tables.target(test, settings), found, classes, custom).items():
         said = recorded.get(name)
         if said is None and not math.isfinite(value):
             continue

@@ -26,7 +26,7 @@ from mlops.review import policy
 from mlops.review.artifact import MOST_ZIPPED, NAME, fetch_artifact, unpack
 from mlops.review.files import CODEOWNERS, is_untouched, owned
 from mlops.review.render import comment, no_review
-from mlops.review.verdict import derive
+from mlops.review.verdict import derive, recorded_directions
 
 ARTIFACT = "report"
 CML = ".github/cml/node_modules/.bin/cml"
@@ -178,7 +178,7 @@ def checked(report: Report, run: Run, files: list[Any], complete: bool) -> Repor
     kept = [file["filename"] for file in files if file.get("status") != "removed"]
     gate = policy.load() if policy.GATE.exists() else None
     today = datetime.datetime.now(datetime.UTC).date()
-    report = derive(report, gate, kept, run.conclusion or "unfinished", today)
+    report = derive(report, gate, kept, run.conclusion or "unfinished", today, recorded_directions())
     owners = owned(names, CODEOWNERS.read_text(encoding="utf-8") if CODEOWNERS.exists() else None)
     if not complete:
         more = f"GitHub lists {MOST_FILES:,} files of this change and leaves out the others"

@@ -170,6 +170,12 @@ def reasons(report: Report) -> str:
         now, before = (RUNTIMES[each.runtime] for each in (report.served, report.served_before))
         why = f": {escaped(report.served.why)}" if report.served.why else ""
         lines.append(f"- 📦 The model is now served by {now} instead of {before}{why}")
+    if report.redefined:
+        names = ", ".join(map(code, report.redefined))
+        lines.append(f"- 🔒 This change **defines a metric differently**: {names}. Main's definition decides.")
+    if report.lost:
+        names = ", ".join(map(escaped, report.lost))
+        lines.append(f"- ⚠️ Main has {_plural(len(report.lost), 'a metric', 'metrics')} that this change lacks: {names}")
     better = [code(each.metric) for each in report.metrics if significantly_better(each)]
     if better:
         lines.append(f"- 📈 Significantly better than main: {', '.join(better)}")
@@ -213,14 +219,25 @@ def metric_table(report: Report) -> str:
             if result.subject == each.metric and result.rule in ("floor", "ceiling", "no_worse")
         ]
         rows.append([*_compared(each), ", ".join(map(_limit, rules)), _worst(rules)])
-    note = "Lower is better: " + ", ".join(code(each.metric) for each in report.metrics if not each.greater_is_better)
-    return table(header, rows) + (f"\n\n<sub>{note}</sub>" if note[-2:] != ": " else "")
+    notes = "".join(f"\n\n<sub>{note}</sub>" for note in metric_notes(report))
+    return table(header, rows) + notes
+
+
+def metric_notes(report: Report) -> list[str]:
+    """What the table of metrics does not say: directions, and intervals of fewer resamples."""
+    less = [code(each.metric) for each in report.metrics if not each.greater_is_better]
+    notes = [f"Lower is better: {', '.join(less)}"] if less else []
+    few = [f"{code(each.metric)} ({each.resamples:,})" for each in report.metrics if each.resamples]
+    if few:
+        notes.append(f"Intervals from fewer resamples, because each takes a call of the metric: {', '.join(few)}")
+    return notes
 
 
 def _compared(each: Comparison) -> list[str]:
     worse = "" if each.worse is None else f"{each.worse:.0%}"
     difference = interval(each.difference, signed=True)
-    return [code(each.metric), number(each.baseline), number(each.candidate), difference, worse]
+    name = code(each.metric) + (f" ({escaped(each.unit)})" if each.unit else "")
+    return [name, number(each.baseline), number(each.candidate), difference, worse]
 
 
 def _limit(result: Result) -> str:
@@ -339,7 +356,7 @@ def slice_tables(report: Report) -> str:
     first = report.slices[0].metrics[:1]
     names = list(dict.fromkeys(asked)) or [each.metric for each in first]
     blocks = []
-    for name in names[:4]:
+    for name in names:
         rows = []
         for place, each in enumerate(report.slices, 1):
             pair = next((pair for pair in each.metrics if pair.metric == name), None)

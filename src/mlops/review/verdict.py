@@ -2,18 +2,21 @@
 
 A pull request's run writes the report, so it may claim anything. Its numbers cannot be checked without running its
 code, but consistency can: the rules are those of main's gate, a rule that passes has a number within
-its limit, only rules with uncertainty are inconclusive, the same metric has the same value everywhere, and
-the run ended as the results say.
+its limit, only rules with uncertainty are inconclusive, the same metric has the same value everywhere and
+the direction that it has on main, and the run ended as the results say.
 """
 
 from __future__ import annotations
 
 import datetime
+import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
-from mlops.core import dvcfiles
+from mlops.core import dvcfiles, paths
 from mlops.core.report import Policy, Report, Result, Verdict, shortened
+from mlops.core.settings import BUILT_IN, LOWER_IS_BETTER
 from mlops.review.policy import Gate
 from mlops.review.rules.base import ROUNDING, Rule
 
@@ -26,7 +29,14 @@ def overall(results: Iterable[Result]) -> Verdict:
     return "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"
 
 
-def derive(report: Report, gate: Gate | None, names: list[str], conclusion: str, today: datetime.date) -> Report:
+def derive(
+    report: Report,
+    gate: Gate | None,
+    names: list[str],
+    conclusion: str,
+    today: datetime.date,
+    directions: Mapping[str, bool] = MappingProxyType({}),
+) -> Report:
     """A report whose verdict follows from its results, from main's gate and from how its run ended.
 
     Parameters
@@ -39,6 +49,8 @@ def derive(report: Report, gate: Gate | None, names: list[str], conclusion: str,
         Files that the pull request adds or changes.
     conclusion : str
         How GitHub says that the run ended.
+    directions : mapping of str to bool
+        Of the metrics of main's evaluation: whether greater is better.
 
     Returns
     -------
@@ -57,7 +69,7 @@ def derive(report: Report, gate: Gate | None, names: list[str], conclusion: str,
         if not report.problem:
             doubts.append("the report has no results")
     else:
-        found, more = judged(found, gate, report, today)
+        found, more = judged(found, gate, report, today, directions)
         doubts += more
         verdict, blocking = found.verdict, found.blocks
     if conclusion == "success" and (blocking or report.blocks):
@@ -75,7 +87,9 @@ def derive(report: Report, gate: Gate | None, names: list[str], conclusion: str,
     return report.model_copy(update=update)
 
 
-def judged(found: Policy, gate: Gate | None, report: Report, today: datetime.date) -> tuple[Policy, list[str]]:
+def judged(
+    found: Policy, gate: Gate | None, report: Report, today: datetime.date, directions: Mapping[str, bool]
+) -> tuple[Policy, list[str]]:
     """The results with the verdicts that follow from them, and what contradicts them."""
     doubts = []
     rules = {} if gate is None else {(rule.rule, shortened(rule.subject)): rule for rule in gate.rules}
@@ -89,12 +103,14 @@ def judged(found: Policy, gate: Gate | None, report: Report, today: datetime.dat
             ("has more than one result for the rule", {key for key in reported if reported.count(key) > 1}),
         ):
             doubts += [f"the report {title} {' '.join(filter(None, key))}" for key in sorted(keys)]
+    known, turned = known_directions(report, directions)
+    doubts += turned
     values = {each.metric: (each.candidate, each.difference.value) for each in report.metrics}
     results = []
     for result in found.results:
         rule = rules.get((result.rule, result.subject))
         if rule is not None and gate is not None:
-            of_numbers = list(_of_numbers(result, rule, values)) or list(_of_evidence(result, rule, report))
+            of_numbers = list(_of_numbers(result, rule, values, known)) or list(_of_evidence(result, rule, report))
             contradictions = [*of_numbers, *_of_waiver(result, gate, today)]
             named = " ".join(filter(None, [result.rule, result.subject]))
             doubts += [f"{named}: {contradiction}" for contradiction in contradictions]
@@ -108,13 +124,43 @@ def judged(found: Policy, gate: Gate | None, report: Report, today: datetime.dat
     return Policy(verdict=verdict, blocks=any(result.blocks for result in results), results=results), doubts
 
 
-def _of_numbers(result: Result, rule: Rule, values: dict[str, tuple[float | None, float | None]]) -> Iterable[str]:
+def known_directions(report: Report, directions: Mapping[str, bool]) -> tuple[dict[str, bool], list[str]]:
+    """Whether greater is better, for each metric of a report, and where the report says otherwise.
+
+    Built-in metrics have theirs; the project's own have what main's evaluation says. A metric that main does not have
+    yet has what the report says.
+    """
+    known = {**directions, **{name: name not in LOWER_IS_BETTER for name in BUILT_IN}}
+    compared = [*report.metrics, *(each for part in report.slices for each in part.metrics)]
+    said = [(each.metric, each.greater_is_better) for each in compared]
+    turned = {name for name, direction in said if known.get(name, direction) != direction}
+    words = {name: ("more", "less") if known[name] else ("less", "more") for name in sorted(turned)}
+    doubts = [f"{name}: {main} is better on main, {here} by the report" for name, (main, here) in words.items()]
+    return {**dict(said), **known}, doubts
+
+
+def recorded_directions() -> dict[str, bool]:
+    """The directions of the metrics in the evaluation of the commit that is checked out."""
+    try:
+        found = json.loads(paths.EVALUATION.read_text(encoding="utf-8"))["metrics"]
+        return {str(name): bool(each["greater_is_better"]) for name, each in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _of_numbers(
+    result: Result,
+    rule: Rule,
+    values: dict[str, tuple[float | None, float | None]],
+    directions: Mapping[str, bool],
+) -> Iterable[str]:
     if not rule.derivable:  # a rule of the team's own: only running it could tell
         return
     value, bound = result.found.value, rule.bound
     if result.limit is not None and (bound is None or not math.isclose(result.limit, bound, rel_tol=1e-9)):
         yield f"its limit is {result.limit:g}, main's gate has {'none' if bound is None else f'{bound:g}'}"
-    yield from rule.contradictions(result.verdict, result.found)
+    greater_is_better = directions.get(getattr(rule, "metric", ""), True)
+    yield from rule.contradictions(result.verdict, result.found, greater_is_better)
     if rule.shown_as is not None and value is not None and result.verdict == "pass":
         candidate, difference = values.get(result.subject, (None, None))
         shown = difference if rule.shown_as == "difference" else candidate

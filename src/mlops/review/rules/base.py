@@ -106,11 +106,11 @@ class Rule(Section):
         """What the rule finds by other parts of the report; None if the report does not hold its evidence."""
         return None
 
-    def keeps(self, value: float, bound: float) -> bool:
-        """Whether a number is within the limit."""
+    def keeps(self, value: float, bound: float, greater_is_better: bool) -> bool:
+        """Whether a number is within the limit, given the direction of the rule's metric."""
         return value <= bound + ROUNDING
 
-    def contradictions(self, verdict: Verdict, found: Estimate) -> Iterable[str]:
+    def contradictions(self, verdict: Verdict, found: Estimate, greater_is_better: bool) -> Iterable[str]:
         """Where a verdict cannot follow from the reported numbers."""
         value, bound = found.value, self.bound
         if verdict == "inconclusive" and not self.may_be_inconclusive:
@@ -123,7 +123,7 @@ class Rule(Section):
         elif verdict == "pass" and bound is not None:
             if value is None:
                 yield "it passes without a number"
-            elif not self.keeps(value, bound):
+            elif not self.keeps(value, bound, greater_is_better):
                 yield f"it passes with {value:g}, which breaks the limit {bound:g}"
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from mlops.core.report import Verdict
-from mlops.core.settings import LOWER_IS_BETTER
 from mlops.review.rules.base import ROUNDING, Case, Finding, Inconclusive, Margin, Metric, MinRows, Rule, holm
 from mlops.review.rules.slices import no_slices, slices_of
 
@@ -33,8 +32,8 @@ class Comparison(Rule):
     def bound(self) -> float:
         return self.margin
 
-    def keeps(self, value: float, bound: float) -> bool:
-        return (value if self.metric in LOWER_IS_BETTER else -value) <= bound + ROUNDING
+    def keeps(self, value: float, bound: float, greater_is_better: bool) -> bool:
+        return (-value if greater_is_better else value) <= bound + ROUNDING
 
     def compared(self, case: Case, name: str, pair: Paired, significant: bool, alpha: float) -> Finding:
         """Whether a loss is significant and matters, is excluded, or neither."""

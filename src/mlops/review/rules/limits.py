@@ -25,7 +25,7 @@ class Floor(Rule):
     def bound(self) -> float:
         return self.at_least
 
-    def keeps(self, value: float, bound: float) -> bool:
+    def keeps(self, value: float, bound: float, greater_is_better: bool) -> bool:
         return value >= bound - ROUNDING
 
     def find(self, case: Case) -> Finding:

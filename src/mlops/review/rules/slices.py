@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from mlops.core.report import Verdict
-from mlops.core.settings import LOWER_IS_BETTER
 from mlops.review.rules.base import (
     ROUNDING,
     Case,
@@ -42,8 +41,8 @@ class WorstSlice(Rule):
     def bound(self) -> float:
         return self.limit
 
-    def keeps(self, value: float, bound: float) -> bool:
-        return value <= bound + ROUNDING if self.metric in LOWER_IS_BETTER else value >= bound - ROUNDING
+    def keeps(self, value: float, bound: float, greater_is_better: bool) -> bool:
+        return value >= bound - ROUNDING if greater_is_better else value <= bound + ROUNDING
 
     def find(self, case: Case) -> Finding:
         judged = slices_of(case, self.metric, self.min_rows)
