@@ -582,7 +582,7 @@ def test_a_file_of_another_package_is_tried_in_a_process_of_its_own(
         modelfile.load(LIGHTGBM, path)
     said = str(error.value)
     assert said.startswith(f"{path} cannot be used: a process that loads it and predicts with it {ended}; ")
-    assert "types that model.trusted allows: collections.OrderedDict, lightgbm.basic.Booster" in said
+    assert "types whose content is not checked: collections.OrderedDict, lightgbm.basic.Booster" in said
 
 
 class Deadly(BaseEstimator):

@@ -15,8 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from conftest import ROOT, Project, Write, copied, make_hostile
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 
+from mlops.core import room
 from mlops.core.errors import UserError
 from mlops.inference.contract import Contract, Field
 from mlops.inference.provenance import Release
@@ -41,17 +43,14 @@ def uv(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_bento_holds_the_modules_that_the_service_imports_and_no_other() -> None:
     graph = grimp.build_graph("mlops", cache_dir=None)
     service = "mlops.serving.service"
-    needed = {service, *graph.find_upstream_modules(service), "mlops", "mlops.serving"}
+    needed = {service, *graph.find_upstream_modules(service), "mlops.inference.columns"}  # which model files name
+    needed |= {name.rpartition(".")[0] for name in needed}
     found = set()
     for pattern in YAML(typ="safe").load(ROOT / "bentofile.yaml")["include"]:
         for path in ROOT.glob(pattern):
             if path.suffix == ".py":
                 found.add(".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__"))
-    assert found == needed | {"mlops.inference.columns"}  # which model files name
-
-
-def with_features() -> Contract:
-    return contract(features=[{"name": "f", "kind": "numeric", "columns": ["length"]}])
+    assert found == needed
 
 
 def test_the_bento_holds_the_team_s_files_that_the_features_need_and_no_others(
@@ -63,22 +62,38 @@ def test_the_bento_holds_the_team_s_files_that_the_features_need_and_no_others(
     before = YAML(typ="safe").load(ROOT / "bentofile.yaml")
     assert YAML(typ="safe").load(image.bentofile(contract())) == before
     before["include"] += [f"src/project/{name}.py" for name in ("__init__", "features", "helpers")]
-    assert YAML(typ="safe").load(image.bentofile(with_features())) == before
+    trained = contract(code=room.hashes("features"))
+    assert YAML(typ="safe").load(image.bentofile(trained)) == before
+    team(helpers="x = 2\n")
+    with pytest.raises(UserError, match=r"src/project/helpers\.py is not the file that the model was trained with"):
+        image.bentofile(trained)
 
 
 @pytest.mark.usefixtures("uv")
-def test_a_package_that_the_features_import_and_the_image_lacks_is_told_with_its_remedy(
-    team: Write, tmp_path: Path
-) -> None:
-    team(features="import numpy\nfrom sklearn.preprocessing import scale\n")
+def test_what_the_team_s_code_imports_is_in_the_image_with_all_that_it_needs_and_its_hashes(tmp_path: Path) -> None:
+    before = packages(dependencies.export(tmp_path / "requirements.txt", contract()))
+    more = packages(dependencies.export(tmp_path / "requirements.txt", contract(packages=["numpy", "scikit-learn"])))
+    assert more - before == {"joblib", "narwhals", "scikit-learn", "scipy", "threadpoolctl"}
+    # from a group that the image does not install as a whole
+    group = contract(packages=["keras"], runtime="scikit-learn")
+    held = packages(dependencies.export(tmp_path / "requirements.txt", group))
+    assert {"keras", "h5py", "scikit-learn", "numpy"} <= held
+    assert not held & {"tensorflow-cpu", "lightgbm", "onnxruntime", "dvc", "pytest"}
+    text = (tmp_path / "requirements.txt").read_text()
+    assert all(line.count("--hash=") or line.endswith("\\") for line in text.splitlines())
+
+
+@pytest.mark.usefixtures("uv")
+def test_a_package_that_is_not_locked_is_told_with_its_remedy(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
-        dependencies.export(tmp_path / "requirements.txt", with_features())
-    assert "src/project/features.py imports sklearn, and the image does not have the package scikit-learn" in str(
-        error.value
-    )
-    assert "try: uv add --group serving scikit-learn" in str(error.value)
-    team(features="import numpy\n")
-    dependencies.export(tmp_path / "requirements.txt", with_features())
+        dependencies.export(tmp_path / "requirements.txt", contract(packages=["deepnet"]))
+    assert str(error.value) == ("src/project needs the package deepnet, which is not in uv.lock\n  try: uv add deepnet")
+
+
+@pytest.mark.parametrize("changed", [{"packages": ["--index-url"]}, {"packages": ["a b"]}, {"code": {"../x.py": "0"}}])
+def test_a_contract_names_packages_and_files_of_the_room_only(changed: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        contract(**changed)
 
 
 def test_none_of_the_team_s_code_runs_where_the_bento_is_built(
@@ -86,9 +101,10 @@ def test_none_of_the_team_s_code_runs_where_the_bento_is_built(
 ) -> None:
     project = copied(done, tmp_path)
     monkeypatch.chdir(project.folder)
-    monkeypatch.setenv("PYTHONPATH", str(project.folder / "src"))
-    monkeypatch.syspath_prepend(project.folder / "src")
-    make_hostile(project.folder / "src/project", tmp_path / "canary")
+    # beside the files, which must be those that the model was trained with
+    make_hostile(tmp_path / "first/project", tmp_path / "canary")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "first"), str(project.folder / "src")]))
+    monkeypatch.syspath_prepend(tmp_path / "first")
     (project.folder / "build/image").mkdir(parents=True)
     (project.folder / "build/image/requirements.txt").write_text("numpy\n")
     project.run(sys.executable, "-m", "mlops.release.identity")

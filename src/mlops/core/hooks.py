@@ -201,14 +201,26 @@ def load(name: str, kind: type[Hook]) -> dict[str, Hook]:
     return {hook.name: hook for hook in declared if isinstance(hook, kind)}  # type: ignore[attr-defined]
 
 
-def _broken(name: str, error: Exception) -> UserError:
-    """The import error, with the last line of the team's code that it passed through."""
-    place_of = f"{ROOM / name}.py, line {error.lineno}" if isinstance(error, SyntaxError) else place(error, name)
-    hint = f"uv add {error.name}" if isinstance(error, ModuleNotFoundError) and error.name else ""
-    return UserError(f"{place_of}: {type(error).__name__}: {error}", hint)
+def raised_at(error: BaseException) -> str | None:
+    """``src/project/estimators.py, line 12``: the last line of the team's code that an error passed through, if any."""
+    if isinstance(error, SyntaxError) and error.filename and PACKAGE in Path(error.filename).parts:
+        return f"{_relative(error.filename)}, line {error.lineno}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if PACKAGE in Path(frame.filename).parts]
+    return f"{_relative(frames[-1].filename)}, line {frames[-1].lineno}" if frames else None
 
 
 def place(error: Exception, name: str) -> str:
     """File and line of the team's code in which an error arose, or else the file of a module."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if PACKAGE in Path(frame.filename).parts]
-    return f"{ROOM / Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else f"{ROOM / name}.py"
+    return raised_at(error) or f"{ROOM.joinpath(*name.split('.'))}.py"
+
+
+def _relative(path: str) -> Path:
+    parts = Path(path).parts
+    return ROOM.joinpath(*parts[len(parts) - parts[::-1].index(PACKAGE) :])
+
+
+def _broken(name: str, error: Exception) -> UserError:
+    """The import error, with the last line of the team's code that it passed through."""
+    hint = f"uv add {error.name}" if isinstance(error, ModuleNotFoundError) and error.name else ""
+    said = error.msg if isinstance(error, SyntaxError) else error  # whose text repeats the line
+    return UserError(f"{place(error, name)}: {type(error).__name__}: {said}", hint)

@@ -8,13 +8,18 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
-from mlops.core.hooks import PACKAGE
+from mlops.core.errors import UserError
+from mlops.core.hooks import PACKAGE, ROOM
 
 PROVIDED = {*sys.stdlib_module_names, PACKAGE, "mlops"}
+# methods that run where a model is made; what only they import is not needed where it predicts
+MAKING = {"fit", "to_onnx"}
 
 
 def folder() -> Path | None:
@@ -55,10 +60,46 @@ def files(name: str) -> list[Path]:
 
 
 def packages(name: str) -> list[str]:
-    """Top-level modules outside the standard library and this project that a module of the room imports, sorted."""
+    """Top-level modules outside the standard library and this project that a module of the room imports, sorted.
+
+    What only methods `fit` and `to_onnx` import does not count.
+    """
+    return sorted({root for path in files(name) for root in _roots(path)})
+
+
+def distributions(name: str) -> list[str]:
+    """Installed distributions that a module of the room imports from, such as ``scikit-learn``, sorted.
+
+    Raises
+    ------
+    UserError
+        Names the file and the package that is not installed.
+    """
+    needed = packages(name)
+    if not needed:
+        return []
+    known = packages_distributions()
+    for each in needed:
+        if each not in known:
+            file = next(path for path in files(name) if each in _roots(path))
+            raise UserError(f"{ROOM / file} imports {each}, which is not installed", f"uv add {each}")
+    return sorted({re.sub(r"[-_.]+", "-", found).lower() for each in needed for found in known[each]})
+
+
+def module_of(path: str) -> str | None:
+    """``estimators`` of ``project.estimators.NAME``, where that file defines a class or function NAME.
+
+    A name that the file only imports does not count: a model file could build anything through it.
+    """
+    package, _, rest = path.partition(".")
+    module, _, name = rest.rpartition(".")
     room = folder()
-    found = {imported.partition(".")[0] for path in files(name) for imported in _imports(Path(room or "") / path, path)}
-    return sorted(found - PROVIDED)
+    file = _path(room, module) if room is not None and package == PACKAGE else None
+    if room is None or file is None:
+        return None
+    tree = ast.parse((room / file).read_text(encoding="utf-8"))
+    defined = {each.name for each in tree.body if isinstance(each, ast.ClassDef | ast.FunctionDef)}
+    return module if name in defined else None
 
 
 def hashes(name: str) -> dict[str, str]:
@@ -70,6 +111,11 @@ def hashes(name: str) -> dict[str, str]:
     }
 
 
+def _roots(path: Path) -> set[str]:
+    found = _imports(Path(folder() or "") / path, path, MAKING)
+    return {imported.partition(".")[0] for imported in found} - PROVIDED
+
+
 def _path(room: Path, name: str) -> Path | None:
     """The file of a module, relative to the room; that of a name which is no module is None."""
     stem = Path(*name.split(".")) if name else Path()
@@ -77,10 +123,18 @@ def _path(room: Path, name: str) -> Path | None:
     return next((path for path in options if (room / path).is_file()), None)
 
 
-def _imports(file: Path, path: Path) -> Iterator[str]:
-    """Full names of what a file imports, and of what may be a module among them."""
+def _imports(file: Path, path: Path, without: Collection[str] = ()) -> Iterator[str]:
+    """Full names of what a file imports, and of what may be a module among them; not what some functions import."""
     package = [PACKAGE, *path.parts[:-1]]
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    waiting: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef) and node.name in without:
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            waiting.extend(node.orelse)
+            continue
+        waiting.extend(ast.iter_child_nodes(node))
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

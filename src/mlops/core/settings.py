@@ -285,13 +285,15 @@ class Model(Section):
     steps: list[Step] = Field([], max_length=20)
     """Transformers between preprocessing and estimator, in order: selection, extraction, encoding."""
     estimator: Annotated[str, AfterValidator(import_path)]
-    """Import path of a class with scikit-learn's API, such as `sklearn.linear_model.LogisticRegression`."""
+    """Import path of a class with scikit-learn's API, such as `sklearn.linear_model.LogisticRegression`.
+
+    `project.estimators.NAME` is a class of your own in `src/project/estimators.py`."""
     params: dict[str, Any] = {}
     """Parameters of the estimator."""
     threshold: Share | None = None
     """Binary classification: predict `data.positive` from this probability on (default 0.5)."""
     trusted: list[str] = []
-    """Types outside scikit-learn, NumPy and SciPy that the model file may contain."""
+    """Types that the model file may contain, from outside scikit-learn, NumPy, SciPy and `src/project`."""
 
     @property
     def path(self) -> str:

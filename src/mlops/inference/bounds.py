@@ -29,6 +29,8 @@ from sklearn.svm._base import BaseLibSVM
 from sklearn.tree import BaseDecisionTree
 from sklearn.tree._tree import Tree
 
+from mlops.core.hooks import PACKAGE
+
 Array = np.ndarray[Any, Any]
 
 PLAIN = (str, bytes, int, float, type(None), np.generic)
@@ -135,7 +137,7 @@ def examine(part: Any) -> None:
     """Check one object; compiled code uses no array of most kinds."""
     if issparse(part):
         check_sparse(part)
-    elif type(part).__module__.startswith("sklearn."):
+    elif type(part).__module__.partition(".")[0] in ("sklearn", PACKAGE):
         check_attributes(part)
 
 

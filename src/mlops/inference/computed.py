@@ -19,6 +19,7 @@ import numpy as np
 
 from mlops.core import hooks, room
 from mlops.core.errors import UserError
+from mlops.core.files import md5
 from mlops.core.hooks import Feature
 from mlops.inference.contract import Contract
 
@@ -100,12 +101,28 @@ def of(contract: Contract) -> tuple[Feature, ...]:
     """
     if not contract.features:
         return ()
-    found = room.hashes(MODULE)
-    for name, expected in contract.code.items():
-        if found.get(name) != expected:
-            what = "is missing" if name not in found else "is not the file that the model was trained with"
-            raise UserError(f"{hooks.ROOM / name} {what}, so its features would differ", "make, or git checkout")
     return declared([feature.name for feature in contract.features])
+
+
+def check_code(contract: Contract, folder: Path | None = None) -> None:
+    """Check that the team's code is that which the model was trained with, before any of it runs.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Where its files are; by default where `project` would be imported from.
+
+    Raises
+    ------
+    UserError
+        Names the file that is missing or another one.
+    """
+    folder = folder or room.folder() or hooks.ROOM
+    for name, expected in contract.code.items():
+        path = folder / name
+        if not path.is_file() or md5(path) != expected:
+            what = "is not the file that the model was trained with" if path.is_file() else "is missing"
+            raise UserError(f"{hooks.ROOM / name} {what}", "make, or git checkout")
 
 
 def place(feature: Feature, error: BaseException | None = None) -> str:

@@ -7,9 +7,9 @@ know nothing else about the data. It contains no row.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, StringConstraints, ValidationError
 
 from mlops.core import paths
 from mlops.core.errors import UserError
@@ -102,8 +102,12 @@ class Contract(Part):
     """What a client sends."""
     features: list[Computed] = []
     """What is computed from them before the model is asked."""
-    code: dict[str, str] = {}
-    """File of `src/project` that computes features → its MD5."""
+    code: dict[Annotated[str, StringConstraints(pattern=r"^(\w+/)*\w+\.py$")], str] = {}
+    """File of `src/project` that the service runs → its MD5."""
+    packages: list[Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]] = []
+    """Distributions that these files import; `uv.lock` has their versions."""
+    model_packages: list[Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]] = []
+    """Distributions that the classes of `src/project` in the model file import, which ONNX Runtime does not need."""
 
     @property
     def inputs(self) -> list[Field | Computed]:

@@ -20,8 +20,8 @@ MOST_NESTED = 8
 # ONNX Runtime needs about 500 bytes of stack per level
 MOST_LEVELS = 1_000
 
-# Operators of the exporter and of skl2onnx for scikit-learn's estimators. None reads a file, runs a program, loops
-# until a condition holds, or needs another library.
+# Operators of the exporter, of skl2onnx for scikit-learn's estimators, and of frameworks for dense layers, activations
+# and normalisation. None reads a file, runs a program, loops until a condition holds, or needs another library.
 OPERATORS = {
     "": {
         *("Abs", "Add", "And", "ArgMax", "ArgMin", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "CumSum"),
@@ -31,6 +31,9 @@ OPERATORS = {
         *("ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Scan", "Shape", "Sigmoid"),
         *("Sign", "Slice", "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "TopK"),
         *("Transpose", "Unsqueeze", "Where", "Xor"),
+        *("BatchNormalization", "Ceil", "Celu", "Cos", "Dropout", "Elu", "Gelu", "HardSigmoid", "HardSwish"),
+        *("LayerNormalization", "LeakyRelu", "LogSoftmax", "Mish", "PRelu", "Round", "Selu", "Sin", "Softsign"),
+        "ThresholdedRelu",
     },
     "ai.onnx.ml": {
         *("ArrayFeatureExtractor", "Binarizer", "LabelEncoder", "LinearClassifier", "LinearRegressor", "Normalizer"),

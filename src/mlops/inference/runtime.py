@@ -89,8 +89,9 @@ def loaded(content: bytes, contract: Contract) -> Model:
     Raises
     ------
     UserError
-        Where the file is broken, or the code of its features is not here.
+        Where the file is broken, or the team's code is not that which the model was trained with.
     """
+    computed.check_code(contract)
     predict = onnx_model(content, contract) if contract.runtime == "onnx" else sklearn_model(content, contract)
     features = computed.of(contract)
     if not features:

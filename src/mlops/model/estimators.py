@@ -13,6 +13,7 @@ from mlops.core.errors import UserError
 from mlops.core.settings import PARAMS, Settings
 from mlops.data.tables import Column
 from mlops.inference.columns import date_parts, filled, time_parts
+from mlops.model import conformance
 from mlops.model.objects import create, imported
 from mlops.model.steps import check_step_name, make_steps, of_columns, step_of
 
@@ -51,14 +52,18 @@ def make_estimator(settings: Settings, tuned: dict[str, Any], key: str = "model.
     """The estimator with its parameters, checked; an unset `random_state` becomes 0."""
     path = settings.model.estimator
     found = imported(path, "model.estimator")
-    is_estimator = inspect.isclass(found) and all(hasattr(found, name) for name in ("fit", "predict", "get_params"))
-    if not is_estimator:
+    if conformance.is_own(path):
+        conformance.check_class(found)
+    elif not inspect.isclass(found) or not all(hasattr(found, name) for name in ("fit", "predict", "get_params")):
         raise UserError(f"{PARAMS}: model.estimator: {path} does not have scikit-learn's API")
     own = {name: value for name, value in tuned.items() if step_of(settings, name) is None}
     for name in own:
         check_step_name(settings, name, found)
     keys = dict.fromkeys(settings.model.params, "model.params") | {name: f"tuning.space.{name}" for name in own}
-    return create(found, path, "model.estimator", {**settings.model.params, **own}, keys, key)
+    estimator = create(found, path, "model.estimator", {**settings.model.params, **own}, keys, key)
+    if conformance.is_own(path):
+        conformance.check_clone(estimator)
+    return estimator
 
 
 def make_model(settings: Settings, columns: list[Column], tuned: dict[str, Any] | None = None) -> Any:

@@ -2,7 +2,7 @@
 
 Loading a pickle runs code that reviewers cannot read. A skops file is data: a JSON tree of types and arrays. Only types
 on an allowlist are built, and arrays are checked before compiled code uses them, so the review can load and score a
-model from an untrusted pull request.
+model from an untrusted pull request. Classes that a file of `src/project/` defines are allowed, because Git has them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mlops.core import paths
+from mlops.core import hooks, paths, room
 from mlops.core.errors import UserError
 from mlops.core.files import atomic
 from mlops.core.settings import Settings
@@ -159,7 +159,7 @@ def _try(path: Path, trusted: list[str], unchecked: list[str]) -> None:
         ended = f"ends with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
     raise UserError(
         f"{path} cannot be used: a process that loads it and predicts with it {ended}; "
-        f"it contains types that model.trusted allows: {', '.join(unchecked)}",
+        f"it contains types whose content is not checked: {', '.join(unchecked)}",
         "dvc checkout, or dvc repro --force train; if that does not help, find out who changed the file",
     )
 
@@ -183,24 +183,44 @@ def _trial(path: str, *trusted: str) -> None:
 
 
 def _check_types(content: bytes, settings: Settings, path: Path) -> list[str]:
-    import skops.io
-
-    found: list[str] = skops.io.get_untrusted_types(data=content)
-    unknown = sorted(set(found) - {*TRUSTED, *settings.model.trusted})
+    unknown = untrusted(content, settings)
+    gone = [name for name in unknown if name.startswith(f"{hooks.PACKAGE}.")]
+    if gone:
+        file = hooks.ROOM.joinpath(*gone[0].split(".")[1:-1])
+        raise UserError(
+            f"{path} holds a {gone[0]}, but {file}.py defines no class of that name",
+            "dvc repro --force train, or git checkout the code that the model was trained with",
+        )
     if unknown:
         listed = "".join(f"\n      - {name}" for name in unknown)
         raise UserError(
             f"{path} contains types that are not trusted: {', '.join(unknown)}",
             f"if they belong to {settings.model.estimator} or its steps, let params.yaml say so:\n    trusted:{listed}",
         )
-    return found
+    return types(content)
+
+
+def untrusted(content: bytes, settings: Settings) -> list[str]:
+    """Types of a model file that `load` would refuse, sorted; nothing is imported or built."""
+    trusted = {*TRUSTED, *settings.model.trusted}
+    return [name for name in types(content) if name not in trusted and room.module_of(name) is None]
 
 
 def types(content: bytes) -> list[str]:
-    """Types of a model file that `load` accepted beyond those that skops trusts by default."""
+    """Types of a model file beyond those that skops trusts by default, sorted; nothing is imported or built."""
     import skops.io
 
     return sorted(skops.io.get_untrusted_types(data=content))
+
+
+def own_types(path: Path = paths.MODEL) -> list[str]:
+    """Types of a model file that `src/project/` defines, sorted; nothing is imported or built."""
+    return [name for name in types(path.read_bytes()) if room.module_of(name) is not None]
+
+
+def own_modules(path: Path = paths.MODEL) -> list[str]:
+    """The modules of `src/project/` that define them, such as ``estimators``, sorted."""
+    return sorted({str(room.module_of(name)) for name in own_types(path)})
 
 
 def canonical(content: bytes) -> bytes:

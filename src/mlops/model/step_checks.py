@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mlops.core import hooks
 from mlops.core.errors import UserError
 from mlops.core.settings import PARAMS, Settings
 
@@ -55,6 +56,7 @@ def fit_error(settings: Settings, model: Any, X: Any, y: Any, error: Exception, 
     """
     from sklearn.base import clone
 
+    unexplained = UserError(f"{hooks.raised_at(error) or PARAMS}: {what} cannot be fitted: {error}")
     pipeline = getattr(model, "estimator", model)  # inside a FixedThresholdClassifier
     preprocessing = pipeline["preprocessing"]
     chains = [
@@ -68,11 +70,11 @@ def fit_error(settings: Settings, model: Any, X: Any, y: Any, error: Exception, 
         try:
             matrix = clone(preprocessing).fit_transform(X, y)
         except Exception:  # no step's fault
-            return UserError(f"{PARAMS}: {what} cannot be fitted: {error}")
+            return unexplained
         _fit(settings, pipeline.steps[1:-1], pipeline["estimator"], matrix, y)
     except UserError as problem:
         return problem
-    return UserError(f"{PARAMS}: {what} cannot be fitted: {error}")
+    return unexplained
 
 
 def _fit(settings: Settings, steps: list[tuple[str, Any]], after: Any, rows: Any, y: Any) -> None:

@@ -7,12 +7,13 @@ import os
 import platform
 import shutil
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from mlops.core import files, journal, paths
+from mlops.core import files, hooks, journal, paths, room
 from mlops.core.errors import UserError
 from mlops.core.settings import Settings
 from mlops.inference import contract as contracts
@@ -27,6 +28,9 @@ os.environ.setdefault("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
 os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", "mlops")
 os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")  # uv.lock is in the commit that the run names
 
+UV_LOCK = Path("uv.lock")
+# in a model of MLflow: the folder that it adds to the path
+CODE = "code"
 TRACKED_FILES = {"data": paths.TABLE, "train": paths.TRAIN, "test": paths.TEST, "model": paths.MODEL}
 
 
@@ -71,20 +75,30 @@ def hashes() -> dict[str, str]:
     return {f"{name}.md5": files.md5(path) for name, path in TRACKED_FILES.items()}
 
 
-def requirements(settings: Settings) -> list[str]:
-    """Requirements of the model, pinned to this environment."""
+def requirements(settings: Settings, contract: Contract) -> list[str]:
+    """Requirements of the model, pinned.
+
+    Packages that only the team's code imports need not be installed here: jobs with a token do not run it.
+    """
     owners = {"mlflow", "pandas", "scikit-learn", "skops"}
     model = settings.model
     named = (model.estimator, *(step.transformer for step in model.steps), *model.trusted)
-    roots = {name.split(".")[0] for name in named} - {"sklearn", "mlops"}
+    roots = {name.split(".")[0] for name in named} - {"sklearn", "mlops", hooks.PACKAGE, *sys.stdlib_module_names}
     if roots:  # finding a module's package requires the metadata of all packages
         packages = metadata.packages_distributions()
-        for root in sorted(roots - sys.stdlib_module_names):
+        for root in sorted(roots):
             if root not in packages:
                 hint = f"uv add --group serving-scikit-learn {root}"
                 raise UserError(f"the model needs the package {root}, which is not installed here", hint)
             owners |= set(packages[root])
-    return [f"{owner}=={metadata.version(owner)}" for owner in sorted(owners)]
+    pins = {owner: metadata.version(owner) for owner in owners}
+    if contract.model_packages:
+        locked = {each["name"]: each["version"] for each in tomllib.loads(UV_LOCK.read_text("utf-8"))["package"]}
+        for name in contract.model_packages:
+            if name not in locked:
+                raise UserError(f"{hooks.ROOM} needs the package {name}, which is not in {UV_LOCK}", f"uv add {name}")
+            pins[name] = locked[name]
+    return [f"{owner}=={pins[owner]}" for owner in sorted(pins)]
 
 
 def record(settings: Settings, facts: dict[str, dict[str, Any]]) -> str:
@@ -92,6 +106,7 @@ def record(settings: Settings, facts: dict[str, dict[str, Any]]) -> str:
     import mlflow
     from mlflow.models import Model
 
+    contract = contracts.read()
     with mlflow.start_run() as active:
         mlflow.set_tags(facts["tags"])
         mlflow.log_params(facts["params"])
@@ -102,8 +117,9 @@ def record(settings: Settings, facts: dict[str, dict[str, Any]]) -> str:
             SimpleNamespace(save_model=save_model),
             name="model",
             flavor_name="sklearn",
-            signature=signature(contracts.read()),
+            signature=signature(contract),
             settings=settings,
+            contract=contract,
         )
     return str(active.info.run_id)
 
@@ -132,8 +148,8 @@ def signature(contract: Contract) -> Any:
     return ModelSignature(Schema(inputs), Schema([ColSpec(target)]))
 
 
-def save_model(path: str, mlflow_model: Any, signature: Any, settings: Settings) -> None:
-    """Arrange the model file in the layout that `mlflow.sklearn` loads.
+def save_model(path: str, mlflow_model: Any, signature: Any, settings: Settings, contract: Contract) -> None:
+    """Arrange the model file, and the team's files that define its classes, as `mlflow.sklearn` loads them.
 
     MLflow's function takes the model instead of the file and would write a file with another hash.
     """
@@ -143,19 +159,31 @@ def save_model(path: str, mlflow_model: Any, signature: Any, settings: Settings)
     folder.mkdir(parents=True)
     name = paths.MODEL.name
     shutil.copyfile(paths.MODEL, folder / name)
-    (folder / "requirements.txt").write_text("\n".join(requirements(settings)), encoding="utf-8")
+    (folder / "requirements.txt").write_text("\n".join(requirements(settings, contract)), encoding="utf-8")
     environment = {"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}
     (folder / "python_env.yaml").write_text(json.dumps(environment), encoding="utf-8")  # JSON is valid YAML
+    code = _copy_code(folder / CODE)
     pyfunc.add_to_model(
-        mlflow_model, "mlflow.sklearn", model_path=name, python_env="python_env.yaml", predict_fn="predict"
+        mlflow_model, "mlflow.sklearn", model_path=name, python_env="python_env.yaml", predict_fn="predict", code=code
     )
     mlflow_model.add_flavor(
         "sklearn",
         pickled_model=name,
         sklearn_version=metadata.version("scikit-learn"),
         serialization_format="skops",
-        skops_trusted_types=[*modelfile.TRUSTED, *settings.model.trusted],
+        skops_trusted_types=[*modelfile.TRUSTED, *settings.model.trusted, *modelfile.own_types()],
+        code=code,
     )
     mlflow_model.signature = signature
     mlflow_model.model_size_bytes = paths.MODEL.stat().st_size
     mlflow_model.save(folder / "MLmodel")
+
+
+def _copy_code(folder: Path) -> str | None:
+    """Copy the files of `src/project/` that define the model's classes; None where it has none of its own."""
+    files = {file for module in modelfile.own_modules() for file in room.files(module)}
+    for file in sorted(files):
+        target = folder / hooks.PACKAGE / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(hooks.ROOM / file, target)
+    return folder.name if files else None

@@ -6,10 +6,9 @@ the fields that it takes, as the table has them. `reports/export.json` says whic
 
 from __future__ import annotations
 
-import math
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,14 @@ from mlops.inference import runtime
 from mlops.inference.computed import MODULE
 from mlops.inference.contract import Computed, Contract, Correction, Field
 from mlops.model import metrics, modelfile
+from mlops.model.conformance import is_own
 from mlops.model.metrics import Array, Predictions
+from mlops.pipeline import export_own
+from mlops.pipeline.export_equality import TOLERANCE, check_alone, distance
 from mlops.pipeline.export_onnx import UnconvertibleError, convert
 
 # A closed list of values is part of the contract up to this length
 MOST_VALUES = 50
-# Of a probability, or in standard deviations of a predicted number: what single precision may cost, and nothing more
-TOLERANCE = 1e-5
 # What double precision costs lies far below, what single precision costs lies above, on any machine
 DOUBLE = 1e-9
 # Rows whose values come from different test rows, so that a form is also asked for what lies between them
@@ -66,6 +66,7 @@ def main() -> str:
     nullable = {field.name for field in fields if field.nullable}
     asked, whole = with_features(Project(settings, project.source, features), columns, nullable)
     expected = metrics.predict_table(model, whole, taken)
+    check_alone(model, whole, taken, expected)
     contract = Contract(
         task=settings.data.task,
         target=settings.data.target,
@@ -80,8 +81,11 @@ def main() -> str:
         features=[
             Computed(name=each.name, kind=each.kind, unit=each.unit, columns=list(each.columns)) for each in features
         ],
-        code=room.hashes(MODULE) if features else {},
     )
+    if features:
+        contract = with_code(contract, [MODULE])
+    needed_by_model = {name for module in modelfile.own_modules() for name in room.distributions(module)}
+    contract = contract.model_copy(update={"model_packages": sorted(needed_by_model)})
 
     def differs(content: bytes, contract: Contract) -> float:
         served = runtime.loaded(content, contract)
@@ -92,6 +96,15 @@ def main() -> str:
     write_json({**found, "rows": asked.num_rows, "bytes": len(content)}, paths.EXPORTED)
     outcome = found["why"] or f"predictions differ by less than {found['difference_below']:g}"
     return f"{contract.runtime}, {outcome} → {paths.SERVICE / contract.file}"
+
+
+def with_code(contract: Contract, modules: Iterable[str]) -> Contract:
+    """The contract with files of `src/project/` that the service runs, and what they import."""
+    code, packages = dict(contract.code), set(contract.packages)
+    for module in modules:
+        code |= room.hashes(module)
+        packages |= set(room.distributions(module))
+    return contract.model_copy(update={"code": dict(sorted(code.items())), "packages": sorted(packages)})
 
 
 def with_features(project: Project, columns: list[Column], nullable: Set[str]) -> tuple[pa.Table, pa.Table]:
@@ -219,20 +232,23 @@ def compiled(
                 warnings.simplefilter("ignore")
                 content, changed = convert(model, contract, double=double)
             difference = differs(content, changed)
-        except UnconvertibleError as error:
+        except export_own.SinglePrecisionError:
+            continue
+        except (UnconvertibleError, export_own.GraphError) as error:
             why = f"it does not convert: {error}"
             break
-        except (ImportError, MemoryError, OSError):
+        except (ImportError, MemoryError, OSError, UserError):
             raise  # of this machine, or of Ctrl-C while a library is loaded; another run would give another model
         except Exception as error:  # converters and the runtime raise anything on what they do not know
             # their texts hold paths and addresses, which are another machine's
-            why = why or f"it does not convert: skl2onnx raises {type(error).__name__} for {name_of(model)}"
+            why = why or failure(error, model)
             continue
         if difference <= TOLERANCE:
             return content, changed, told(changed, "double" if double else "single", difference)
         why = "as ONNX it predicts otherwise"
     content = paths.MODEL.read_bytes()
     changed = contract.model_copy(update={"runtime": "scikit-learn", "trusted": modelfile.types(content)})
+    changed = with_code(changed, modelfile.own_modules())
     difference = differs(content, changed)
     if difference > TOLERANCE:
         raise UserError(f"{paths.MODEL} predicts otherwise when it is served: {name_of(model)} is not deterministic")
@@ -243,6 +259,16 @@ def name_of(model: Any) -> str:
     """The names of the steps that learn and of the estimator."""
     parts = getattr(model, "estimator_", model).steps[1:]
     return " → ".join(type(part).__name__ for _, part in parts)
+
+
+def failure(error: Exception, model: Any) -> str:
+    """Why a model has no compiled form, where its converter or ONNX Runtime raised an error."""
+    estimator = getattr(model, "estimator_", model)["estimator"]
+    name, kind = type(estimator).__name__, type(error).__name__
+    if export_own.makes_graph(estimator):
+        return f"the graph of {name}.{export_own.METHOD} does not run: ONNX Runtime raises {kind}"
+    lacking = f"{name} has no method {export_own.METHOD}, and " if is_own(type(estimator).__module__) else ""
+    return f"it does not convert: {lacking}skl2onnx raises {kind}" + ("" if lacking else f" for {name}")
 
 
 def told(contract: Contract, precision: str, difference: float, why: str | None = None) -> dict[str, Any]:
@@ -274,21 +300,6 @@ def as_columns(X: Any, columns: list[Column]) -> dict[str, Array]:
         if values.dtype == object:  # pandas marks a missing text with NaN
             found[name] = np.where(X[name].isna(), np.array(None), values)
     return found
-
-
-def distance(expected: Predictions, found: Predictions) -> float:
-    """The largest difference of a probability, or of a number in standard deviations; infinite with another label."""
-    if expected.probabilities is not None and found.probabilities is not None:
-        ours, theirs, unit = found.probabilities, expected.probabilities, 1.0
-        same_labels = bool((expected.predicted == found.predicted).all())
-    elif expected.predicted.dtype.kind == "f":
-        ours, theirs, unit = found.predicted, expected.predicted, float(np.std(expected.predicted)) or 1.0
-        same_labels = True
-    else:
-        return 0.0 if (expected.predicted == found.predicted).all() else math.inf
-    same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
-    difference = float(np.max(np.abs(ours - theirs), where=~same, initial=0.0)) / unit
-    return difference if same_labels and not math.isnan(difference) else math.inf
 
 
 def write(content: bytes, contract: Contract, folder: Path = paths.SERVICE) -> None:

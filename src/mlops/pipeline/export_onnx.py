@@ -18,7 +18,7 @@ from sklearn.svm import SVC, NuSVC
 
 from mlops.inference import onnxfile
 from mlops.inference.contract import Contract
-from mlops.pipeline import export_steps, export_trees
+from mlops.pipeline import export_own, export_steps, export_trees
 from mlops.pipeline.export_graph import OPSET, Graph
 
 CONVERTERS_ML_OPSET = 3  # what skl2onnx writes
@@ -45,8 +45,8 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, Con
     Raises
     ------
     UnconvertibleError
-        Where a column has no place in the graph, or the service would refuse the file; skl2onnx raises errors of its
-        own.
+        Where a column has no place in the graph, or the service would refuse the file; skl2onnx and `export_own` raise
+        errors of their own.
     """
     if contract.classes is not None and not contract.probabilities:
         raise UnconvertibleError("a classifier without probabilities")
@@ -112,8 +112,13 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, Con
         if made is None:
             break
         matrix, rest = made, rest[1:]
-    output = export_trees.added(graph, matrix, estimator) if double and len(rest) == 1 else None
-    if output is not None:
+    own = export_own.makes_graph(estimator)
+    if own and len(rest) > 1:
+        raise UnconvertibleError(f"the step {rest[0][0]} has no place before the graph of {type(estimator).__name__}")
+    output = export_trees.added(graph, matrix, estimator) if double and len(rest) == 1 and not own else None
+    if own:
+        whole = export_own.joined(graph, inputs, matrix, estimator, double=double)
+    elif output is not None:
         whole = graph.model(inputs, output, TensorProto.DOUBLE, len(contract.classes or [contract.target]))
     else:
         if not double:

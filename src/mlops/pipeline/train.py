@@ -8,7 +8,7 @@ from typing import Any
 
 from mlops.core import files, journal, paths
 from mlops.core.errors import run
-from mlops.model import modelfile, training
+from mlops.model import conformance, fitted, modelfile, training
 from mlops.model.estimators import make_model
 from mlops.model.step_checks import check_steps, fit_error
 
@@ -16,15 +16,18 @@ from mlops.model.step_checks import check_steps, fit_error
 def main() -> str:
     settings, columns, X, y, _ = training.read()
     trials = json.loads(paths.TRIALS.read_text(encoding="utf-8"))
-    model = make_model(settings, columns, best(trials))
+    tuned = best(trials)
+    model = make_model(settings, columns, tuned)
     start = time.perf_counter()
     with training.warnings_once():
+        if conformance.is_own(settings.model.estimator):
+            fitted.check(lambda: make_model(settings, columns, tuned), X, y, settings)
         try:
             model.fit(X, y)
         except OSError:
             raise
         except Exception as error:  # estimators from anywhere raise anything
-            unfitted = make_model(settings, columns, best(trials))
+            unfitted = make_model(settings, columns, tuned)
             raise fit_error(settings, unfitted, X, y, error, f"model: {settings.model.estimator}") from None
         check_steps(settings, model, X, y)
     seconds = time.perf_counter() - start

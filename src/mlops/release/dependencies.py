@@ -6,16 +6,19 @@ import csv
 import os
 import shutil
 import subprocess
+import tomllib
+from collections.abc import Iterable
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
-from mlops.core import room
 from mlops.core.errors import UserError
-from mlops.inference.computed import FILE, MODULE
+from mlops.core.hooks import ROOM
 from mlops.inference.contract import Contract
 
 GROUP = {"onnx": "serving", "scikit-learn": "serving-scikit-learn"}
 PYTHON = Path(".python-version")
+LOCK = Path("uv.lock")
 # glibc 2.28 and newer: Debian 10, Ubuntu 20.04, RHEL 8
 PLATFORMS = {"linux/amd64": "x86_64-manylinux_2_28", "linux/arm64": "aarch64-manylinux_2_28"}
 
@@ -29,29 +32,25 @@ NEEDLESS = (
 
 
 def export(requirements: Path, contract: Contract) -> Path:
-    """Write the locked requirements of the model's runtime.
+    """Write the locked requirements of the model's runtime and of the team's code that it runs.
 
     Raises
     ------
     UserError
-        Where a type in the model's file, or what the features import, comes from a package that is not among them.
+        Where a package that the model needs is not in `uv.lock`, or the image lacks one that its file names.
     """
     groups = dict.fromkeys(["serving", GROUP[contract.runtime]])
     chosen = [option for group in groups for option in ("--only-group", group)]
     if contract.runtime != "onnx":
         chosen += ["--prune", "onnxruntime"]
-    lines = _uv("export", "--locked", *chosen, "--no-emit-project", "--no-header", "--no-annotate")
+    held = _pins(*chosen)
+    more = closure(contract.packages)
+    if not more <= held.keys():
+        every = _pins("--all-groups")
+        held |= {name: every[name] for name in sorted(more & every.keys() - held.keys())}
     requirements.parent.mkdir(parents=True, exist_ok=True)
-    requirements.write_text(lines, encoding="utf-8")
-    held = {line.partition("==")[0] for line in lines.splitlines() if "==" in line}
+    requirements.write_text("".join(held.values()), encoding="utf-8")
     known = packages_distributions()
-    for name in room.packages(MODULE) if contract.features else ():
-        missing = [package for package in map(_normal, known.get(name, [name])) if package not in held]
-        if missing:
-            raise UserError(
-                f"{FILE} imports {name}, and the image does not have the package {missing[0]}",
-                f"uv add --group {GROUP[contract.runtime]} {missing[0]}",
-            )
     for kind in contract.trusted:
         packages = [_normal(name) for name in known.get(kind.partition(".")[0], [])]
         missing = [name for name in packages if name != "mlops" and name not in held]
@@ -62,6 +61,46 @@ def export(requirements: Path, contract: Contract) -> Path:
                 f"uv add --group {group} {missing[0]}",
             )
     return requirements
+
+
+def closure(names: Iterable[str]) -> set[str]:
+    """Packages with all that they need, on any platform, by `uv.lock`.
+
+    Raises
+    ------
+    UserError
+        Names a package that is not in it.
+    """
+    locked: dict[str, list[dict[str, Any]]] = {}
+    for package in tomllib.loads(LOCK.read_text(encoding="utf-8"))["package"]:
+        locked.setdefault(package["name"], []).append(package)
+    found: set[tuple[str, str]] = set()
+    waiting = [(name, "") for name in names]
+    while waiting:
+        name, extra = waiting.pop()
+        if (name, extra) in found:
+            continue
+        if name not in locked:
+            raise UserError(f"{ROOM} needs the package {name}, which is not in {LOCK}", f"uv add {name}")
+        found.add((name, extra))
+        for package in locked[name]:
+            needs = (
+                package.get("optional-dependencies", {}).get(extra, []) if extra else package.get("dependencies", [])
+            )
+            for each in needs:
+                waiting += [(each["name"], wanted) for wanted in ("", *each.get("extra", []))]
+    return {name for name, _ in found}
+
+
+def _pins(*chosen: str) -> dict[str, str]:
+    """Package → its lines among the requirements that uv exports, with hashes."""
+    pins: dict[str, str] = {}
+    name = ""
+    for line in _uv("export", "--locked", *chosen, "--no-emit-project", "--no-header", "--no-annotate").splitlines():
+        if not line.startswith((" ", "#")):
+            name = line.partition("==")[0].partition("[")[0]
+        pins[name] = pins.get(name, "") + f"{line}\n"
+    return pins
 
 
 def install(requirements: Path, folder: Path, platform: str) -> None:

@@ -17,12 +17,13 @@ from typing import NamedTuple
 
 from ruamel.yaml import YAML
 
-from mlops.core import hooks, paths, room
+from mlops.core import paths
 from mlops.core.errors import UserError, errors_in_words
 from mlops.core.files import write_json
+from mlops.core.hooks import ROOM
 from mlops.core.paths import RELEASE
 from mlops.inference import contract as contracts
-from mlops.inference.computed import MODULE
+from mlops.inference.computed import check_code
 from mlops.inference.contract import Contract
 from mlops.inference.provenance import Release
 from mlops.release import builder as tools
@@ -121,10 +122,16 @@ def bento(release: Release, folder: Path) -> None:
 
 
 def bentofile(contract: Contract) -> Path:
-    """Write `bentofile.yaml` with the team's files that the features need; none of them runs here."""
+    """Write `bentofile.yaml` with the team's files that the model needs; none of them runs here.
+
+    Raises
+    ------
+    UserError
+        Where one of these is not the file that the model was trained with.
+    """
+    check_code(contract, ROOM)
     whole = YAML(typ="safe").load(BENTOFILE)
-    if contract.features:
-        whole["include"] += [(hooks.ROOM / path).as_posix() for path in room.files(MODULE)]
+    whole["include"] += [(ROOM / name).as_posix() for name in contract.code]
     path = FOLDER / BENTOFILE.name
     path.parent.mkdir(parents=True, exist_ok=True)
     YAML().dump(whole, path)

@@ -25,8 +25,10 @@ def write(path: Path, requirements: Path = FOLDER / "requirements.txt") -> None:
     UserError
         Where `uv.lock` gives other packages than were installed.
     """
-    runtime = contract.read().runtime
-    chosen = [option for group in dict.fromkeys(["serving", GROUP[runtime]]) for option in ("--only-group", group)]
+    served = contract.read()
+    groups = dict.fromkeys(["serving", GROUP[served.runtime]])
+    # what the team's code imports may be in any group
+    chosen = ["--all-groups"] if served.packages else [each for name in groups for each in ("--only-group", name)]
     uv = shutil.which("uv") or ".uv/bin/uv"
     command = [uv, "export", "--quiet", "--locked", "--format", "cyclonedx1.5", "--no-emit-project", *chosen]
     environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
