@@ -103,6 +103,7 @@ class Rescale(Section):
     below: PositiveFloat | None = None
     """Values below this are multiplied by `factor`."""
     factor: PositiveFloat
+    """Factor that converts such a value to the column's unit."""
 
     @model_validator(mode="after")
     def _towards_the_limit(self) -> Self:
@@ -119,7 +120,9 @@ class Range(Section):
     """Limits of a column's values, and what happens to values outside."""
 
     low: FiniteFloat | None = None
+    """Smallest value inside; no limit by default."""
     high: FiniteFloat | None = None
+    """Largest value inside; no limit by default."""
     outside: Literal["drop", "clip", "missing"]
     """`drop` the row, `clip` the value to the nearest limit, or make it `missing`."""
 
