@@ -48,6 +48,20 @@ def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def test_another_feature_than_the_model_was_trained_with_is_named_before_any_of_it_runs(
+    project: Project, tmp_path: Path
+) -> None:
+    path = project.folder / "src/project/features.py"
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(f"raise SystemExit('it runs')\n{whole}", encoding="utf-8")
+    try:
+        started = start(project, tmp_path)
+    finally:
+        path.write_text(whole, encoding="utf-8")
+    assert "error: src/project/features.py is not the file that the model was trained with" in started.stderr
+    assert "it runs" not in started.stderr + started.stdout
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [(MODEL, Path.unlink), (MODEL, changed), (MODEL, truncated), (SCHEMA, Path.unlink), (SCHEMA, changed)],

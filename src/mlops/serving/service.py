@@ -17,8 +17,8 @@ from starlette.responses import Response
 
 from mlops.core import paths
 from mlops.core.errors import UserError
+from mlops.inference import computed, provenance, runtime
 from mlops.inference import contract as contracts
-from mlops.inference import provenance, runtime
 from mlops.inference.computed import FeatureError
 from mlops.serving import rows
 from mlops.serving.front import REQUEST_ID, Front, token
@@ -49,6 +49,7 @@ try:
     RELEASE = provenance.read()
     provenance.check(RELEASE, paths.SERVICE)
     CONTRACT = contracts.read()
+    computed.check_code(CONTRACT)
 except UserError as error:
     sys.exit(f"error: {error}")
 
@@ -76,10 +77,7 @@ class Service:
     def __init__(self) -> None:
         import prometheus_client as prometheus
 
-        try:
-            self.contract, self.model = runtime.load()
-        except UserError as error:
-            sys.exit(f"error: {error}")
+        self.contract, self.model = runtime.load()
         self.read = rows.Reader(CONTRACT)
         self.rows = prometheus.Counter("model_rows_total", "Rows that were predicted", ["prediction"])
         self.refused = prometheus.Counter(
