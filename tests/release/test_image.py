@@ -44,7 +44,9 @@ def test_the_bento_holds_the_modules_that_the_service_imports_and_no_other() -> 
     graph = grimp.build_graph("mlops", cache_dir=None)
     service = "mlops.serving.service"
     needed = {service, *graph.find_upstream_modules(service), "mlops.inference.columns"}  # which model files name
-    needed |= {name.rpartition(".")[0] for name in needed}
+    while packages := {name.rpartition(".")[0] for name in needed} - needed - {""}:
+        for package in packages:
+            needed |= {package, *graph.find_upstream_modules(package)}
     found = set()
     for pattern in YAML(typ="safe").load(ROOT / "bentofile.yaml")["include"]:
         for path in ROOT.glob(pattern):
