@@ -32,7 +32,7 @@ from mlops.model.metrics import Classes, Predictions
 from mlops.review import evidence, gate
 from mlops.review import policy as policies
 from mlops.review.baseline import Baseline, find
-from mlops.review.build_report import served, tell
+from mlops.review.build_report import build_report, served
 from mlops.review.evidence import (
     Findings,
     check_outputs,
@@ -86,7 +86,7 @@ def test_a_change_of_nothing_passes_and_its_report_can_be_told(here: Project) ->
     assert (policy.verdict, policy.blocks) == ("pass", False), [each.why for each in policy.results]
     empty = Report(head="0" * 40, base="1" * 40, dirty=False, touched=True, verdict="fail", blocks=True)
     settings = settings_module.load()
-    report = Report.model_validate(tell(empty, settings, main, policies.load(), found, policy).model_dump())
+    report = Report.model_validate(build_report(empty, settings, main, policies.load(), found, policy).model_dump())
     assert [each.metric for each in report.metrics][:2] == ["roc_auc", "average_precision"]
     assert report.rows is not None
     assert (report.rows.train, report.rows.test) == (426, 143)
