@@ -193,7 +193,7 @@ def test_a_hostile_file_is_refused_before_anything_of_it_is_built(good: Path, ho
 
 def test_a_model_that_load_would_refuse_is_not_written(tmp_path: Path) -> None:
     model = make_pipeline(FunctionTransformer(os.path.basename), LogisticRegression())
-    with pytest.raises(UserError, match=r"add them to model in params.yaml:\n    trusted:\n      - posixpath.basename"):
+    with pytest.raises(UserError, match=r"let params.yaml say so:\n    trusted:\n      - posixpath.basename"):
         modelfile.save(model, SETTINGS, tmp_path / "model.skops")
     assert list(tmp_path.iterdir()) == []
 
