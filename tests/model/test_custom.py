@@ -66,6 +66,12 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
     return written
 
 
+@pytest.fixture(autouse=True)
+def _no_metric(write: Callable[[str], None]) -> None:
+    """A test's own metrics are all that there are."""
+    write("")
+
+
 def declared(
     y: Any, predictions: Predictions, classes: Classes | None, evaluate: dict[str, Any], **columns: Any
 ) -> Custom:
