@@ -15,7 +15,7 @@ import tomllib
 from pathlib import Path
 
 from mlops.core.errors import UserError, errors_in_words
-from mlops.core.settings import closest
+from mlops.core.yamlfile import closest
 
 ROOT = Path(__file__).parents[1]
 # What the pipeline has written in the clone, and the next run builds on

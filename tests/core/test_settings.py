@@ -9,7 +9,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from mlops.core.errors import UserError
-from mlops.core.settings import Settings, check_columns, json_schema, load
+from mlops.core.settings import Settings, check_columns, load
+from mlops.core.yamlfile import json_schema
 from mlops.review import policy
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mlops.core import dvcfiles
-from mlops.core.settings import read
+from mlops.core.yamlfile import read
 
 
 def _inside(path: str) -> str:

@@ -6,32 +6,24 @@ key and its line, the value, the allowed values and the closest match.
 
 from __future__ import annotations
 
-import difflib
-import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     FiniteFloat,
     PositiveFloat,
     Tag,
-    ValidationError,
     model_validator,
 )
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
 
 from mlops.core.errors import UserError
-from mlops.core.files import atomic
+from mlops.core.yamlfile import Section, closest, read, write_schema
 
 PARAMS = Path("params.yaml")
 SCHEMA = Path("params.schema.json")
@@ -43,7 +35,6 @@ BUILT_IN = (
 LOWER_IS_BETTER = frozenset({"log_loss", "brier_score", "mse", "rmse", "mae"})
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-Checked = TypeVar("Checked", bound=BaseModel)
 
 Kind = Literal["numeric", "categorical", "boolean", "date", "time", "text"]
 Task = Literal["classification", "regression"]
@@ -71,12 +62,6 @@ def import_path(path: str) -> str:
     if not IMPORT_PATH.fullmatch(path):
         raise ValueError(f"must be an import path such as sklearn.linear_model.LogisticRegression, got {path!r}")
     return path
-
-
-class Section(BaseModel):
-    """A part of `params.yaml` or `gate.yaml`; unknown keys are rejected."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Query(Section):
@@ -485,102 +470,6 @@ def load(path: str | Path = PARAMS) -> Settings:
     return read(path, Settings)
 
 
-def read(path: str | Path, kind: type[Checked]) -> Checked:
-    """Read a YAML file and check it against a model.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, is not YAML, or is invalid; all problems are listed with their lines.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        # plain lists and numbers, because parameters are stored in the model file
-        document = YAML(typ="safe", pure=True).load(text)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing", f"git checkout -- {path}") from None
-    except (YAMLError, ValueError) as error:  # such as the 31st of February
-        raise UserError(f"{path} is not valid YAML: {error}") from None
-    try:
-        return kind.model_validate(document if document is not None else {})
-    except ValidationError as error:
-        with_lines = YAML(typ="rt").load(text)
-        problems = {_describe(path, kind, problem, with_lines): None for problem in error.errors()}
-        raise UserError("\n".join(problems)) from None
-
-
-def _describe(path: Path, kind: type[BaseModel], problem: Any, document: Any) -> str:
-    """One line such as ``params.yaml: split.test_size must be < 1, got 7 (line 23)``."""
-    # pydantic includes the branches of a union in the location; params.yaml has only keys and indices
-    location = []
-    node: Any = document
-    line = None
-    for part in problem["loc"]:
-        if isinstance(node, CommentedMap) and part in node:
-            line = node.lc.key(part)[0] + 1
-        elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
-            line = node.lc.item(part)[0] + 1
-        elif problem["type"] != "missing" or part != problem["loc"][-1]:
-            continue
-        location.append(str(part))
-        node = node[part] if problem["type"] != "missing" or part != problem["loc"][-1] else None
-    key = ".".join(location) or "the file"
-    where = f" (line {line})" if line else ""
-    allowed = str(problem.get("ctx", {}).get("error", "")) or problem["msg"]
-    got = "" if isinstance(node, dict) or problem["type"] == "value_error" else f", got {_shown(node)}"
-    if problem["type"] == "extra_forbidden" and problem["loc"] == ("gate",):
-        return f"{path}: unknown key gate{where}; the gate is in gate.yaml"
-    if problem["type"] == "extra_forbidden":
-        known = _keys_beside(kind, problem["loc"])
-        return f"{path}: unknown key {key}{where}{closest(location[-1], known)}"
-    if problem["type"] == "missing":
-        return f"{path}: {key} is missing"
-    if problem["type"] == "union_tag_invalid":
-        tag, options = problem["ctx"]["tag"], re.findall(r"'([^']*)'", problem["ctx"]["expected_tags"])
-        return f"{path}: {key}: unknown {problem['ctx']['discriminator'][1:-1]} {tag}{where}{closest(tag, options)}"
-    if problem["type"] == "literal_error":
-        expected = problem["ctx"]["expected"]
-        options = re.findall(r"'([^']*)'", expected)
-        return f"{path}: {key} must be {expected}{got}{where}{closest(str(node), options)}"
-    return f"{path}: {key}: {allowed[0].lower()}{allowed[1:]}{got}{where}"
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value, default=str, ensure_ascii=False)[:200]
-
-
-def _keys_beside(kind: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
-    """Keys that the file may have where pydantic's `location` ends."""
-    schema = kind.model_json_schema()
-    node = schema
-    for part in location[:-1]:
-        options = [node, *node.get("oneOf", []), *node.get("anyOf", [])]
-        mapping = {
-            tag: path for each in options for tag, path in each.get("discriminator", {}).get("mapping", {}).items()
-        }
-        if part in mapping:
-            node = {"$ref": mapping[part]}
-        else:
-            inside = node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
-            node = inside or node  # otherwise the name of a branch of a union, which is not a key
-        options = [node, *node.get("oneOf", []), *node.get("anyOf", [])]
-        for option in options:
-            if "$ref" in option and not any("discriminator" in each for each in options):
-                node = schema["$defs"][option["$ref"].rsplit("/", 1)[-1]]
-    return list(node.get("properties", {}))
-
-
-def closest(name: str, known: list[str]) -> str:
-    """``; did you mean 'test_size'?``, or the known names."""
-    by_lower_case = {option.lower(): option for option in known}
-    match = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.6)
-    if match:
-        return f"; did you mean {by_lower_case[match[0]]!r}?"
-    shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
-    return f"; known: {shown}" if known else ""
-
-
 def check_columns(
     settings: Settings, columns: list[str], *, prepared: bool = False, features: list[str] | None = None
 ) -> None:
@@ -645,17 +534,6 @@ def cost_columns(costs: Costs | list[Cost] | None) -> list[str]:
     """Columns that hold amounts."""
     given = list(costs.model_dump().values()) if isinstance(costs, Costs) else [each.cost for each in costs or []]
     return list(dict.fromkeys(value for value in given if isinstance(value, str)))
-
-
-def json_schema(kind: type[BaseModel]) -> dict[str, Any]:
-    """JSON Schema of a file, for completion in editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **kind.model_json_schema()}
-
-
-def write_schema(kind: type[BaseModel], path: Path) -> None:
-    """Write the JSON Schema of a file."""
-    with atomic(path) as partial:
-        partial.write_text(json.dumps(json_schema(kind), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

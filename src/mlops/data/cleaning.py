@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from mlops.core import hooks
 from mlops.core.errors import UserError
 from mlops.core.hooks import RowFilter
-from mlops.core.settings import PARAMS, Data, Settings, closest
+from mlops.core.settings import PARAMS, Data, Settings
+from mlops.core.yamlfile import closest
 from mlops.data.limits import Mask, corrections, floats, outside
 from mlops.data.tables import IDENTITY, Step
 from mlops.inference.contract import Correction

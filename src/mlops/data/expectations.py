@@ -21,7 +21,8 @@ from mlops.core import paths
 from mlops.core import settings as settings_module
 from mlops.core.errors import UserError, run
 from mlops.core.files import atomic
-from mlops.core.settings import Query, Settings, closest
+from mlops.core.settings import Query, Settings
+from mlops.core.yamlfile import closest
 from mlops.data import tables
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"  # before anything imports Great Expectations

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mlops.core.errors import UserError
 from mlops.core.hooks import Feature
-from mlops.core.settings import closest
+from mlops.core.yamlfile import closest
 from mlops.data.tables import Catalogue, Column, as_array
 from mlops.inference.computed import Array, MisshapenError, Problems, compute, inputs, missing, place, typed
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlops.core.errors import UserError
-from mlops.core.settings import PARAMS, Data, Kind, Labels, Query, closest
+from mlops.core.settings import PARAMS, Data, Kind, Labels, Query
+from mlops.core.yamlfile import closest
 from mlops.data import sources
 from mlops.data.sources import Origin
 from mlops.data.tables import Step

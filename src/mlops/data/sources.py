@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from mlops.core.errors import UserError
-from mlops.core.settings import Data, Query, closest, without_credentials
+from mlops.core.settings import Data, Query, without_credentials
+from mlops.core.yamlfile import closest
 from mlops.data import addresses
 from mlops.data.database import read_sql
 from mlops.data.formats import CSV, check_names, read_file

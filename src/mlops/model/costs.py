@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from mlops.core.errors import UserError
-from mlops.core.settings import PARAMS, Cost, Costs, closest, cost_columns
+from mlops.core.settings import PARAMS, Cost, Costs, cost_columns
+from mlops.core.yamlfile import closest
 from mlops.model.metrics import Array, Classes
 
 KEY = f"{PARAMS}: evaluate.costs"

@@ -12,7 +12,8 @@ import numpy as np
 
 from mlops.core import hooks
 from mlops.core.errors import UserError
-from mlops.core.settings import BUILT_IN, METRIC_NAME, PARAMS, Evaluate, MetricPath, Settings, closest
+from mlops.core.settings import BUILT_IN, METRIC_NAME, PARAMS, Evaluate, MetricPath, Settings
+from mlops.core.yamlfile import closest
 from mlops.model.costs import cost_metric
 from mlops.model.custom import FILE, MODULE, CustomMetric, from_hook
 from mlops.model.library import from_path

@@ -8,7 +8,8 @@ import inspect
 from typing import Any, Literal
 
 from mlops.core.errors import UserError
-from mlops.core.settings import MetricPath, closest
+from mlops.core.settings import MetricPath
+from mlops.core.yamlfile import closest
 from mlops.model.custom import CustomMetric, parameters_of
 from mlops.model.metrics import Array, Classes
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 from scipy import sparse
 
 from mlops.core.errors import UserError
-from mlops.core.settings import LOWER_IS_BETTER, closest
+from mlops.core.settings import LOWER_IS_BETTER
+from mlops.core.yamlfile import closest
 from mlops.data.tables import Column, features
 
 if TYPE_CHECKING:

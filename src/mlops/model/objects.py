@@ -19,7 +19,8 @@ from typing import Any
 
 from mlops.core import hooks
 from mlops.core.errors import UserError
-from mlops.core.settings import IMPORT_PATH, PARAMS, closest
+from mlops.core.settings import IMPORT_PATH, PARAMS
+from mlops.core.yamlfile import closest
 
 # parameters that take another estimator or a function, where a text with a dot can only be an import path
 NESTED = frozenset(

@@ -23,7 +23,8 @@ import numpy as np
 import pyarrow as pa
 
 from mlops.core.errors import UserError
-from mlops.core.settings import Evaluate, closest
+from mlops.core.settings import Evaluate
+from mlops.core.yamlfile import closest
 from mlops.model.custom import CustomMetric
 from mlops.model.declared import load
 from mlops.model.metrics import Array, Classes, Predictions

@@ -11,7 +11,8 @@ from itertools import groupby
 from typing import Any
 
 from mlops.core.errors import UserError
-from mlops.core.settings import PARAMS, Settings, Step, closest
+from mlops.core.settings import PARAMS, Settings, Step
+from mlops.core.yamlfile import closest
 from mlops.data.tables import Column
 from mlops.inference.columns import filled
 from mlops.model.objects import create, imported

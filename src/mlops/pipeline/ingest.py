@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops.core import paths
+from mlops.core import paths, yamlfile
 from mlops.core import settings as settings_module
 from mlops.core.errors import UserError, run
 from mlops.core.files import write_json
@@ -211,7 +211,7 @@ def check_target(values: pa.ChunkedArray, settings: Settings, place: Callable[[i
         mistyped = [each for each in same if type(each) is not type(positive)]
         raise UserError(
             f"params.yaml: data.positive: {positive!r} is not a class of {name!r}"
-            f"{'' if mistyped else settings_module.closest(str(positive), list(known))}",
+            f"{'' if mistyped else yamlfile.closest(str(positive), list(known))}",
             f"positive: {json.dumps(mistyped[0])}" if mistyped else "",
         )
     if len(classes) != 2:

@@ -26,7 +26,8 @@ from mlops.core import paths
 from mlops.core import settings as settings_module
 from mlops.core.errors import UserError, run
 from mlops.core.files import atomic, write_json
-from mlops.core.settings import Settings, closest
+from mlops.core.settings import Settings
+from mlops.core.yamlfile import closest
 from mlops.data import expectations as suites
 from mlops.data import tables
 from mlops.data.expectations import Rule

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlops.core.report import Behaviour, Estimate, Policy, Result, Waiver, shortened
-from mlops.core.settings import closest
+from mlops.core.yamlfile import closest
 from mlops.model.curves import Rows, calibration_error
 from mlops.model.metrics import Array, Classes, Predictions
 from mlops.review.compare import Paired

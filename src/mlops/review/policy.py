@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
-from mlops.core.settings import Section, Share, read, write_schema
+from mlops.core.settings import Share
+from mlops.core.yamlfile import Section, read, write_schema
 from mlops.review import rules as registry
 from mlops.review.rules.base import Rule
 from mlops.review.rules.project import PREFIX, ProjectRule

@@ -24,7 +24,7 @@ from mlops.core.errors import UserError
 from mlops.core.report import Verdict as Word
 from mlops.core.report import shortened
 from mlops.core.ruling import Evidence, Verdict
-from mlops.core.settings import closest
+from mlops.core.yamlfile import closest
 from mlops.review.rules.project import ProjectRule
 
 MODULE = "rules"

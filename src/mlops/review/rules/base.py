@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, get_
 from pydantic import Field, FiniteFloat
 
 from mlops.core.report import Estimate, Report, Verdict
-from mlops.core.settings import Section
+from mlops.core.yamlfile import Section
 
 if TYPE_CHECKING:
     from mlops.review.gate import Evidence
