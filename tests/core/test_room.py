@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import Write
 
 from mlops.core import room
+from mlops.core.errors import UserError
 
 CANARY = "from pathlib import Path\nPath('canary').touch()\n"
 
@@ -70,3 +72,17 @@ def test_a_module_that_the_team_does_not_have_needs_no_files(team: Write) -> Non
     team()
     assert room.files("features") == []
     assert room.hashes("features") == {}
+
+
+def test_files_with_hooks_share_code_through_one_folder_only(team: Write, tmp_path: Path) -> None:
+    shared = tmp_path / "src/project/shared"
+    shared.mkdir()
+    (shared / "__init__.py").touch()
+    team(features="from project.shared import words\n", metrics="import numpy\n", geometry="")
+    room.check()
+    team(features="from project.geometry import area\n")
+    with pytest.raises(UserError, match=r"features.py needs src/project/geometry.py, so DVC would not notice"):
+        room.check()
+    team(features="", rules="from project import features\n")
+    with pytest.raises(UserError, match=r"rules.py needs src/project/features.py"):
+        room.check()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mlops.core import dvcfiles
+from mlops.core.errors import UserError
 from mlops.core.yamlfile import read
 
 
@@ -52,16 +53,36 @@ class Plots(BaseModel):
     plots: list[dict[str, Any]]
 
 
+class Stage(BaseModel):
+    """A stage of the pipeline, of which only the dependencies are looked at."""
+
+    deps: list[str] = []
+
+
+class Pipeline(BaseModel):
+    """`dvc.yaml`, whose other keys DVC checks."""
+
+    stages: dict[str, Stage] = {}
+
+
 def check() -> None:
     """Check the places and contents of the DVC files in the working tree.
 
     Raises
     ------
     UserError
-        Names every file in a wrong place, and every key that is not allowed.
+        Names every file in a wrong place, every key that is not allowed, and a source file that is missing.
     """
     for name in dvcfiles.present():
         if dvcfiles.is_pointer(name):
             read(name, Pointer)
         elif name == dvcfiles.PLOTS:
             read(name, Plots)
+    stages = read(dvcfiles.PIPELINE, Pipeline).stages if Path(dvcfiles.PIPELINE).exists() else {}
+    for name, stage in stages.items():
+        missing = next((path for path in stage.deps if path.startswith("src/") and not Path(path).exists()), None)
+        if missing:
+            raise UserError(
+                f"{dvcfiles.PIPELINE}: stage {name} depends on {missing}, which is missing",
+                f"git checkout HEAD -- {missing}, or make stages if nothing imports it any more",
+            )

@@ -17,6 +17,7 @@ from pathlib import Path
 from mlops.core.errors import UserError
 from mlops.core.hooks import PACKAGE, ROOM
 
+FILES = ("features", "cleaning", "metrics", "rules", "estimators")
 PROVIDED = {*sys.stdlib_module_names, PACKAGE, "mlops"}
 # methods that run where a model is made; what only they import is not needed where it predicts
 MAKING = {"fit", "to_onnx"}
@@ -57,6 +58,23 @@ def files(name: str) -> list[Path]:
                 parts = rest.split(".") if rest else []
                 waiting += [".".join(parts[:length]) for length in range(len(parts) + 1)]
     return sorted(seen)
+
+
+def check() -> None:
+    """Check that the files with hooks share code through `shared/` only, which `dvc.yaml` and CODEOWNERS name.
+
+    Raises
+    ------
+    UserError
+        Names the file and what it imports.
+    """
+    for name in FILES:
+        for path in files(name):
+            if path.as_posix() not in ("__init__.py", f"{name}.py") and path.parts[0] != "shared":
+                raise UserError(
+                    f"{ROOM / name}.py needs {ROOM / path}, so DVC would not notice a change of it",
+                    f"move what they share to {ROOM / 'shared'}",
+                )
 
 
 def packages(name: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlops.core import pointers
+from mlops.core import pointers, room
 from mlops.core import settings as settings_module
 from mlops.core.errors import errors_in_words
 from mlops.inference import computed
@@ -13,6 +13,7 @@ from mlops.review import policy, rule_call
 
 def main() -> None:
     pointers.check()
+    room.check()
     if policy.GATE.exists():
         rule_call.check(policy.load().rules, policy.GATE)
     settings = settings_module.load()
