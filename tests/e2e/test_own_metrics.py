@@ -130,7 +130,7 @@ def test_a_broken_metric_stops_the_evaluation_and_is_named_with_its_line(done: P
     path.write_text(path.read_text() + MISSED.replace("area, 0.0)", "area, 0.0).mean()"))
     line = path.read_text().splitlines().index(MISSED.splitlines()[2]) + 1
     output = project.stage("evaluate", check=False).stdout
-    assert f"error: src/project/metrics.py, line {line}: missed_area returns a float" in output
+    assert f"error: src/project/metrics.py, line {line}: missed_area returns 7.47762, expected an array" in output
     assert "one for each row, because it is declared with per_row" in output
     path.write_text(path.read_text().replace("greater_is_better=False, ", ""))
     output = project.run(sys.executable, "-m", "mlops.review.check", check=False).stdout
