@@ -35,7 +35,7 @@ body = sys.stdin.buffer.read()
 before = most()
 try:
     read(body)
-except rows.RefusedError as refused:
+except rows.InvalidRequestError as refused:
     print(len(refused.detail), most() - before)
 """
 UNKNOWN = ", ".join(f'"unknown {number:05}": 1' for number in range(100_000))
@@ -61,7 +61,7 @@ def test_an_answer_that_is_no_number_is_a_refusal_that_names_the_row(wrong: floa
         asked = contract(*NUMBERS)
         if answer.probabilities is not None:
             asked = asked.model_copy(update={"classes": ["a", "b"], "probabilities": True})
-        with pytest.raises(rows.RefusedError) as refused:
+        with pytest.raises(rows.InvalidRequestError) as refused:
             rows.answers(answer, asked)
         assert (refused.value.status, [each["row"] for each in refused.value.detail]) == (422, [1])
 
@@ -69,12 +69,12 @@ def test_an_answer_that_is_no_number_is_a_refusal_that_names_the_row(wrong: floa
 def test_a_range_beyond_the_usual_widens_what_is_taken() -> None:
     read = rows.Reader(contract(Field(name="stars", kind="numeric", nullable=False, low=0.0, high=1e200)))
     assert read(b'{"rows": [{"stars": 1e150}]}') == [{"stars": 1e150}]
-    with pytest.raises(rows.RefusedError):
+    with pytest.raises(rows.InvalidRequestError):
         read(b'{"rows": [{"stars": 1e201}]}')
 
 
-def refusal(sent: Any, *fields: Field) -> rows.RefusedError:
-    with pytest.raises(rows.RefusedError) as refused:
+def refusal(sent: Any, *fields: Field) -> rows.InvalidRequestError:
+    with pytest.raises(rows.InvalidRequestError) as refused:
         rows.Reader(contract(*fields))(sent if isinstance(sent, bytes) else json.dumps(sent).encode())
     return refused.value
 
@@ -104,7 +104,7 @@ def test_mistakes_without_number_take_little_memory(sent: str) -> None:
 def test_a_body_of_little_but_brackets_is_refused_before_it_is_read(part: str) -> None:
     few, many = (f'{{"rows": [{",".join([part] * number)}]}}'.encode() for number in (900_000, 1_100_000))
     for sent, status in ((few, 422), (many, 413)):
-        with pytest.raises(rows.RefusedError) as refused:
+        with pytest.raises(rows.InvalidRequestError) as refused:
             rows.Reader(contract(*NUMBERS))(sent)
         assert refused.value.status == status
 
@@ -158,7 +158,7 @@ def test_no_text_looks_like_a_field_that_comes_twice(text: str, escaped: bool) -
     row = {'a "name"': text, "day": "2025-01-01T00:00:00Z"}
     assert read(json.dumps({"rows": [row]}, ensure_ascii=escaped).encode())[0]['a "name"'] == text
     twice = json.dumps({"rows": [row]}, ensure_ascii=escaped).replace('"day"', '"day": null, "day"')
-    with pytest.raises(rows.RefusedError) as refused:
+    with pytest.raises(rows.InvalidRequestError) as refused:
         read(twice.encode())
     assert refused.value.detail == [{"row": 0, "field": "day", "problem": "appears more than once"}]
 

@@ -210,6 +210,11 @@ class Data(Section):
     timeout: PositiveFloat = 60
     """Seconds without a response after which reading a URL fails."""
 
+    @property
+    def dropped(self) -> set[str]:
+        """Columns of the source that the table does not have."""
+        return {*self.drop, *(name for name, rule in self.private.items() if rule == "drop")}
+
 
 class Validate(Section):
     """Validation of the table."""
@@ -458,6 +463,14 @@ class Settings(Section):
                     raise ValueError(f"{key}: {value} requires task classification, not regression")
         return self
 
+    @property
+    def hidden(self) -> set[str]:
+        """Columns of the table that no model sees: target, keys, pseudonyms, and those of the split."""
+        names = [self.data.target, *self.data.key, *self.data.private, self.split.time, self.split.group]
+        if self.data.labels is not None:
+            names += [*self.data.labels.on, self.data.labels.time]
+        return {name for name in names if name is not None}
+
 
 def load(path: str | Path = PARAMS) -> Settings:
     """Read and check `params.yaml`.
@@ -488,14 +501,12 @@ def check_columns(
         Names every key with an unknown column, and the closest known column.
     """
     data, split = settings.data, settings.split
-    gone = [*data.drop, *(name for name, rule in data.private.items() if rule == "drop")]
     joined = [] if data.labels is None else [data.target, *filter(None, [data.labels.time])]
     columns = [*columns, *joined]
-    kept = [name for name in columns if name not in gone]
+    kept = [name for name in columns if name not in data.dropped]
     if prepared:
-        columns = [*columns, *gone]
-    hidden = {data.target, *data.key, *data.private, split.time, split.group}
-    seen = [name for name in kept if name not in hidden]
+        columns = [*columns, *data.dropped]
+    seen = [name for name in kept if name not in settings.hidden]
     named: list[tuple[str, str | None, list[str]]] = [
         ("data.target", data.target, kept),
         ("split.time", split.time, kept),

@@ -94,7 +94,7 @@ def _redacted(message: str, url: Any) -> str:
 
 def _column(name: str, values: tuple[Any, ...], data: Data) -> pa.Array:
     """Convert the values of one column from the driver to one Arrow type."""
-    if name in data.drop or data.private.get(name) == "drop":
+    if name in data.dropped:
         return pa.nulls(len(values))
     first = next((value for value in values if value is not None), None)
     if name in data.private or isinstance(first, UUID):

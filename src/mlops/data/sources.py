@@ -217,7 +217,7 @@ def _joined(tables: dict[str, pa.Table], data: Data) -> tuple[pa.Table, Origin]:
         difference = sorted(set(names) ^ set(columns))
         if difference:
             raise UserError(f"{other} and {first} have different columns: {difference}", "use the same columns in both")
-    gone = {*data.drop, *(name for name, rule in data.private.items() if rule == "drop")}
+    gone = data.dropped
     kept = [name for name in names if name not in gone]
     selected = {name: table.select(kept) for name, table in tables.items()}
     schema = selected[first].schema

@@ -110,10 +110,7 @@ def read_catalogue(path: str | Path = paths.CATALOGUE) -> Catalogue:
 
 def feature_columns(settings: Settings, catalogue: Catalogue) -> list[Column]:
     """Feature columns: all except the target, keys, pseudonyms and columns that determine the split."""
-    data, split = settings.data, settings.split
-    joined = [*data.labels.on, data.labels.time] if data.labels else []
-    hidden = {data.target, *data.key, *data.private, split.time, split.group, *joined}
-    columns = [column for column in catalogue.columns if column.name not in hidden]
+    columns = [column for column in catalogue.columns if column.name not in settings.hidden]
     if not columns:
         raise UserError(
             f"{paths.CATALOGUE}: no column is left to learn from", "check data.drop, data.key and data.private"

@@ -6,6 +6,7 @@ know nothing else about the data. It contains no row.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -133,6 +134,16 @@ class Contract(Part):
     def example(self) -> dict[str, Any]:
         """A valid row."""
         return {field.name: field.example for field in self.fields}
+
+
+def label_name(label: Label) -> str:
+    """A class as a name, such as ``true``: JSON for what is not text."""
+    return label if isinstance(label, str) else json.dumps(label)
+
+
+def probability_column(label: Label) -> str:
+    """Name of the column with a class's probability, in a table of predictions."""
+    return f"probability of {label_name(label)}"
 
 
 def read(folder: Path = paths.SERVICE) -> Contract:

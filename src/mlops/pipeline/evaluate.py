@@ -20,6 +20,7 @@ from mlops.core.paths import EVALUATION, METRICS, PREDICTIONS
 from mlops.core.settings import Settings
 from mlops.data import project as projects
 from mlops.data import tables
+from mlops.inference.contract import probability_column
 from mlops.model import checks, curves, metrics, modelfile, resampling, slices
 from mlops.model.curves import rounded
 from mlops.model.metrics import Array, Classes, Predictions
@@ -205,8 +206,8 @@ def prediction_table(test: pa.Table, predictions: Predictions, settings: Setting
     columns = {name: test[name] for name in settings.data.key}
     columns |= {"actual": test[settings.data.target], "predicted": pa.array(predictions.predicted)}
     if classes is not None and predictions.probabilities is not None:
-        for column, label in enumerate(classes.labels):
-            columns[f"probability of {label}"] = pa.array(predictions.probabilities[:, column])
+        for column, label in enumerate(classes.labels.tolist()):
+            columns[probability_column(label)] = pa.array(predictions.probabilities[:, column])
     return pa.table(columns)
 
 

@@ -60,7 +60,7 @@ def main(docs: bool = False) -> str:
     if not path and not settings.data.key:
         write_results([], [])
         return "nothing to check: params.yaml names no suite (validate.suite), `make expectations` drafts one"
-    gone = {*settings.data.drop, *(name for name, rule in settings.data.private.items() if rule == "drop")}
+    gone = settings.data.dropped
     rules = key_rules(settings) + (suites.read(path, gone) if path else [])
     results = evaluate(table, rules, "SUMMARY" if docs else "BOOLEAN_ONLY")
     failures = describe_failures(table, rules, results)

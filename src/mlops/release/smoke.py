@@ -138,7 +138,7 @@ def recorded(contract: Contract) -> Recorded:
     known = tables.read(paths.PREDICTIONS).slice(0, ROWS)
     probabilities = None
     if contract.classes is not None and contract.probabilities:
-        columns = [known[f"probability of {label}"].to_numpy() for label in contract.classes]
+        columns = [known[contracts.probability_column(label)].to_numpy() for label in contract.classes]
         probabilities = np.stack(columns, axis=1)
     return Recorded(json_rows(table), known["predicted"].to_pylist(), probabilities)
 

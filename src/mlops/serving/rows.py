@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from mlops.inference.computed import FeatureError
-from mlops.inference.contract import MOST_NUMBER, Contract, Label
+from mlops.inference.contract import MOST_NUMBER, Contract, label_name
 from mlops.inference.contract import Field as Column
 from mlops.inference.corrections import correct
 from mlops.inference.runtime import Answer, Array
@@ -36,7 +36,7 @@ Problem = dict[str, Any]
 Fields = tuple[tuple[str, Any], ...]  # of an object, as they were sent
 
 
-class RefusedError(Exception):
+class InvalidRequestError(Exception):
     """A request that does not fit.
 
     Attributes
@@ -165,12 +165,12 @@ class Reader:
 
         Raises
         ------
-        RefusedError
+        InvalidRequestError
             400 if it is not JSON; 422 if a value is invalid or a field appears twice, with row and field; 413
             where it would take much memory to find that it does not.
         """
         if len(body) > MOST_BRACKETS and body.count(b"{") + body.count(b"[") > MOST_BRACKETS:
-            raise RefusedError(413, f"the body has more than {MOST_BRACKETS:,} brackets")
+            raise InvalidRequestError(413, f"the body has more than {MOST_BRACKETS:,} brackets")
         try:
             rows: Rows = self.adapter.validate_json(body).get("rows", [])
         except ValidationError as error:
@@ -194,11 +194,11 @@ class Reader:
             count += sum(2 for row in rows if row[name] is not None)
         return count
 
-    def refused(self, body: bytes, error: ValidationError) -> RefusedError:
+    def refused(self, body: bytes, error: ValidationError) -> InvalidRequestError:
         """Describe the errors that pydantic has found."""
         found = error.errors(include_url=False)
         if found[0]["type"] == "json_invalid":
-            return RefusedError(400, f"the body is not JSON: {found[0]['ctx']['error']}")
+            return InvalidRequestError(400, f"the body is not JSON: {found[0]['ctx']['error']}")
         outside = [_described(None, each) for each in found if len(each["loc"]) < 2]
         if found[0]["type"] == "too_long":  # not to be parsed once more
             return misfits(outside)
@@ -231,17 +231,17 @@ class Reader:
             yield from _strange(number, row, self.names)
 
 
-def misfits(problems: Iterable[Problem]) -> RefusedError:
+def misfits(problems: Iterable[Problem]) -> InvalidRequestError:
     """The response to invalid values, which lists the first of them."""
     detail = list(itertools.islice(problems, MOST_PROBLEMS + 1))
     if len(detail) > MOST_PROBLEMS:
         why = f"more than {MOST_PROBLEMS} invalid values; the first {MOST_PROBLEMS} are listed"
     else:
         why = f"{len(detail)} invalid value{'s' if len(detail) != 1 else ''}"
-    return RefusedError(422, why, detail[:MOST_PROBLEMS])
+    return InvalidRequestError(422, why, detail[:MOST_PROBLEMS])
 
 
-def uncomputable(error: FeatureError) -> RefusedError:
+def uncomputable(error: FeatureError) -> InvalidRequestError:
     """Rows for which a feature cannot be computed, with the name of the feature as the field."""
     return misfits(_problem(row, name, why) for row, found in sorted(error.problems.items()) for name, why in found)
 
@@ -307,7 +307,7 @@ def answers(answer: Answer, contract: Contract) -> list[dict[str, Any]]:
 
     Raises
     ------
-    RefusedError
+    InvalidRequestError
         Where a value was so large that the model has calculated with infinity.
     """
     numbers = answer.predicted if contract.classes is None else answer.probabilities
@@ -323,11 +323,6 @@ def answers(answer: Answer, contract: Contract) -> list[dict[str, Any]]:
         {"prediction": each, "probabilities": dict(zip(names, row, strict=True))}
         for each, row in zip(predicted, answer.probabilities.tolist(), strict=True)
     ]
-
-
-def label_name(label: Label) -> str:
-    """A label as the name of its probability."""
-    return label if isinstance(label, str) else json.dumps(label)
 
 
 def answer_type(contract: Contract) -> TypeAdapter[Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import json
 import re
 import signal
 import sys
@@ -33,7 +32,7 @@ from mlops.core.files import atomic
 from mlops.data.formats import PARQUET
 from mlops.inference import provenance, runtime
 from mlops.inference.computed import FeatureError
-from mlops.inference.contract import Contract
+from mlops.inference.contract import Contract, probability_column
 from mlops.inference.provenance import Release
 from mlops.inference.runtime import Answer, Array
 from mlops.serving.batches import Checked, accepts, checked, only
@@ -152,7 +151,7 @@ def matched(schema: pa.Schema, contract: Contract, path: Path) -> list[str]:
 def probability_names(contract: Contract) -> list[str]:
     """One column for each class, where there are probabilities."""
     labels = contract.classes or [] if contract.probabilities else []
-    return [f"probability of {label if isinstance(label, str) else json.dumps(label)}" for label in labels]
+    return [probability_column(label) for label in labels]
 
 
 def result_schema(given: pa.Schema, kept: list[str], contract: Contract, release: Release) -> pa.Schema:

@@ -99,7 +99,7 @@ class Service:
             except FeatureError as error:
                 raise rows.uncomputable(error) from None
             predictions = rows.answers(answer, self.contract)
-        except rows.RefusedError as refused:
+        except rows.InvalidRequestError as refused:
             self.refused.labels(refused.status).inc()
             refusal = {"error": refused.error, "detail": refused.detail, "request_id": request_id}
             return Response(rows.to_json(refusal), refused.status, media_type="application/json")
@@ -118,7 +118,7 @@ class Service:
             self.rows.labels("").inc(len(answer.predicted))
             return
         for label, count in Counter(answer.predicted.tolist()).items():
-            self.rows.labels(rows.label_name(label)).inc(count)
+            self.rows.labels(contracts.label_name(label)).inc(count)
 
 
 Service.add_asgi_middleware(  # type: ignore[attr-defined]
