@@ -237,9 +237,9 @@ register: ## for the workflow register: register main's model in MLflow
 release-verify: .venv/.ready ## for the workflow release: check that the tag is a version on main whose gate passed
 	@python -m mlops.release.tag
 
-.PHONY: release-evidence
-release-evidence: .venv/.ready ## for the workflow release: hash the model and compare it with the previous release
-	@python -m mlops.release.evidence
+.PHONY: release-facts
+release-facts: .venv/.ready ## for the workflow release: hash the model and compare it with the previous release
+	@python -m mlops.release.facts
 
 .PHONY: release-image
 release-image: ## for the workflow release: build the image

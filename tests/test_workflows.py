@@ -68,7 +68,7 @@ def test_a_tag_is_verified_before_anything_that_can_write_starts() -> None:
         f"{MAKE} release-verify",
         MAKE,
         f"{MAKE} unmoved",
-        f"{MAKE} release-evidence",
+        f"{MAKE} release-facts",
         f"{MAKE} release-check",
     ]
 
@@ -101,7 +101,7 @@ def test_no_job_of_a_release_holds_more_than_its_one_token() -> None:
         assert ("MLFLOW_TRACKING_PASSWORD" in text) == (name == "register"), name
         for step in job["steps"]:
             target = step.get("run", "").removeprefix(MAKE).strip()
-            if "run" in step and target in ("", "release-image", "unmoved", "release-evidence", "release-check"):
+            if "run" in step and target in ("", "release-image", "unmoved", "release-facts", "release-check"):
                 assert "env" not in step, f"{name}: {step['run']}"
 
 

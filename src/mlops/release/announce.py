@@ -1,6 +1,6 @@
 """`make release-announce`: the GitHub release with its notes, and the pull request that deploys it.
 
-It runs main's code with a token that may write. What it is given is data: the files of `make release-evidence`, and the
+It runs main's code with a token that may write. What it is given is data: the files of `make release-facts`, and the
 digest that was checked and attested. Run again, it updates both.
 """
 

@@ -25,7 +25,7 @@ DEFAULT_BRANCH = "${{ github.event.repository.default_branch }}"
 # Events whose commit may hold what no code owner has approved
 UNREVIEWED = frozenset({"pull_request", "merge_group"})
 # Targets that run the pipeline or the model, and with them the team's code
-TEAM = frozenset({"", "pipeline", "review", "behaviour", "test", "release-check", "release-evidence", "lint"})
+TEAM = frozenset({"", "pipeline", "review", "behaviour", "test", "release-check", "release-facts", "lint"})
 SETUPS = frozenset({"setup-trusted", "setup-comment", "setup-image", "setup-registry"})
 PUBLISHING = frozenset({"packages", "id-token", "attestations"})
 

@@ -1,4 +1,4 @@
-"""`make release-evidence`: what is known of the model of a tag, as data, for the jobs that publish it.
+"""`make release-facts`: what is known of the model of a tag, as data, for the jobs that publish it.
 
 The bytes are hashed against `dvc.lock`, and the model is compared with the release before on the same test rows. What
 comes out, in `build/release`, is data: the release, the report, the model card.
@@ -36,7 +36,7 @@ def compare(base: str) -> Report:
 def main() -> None:
     tag = read()
     identify()
-    # the first release has none before it, and is held against the rules that need no other
+    # the first release has no predecessor: only the rules that need none apply
     base = tag.previous or tag.commit
     report = compare(base)
     if report.problem:

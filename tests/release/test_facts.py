@@ -1,4 +1,4 @@
-"""`make release-evidence`: hashes before anything else; what is not as `dvc.lock` names it goes no further."""
+"""`make release-facts`: hashes before anything else; what is not as `dvc.lock` names it goes no further."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def gather(project: Project) -> str:
     folder = project.folder / "build/release"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tag.json").write_text(json.dumps(tag), encoding="utf-8")
-    done = project.run(sys.executable, "-m", "mlops.release.evidence", check=False)
+    done = project.run(sys.executable, "-m", "mlops.release.facts", check=False)
     assert done.returncode == 1, done.stdout
     assert "Traceback" not in done.stdout
     assert [path.name for path in folder.iterdir()] == ["tag.json"]
@@ -44,5 +44,5 @@ def test_one_flipped_byte_stops_a_release(done: Project, tmp_path: Path, name: s
 
 def test_without_a_verified_tag_there_is_nothing_to_gather(done: Project, tmp_path: Path) -> None:
     project = copied(done, tmp_path)
-    told = project.run(sys.executable, "-m", "mlops.release.evidence", check=False).stdout
+    told = project.run(sys.executable, "-m", "mlops.release.facts", check=False).stdout
     assert "build/release/tag.json is missing" in told
