@@ -60,7 +60,7 @@ def evaluation(project: Project) -> dict[str, Any]:
     return found
 
 
-def test_the_card_holds_every_section_in_an_order_that_a_reader_asks_in(project: Project) -> None:
+def test_the_card_has_every_section_in_order(project: Project) -> None:
     text = project.read(CARD)
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
         "Intended use",
@@ -70,7 +70,7 @@ def test_the_card_holds_every_section_in_an_order_that_a_reader_asks_in(project:
         "Metrics",
         "Slices",
         "Calibration and thresholds",
-        "What it looks at",
+        "Feature importance",
         "Inputs",
         "Limits",
         "Who is responsible",
@@ -94,17 +94,19 @@ def test_the_same_model_has_the_same_card_whenever_and_wherever_it_is_written(pr
 
 def test_numbers_are_those_of_the_evaluation(project: Project, evaluation: dict[str, Any]) -> None:
     text = section(project.read(CARD), "Metrics")
-    assert "On 143 test rows" in text
-    for name, each in evaluation["metrics"].items():
+    assert "Measured on 143 test rows" in text
+    for name, metric in evaluation["metrics"].items():
         (row,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
         cells = [float(cell) for cell in re.findall(r"[\d.]+", row.split("|", 2)[2])]
-        expected = [each["value"], each["low"], each["high"], each["train"], each["dummy"]]
+        expected = [metric["value"], metric["low"], metric["high"], metric["train"], metric["dummy"]]
         assert cells == pytest.approx(expected, rel=1e-3)
 
 
 def test_slices_stand_with_the_worst_first(project: Project, evaluation: dict[str, Any]) -> None:
     lines = section(project.read(CARD), "Slices").splitlines()[4:]
-    assert lines[0].startswith("| all | 143 | 0.979 (0.951 … 1) |")
+    accuracy = evaluation["metrics"]["accuracy"]
+    value, low, high = (f"{accuracy[key]:.4g}" for key in ("value", "low", "high"))
+    assert lines[0].startswith(f"| all | 143 | {value} ({low} … {high}) |")
     values = [float(re.findall(r"[\d.]+", line.split("|")[3])[0]) for line in lines[1:]]
     assert values == sorted(values)
     assert len(values) == len(evaluation["slices"])
@@ -126,20 +128,22 @@ def test_hashes_are_those_of_dvc_lock(project: Project) -> None:
 
 def test_inputs_are_the_fields_of_what_is_served(project: Project) -> None:
     text = section(project.read(CARD), "Inputs")
-    fields = Contract.model_validate_json(project.read("models/service/schema.json")).fields
-    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    contract = Contract.model_validate_json(project.read("models/service/schema.json"))
+    fields = contract.fields
+    fields_part, features_part = text.split("</details>")
+    rows = [line for line in fields_part.splitlines() if line.startswith("| `")]
     assert [row.split("`")[1] for row in rows] == [field.name for field in fields]
     assert "| `mean radius` | numeric |  | 6.981 … 28.11 | no |" in rows
+    computed = [line for line in features_part.splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in computed] == [feature.name for feature in contract.features] != []
 
 
 def test_the_form_that_is_served_stands_beside_the_model(project: Project, evaluation: dict[str, Any]) -> None:
     text = project.read(CARD)
-    assert (
-        "| served by | ONNX Runtime in double precision; its predictions are scikit-learn's, equal within 1e-09" in text
-    )
+    assert "| served by | ONNX Runtime in double precision; difference from scikit-learn: at most 1e-09 on" in text
     contract = Contract.model_validate_json(project.read("models/service/schema.json"))
-    told = card.served_by({"runtime": "scikit-learn", "why": "it does not convert: <b>"}, contract)
-    assert told == "scikit-learn, because `it does not convert: <b>`"
+    served = card.served_by({"runtime": "scikit-learn", "why": "it does not convert: <b>"}, contract)
+    assert served == "scikit-learn, because `it does not convert: <b>`"
 
 
 # the canvas
@@ -164,8 +168,8 @@ def test_a_heading_that_is_missing_is_named(project: Project, tmp_path: Path, he
     assert body in text
     text = text.replace(body, "") if how == "empty" else text.replace(f"## {heading}\n", "## Something else\n")
     (tmp_path / "canvas.md").write_text(text, encoding="utf-8")
-    said = "nothing stands under" if how == "empty" else "there is no"
-    with pytest.raises(UserError, match=f"{said} the heading '## {heading}'"):
+    state = "empty" if how == "empty" else "missing"
+    with pytest.raises(UserError, match=f"the section '## {heading}', which the model card copies, is {state}"):
         card.read_canvas("diagnosis", tmp_path / "canvas.md")
 
 
@@ -173,8 +177,8 @@ def test_without_a_canvas_the_stage_says_so_and_leaves_the_old_card(done: Projec
     project = copied(done, tmp_path)
     before = project.read(CARD)
     (project.folder / CANVAS).unlink()
-    told = project.stage("card", check=False)
-    assert (told.returncode, told.stdout.splitlines()[0]) == (
+    ended = project.stage("card", check=False)
+    assert (ended.returncode, ended.stdout.splitlines()[0]) == (
         1,
         "error: docs/canvas.md is missing: the model card copies sections from it",
     )
@@ -187,10 +191,10 @@ def test_what_looks_like_a_heading_in_code_is_none() -> None:
 
 
 def test_a_canvas_about_another_target_is_not_taken_for_this_model(project: Project) -> None:
-    canvas, theirs = card.read_canvas("price", project.folder / CANVAS)
-    assert not theirs
+    canvas, applies = card.read_canvas("price", project.folder / CANVAS)
+    assert not applies
     assert set(canvas) == set(card.COPIED)
-    assert all("Nobody has written this yet" in text and "`price`" in text for text in canvas.values())
+    assert all("Not written yet" in text and "`price`" in text for text in canvas.values())
 
 
 # limits
@@ -219,10 +223,10 @@ def test_slices_that_are_worse_useless_or_small_are_named_and_others_are_not() -
         evaluated({"good": (90, 0.92), "near": (90, 0.895), "bad": (90, 0.8), "awful": (90, 0.5), "tiny": (3, 0.95)})
     )
     assert found == [
-        "**Worse slices** than all test rows by `accuracy`, beyond chance: `town awful`, `town bad`.",
-        "**Slices below the dummy** by `accuracy`: `town awful`.",
-        "**Small slices**, of fewer than 30 test rows: `town tiny (3)`.",
-        "**Groups** other than those by `town` were not looked at.",
+        "**Slices significantly worse than all test rows** by `accuracy`: `town awful`, `town bad`.",
+        "**Slices worse than the dummy model** by `accuracy`: `town awful`.",
+        "**Small slices** (fewer than 30 test rows): `town tiny (3)`.",
+        "**Other groups** than those by `town` were not evaluated.",
     ]
 
 
@@ -232,8 +236,8 @@ def test_the_worst_slice_of_an_error_is_the_largest_one() -> None:
     for each in found["slices"]:
         each["metrics"] = {"rmse": each["metrics"]["accuracy"]}
     assert card_sections.slice_limits(found)[:2] == [
-        "**Worse slices** than all test rows by `rmse`, beyond chance: `town large error`.",
-        "**Slices below the dummy** by `rmse`: `town large error`.",
+        "**Slices significantly worse than all test rows** by `rmse`: `town large error`.",
+        "**Slices worse than the dummy model** by `rmse`: `town large error`.",
     ]
     rows = card_sections.slice_section(found).splitlines()[5:]
     assert [row.split("`")[3] for row in rows] == ["large error", "small error", "none"]
@@ -241,8 +245,8 @@ def test_the_worst_slice_of_an_error_is_the_largest_one() -> None:
 
 def test_limits_say_what_the_default_table_cannot_show(project: Project) -> None:
     text = section(project.read(CARD), "Limits")
-    assert "what befalls fewer than 2.1% of all cases may not be among these 143." in text  # 3 / 143
-    assert "more than a tenth of the value: `recall`, `log_loss`, `brier_score`." in text
+    assert "cases rarer than 2.1% may be missing from these 143." in text  # 3 / 143
+    assert "(more than a tenth of the value): `recall`, `log_loss`, `brier_score`." in text
     assert "Rare classes" not in text
     assert "Missing values" not in text
 
@@ -257,7 +261,7 @@ def run_stages(project: Project) -> str:
     return project.stage("card").stdout
 
 
-def test_gaps_rare_classes_and_foreign_names_are_told_and_stay_text(done: Project, tmp_path: Path) -> None:
+def test_gaps_rare_classes_and_foreign_names_are_shown_and_stay_text(done: Project, tmp_path: Path) -> None:
     """A table whose names, classes and values are hostile, through the stages that a card needs."""
     project = copied(done, tmp_path)
     header = ["target", *(f"{visible(name)} {i}" for i, name in enumerate(HOSTILE))]
@@ -276,14 +280,14 @@ def test_gaps_rare_classes_and_foreign_names_are_told_and_stay_text(done: Projec
             params["evaluate"].update(slices=[header[2]], resamples=100),
         )
     )
-    assert "which is about another target" in run_stages(project)
+    assert "which describes another target" in run_stages(project)
     text = project.read(CARD)
     kinds, codes = rendered(text)
     assert "image" not in kinds
     assert "<script" not in re.sub(r"`[^`]*`", "", text)
     tags = re.findall(r"</?(\w+)", re.sub(r"`[^`]*`|```.*?```", "", text, flags=re.DOTALL))
     assert set(tags) <= {"details", "summary", "sub", "code", "span"}
-    assert "**Rare classes**, with fewer than 30 test rows:" in text
+    assert "**Rare classes** (fewer than 30 test rows):" in text
     assert re.search(r"\*\*Missing values\*\* in 1 of 9 columns: .*\(25\.0%\)", html.unescape(text))
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     for found in tables:
@@ -293,7 +297,7 @@ def test_gaps_rare_classes_and_foreign_names_are_told_and_stay_text(done: Projec
     assert any("<b>rare" in code for code in codes) or "&#60;b&#62;rare" in text
 
 
-def test_a_regression_is_told_by_where_its_target_lies(done: Project, tmp_path: Path) -> None:
+def test_a_regression_is_described_by_the_quartiles_of_its_target(done: Project, tmp_path: Path) -> None:
     project = copied(done, tmp_path)
     shutil.copytree(ROOT / "examples/diabetes", project.folder, dirs_exist_ok=True)
     project.edit_params(lambda params: (params.update(tuning=None), params["evaluate"].update(resamples=100)))
@@ -301,9 +305,9 @@ def test_a_regression_is_told_by_where_its_target_lies(done: Project, tmp_path: 
     text = project.read(CARD)
     assert "Calibration" not in text
     assert re.search(r"\| training rows \| 31 \| 85 \| 137\.5 \| 202 \| 346 \|", text)
-    assert "| gives | a number |" in text
+    assert "| output | a number |" in text
     assert "standard deviations on" in text
-    assert "Nobody has written this yet" in section(text, "Intended use")
+    assert "Not written yet" in section(text, "Intended use")
     assert "malignant" not in text
 
 

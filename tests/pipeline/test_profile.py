@@ -110,12 +110,12 @@ def test_the_columns_that_tell_most_of_the_target_come_first(tmp_path: Path, mon
     names = [each["name"] for each in page["features"]]
     assert set(names[:2]) == {"size", "given away"}
     assert names[2:] == ["faint", "noise"]
-    told = {each["title"]: [one["name"] for one in each["columns"]] for each in page["notes"]}
-    assert set(told["May give the target away"]) == {"size", "given away"}
-    assert "Nearly the same" in told
+    titles = {note["title"]: [column["name"] for column in note["columns"]] for note in page["notes"]}
+    assert set(titles["Possible target leakage"]) == {"size", "given away"}
+    assert "Nearly identical columns" in titles
 
 
-def test_test_rows_and_private_values_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_test_rows_and_private_values_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PSEUDONYM_KEY", "0123456789abcdef0123456789abcdef")
     rng = np.random.default_rng(1)
     frame = pd.DataFrame({"id": [f"key{i:03d}" for i in range(200)], "x": rng.normal(size=200).round(4)})
@@ -128,13 +128,13 @@ def test_test_rows_and_private_values_are_not_told(tmp_path: Path, monkeypatch: 
     data["private"] = {"who": "pseudonymise"}
     prepare(tmp_path, monkeypatch, data=data, split={"method": "random"})
     profile.main()
-    before = (tmp_path / profile.PAGE).read_text(encoding="utf-8")
+    before = (tmp_path / paths.PROFILE).read_text(encoding="utf-8")
     assert "key0" not in before
     assert not [name for name in pq.read_table(paths.TRAIN)["who"].to_pylist() if name in before]
     test = pq.read_table(paths.TEST)
     pq.write_table(test.slice(0, 3), paths.TEST)
     profile.main()
-    assert (tmp_path / profile.PAGE).read_text(encoding="utf-8") == before
+    assert (tmp_path / paths.PROFILE).read_text(encoding="utf-8") == before
 
 
 def test_a_hostile_table_stays_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def test_a_hostile_table_stays_text(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     data["units"] = {names["number"]: attack}
     prepare(tmp_path, monkeypatch, data=data, split={"method": "random"})
     profile.main()
-    text = (tmp_path / profile.PAGE).read_text(encoding="utf-8")
+    text = (tmp_path / paths.PROFILE).read_text(encoding="utf-8")
     page = Page(text)
     assert not {"script", "img", "iframe", "link", "object"} & set(page.tags)
     assert not [name for name, _ in page.attributes if name.startswith("on")]
@@ -180,7 +180,7 @@ def test_odd_columns_and_every_task_make_a_whole_page(tmp_path: Path, monkeypatc
         data = {"source": "data/raw/t.csv", "task": task, "target": target, "features": []}
         prepare(tmp_path, monkeypatch, data=data, split={"method": "random"})
         assert "note(s)" in profile.main()
-        text = (tmp_path / profile.PAGE).read_text(encoding="utf-8")
+        text = (tmp_path / paths.PROFILE).read_text(encoding="utf-8")
         page = Page(text)
         assert "größe" in page.text
         assert "Missing in every training row" in page.text
@@ -196,7 +196,7 @@ def test_a_wide_table_makes_a_page_that_a_browser_bears(tmp_path: Path, monkeypa
     data = {"source": "data/raw/t.parquet", "task": "classification", "target": "y", "features": []}
     prepare(tmp_path, monkeypatch, data=data, split={"method": "random"})
     profile.main()
-    text = (tmp_path / profile.PAGE).read_text(encoding="utf-8")
+    text = (tmp_path / paths.PROFILE).read_text(encoding="utf-8")
     assert len(text) < 3_000_000
     assert Page(text).text.count("column 999") >= 1
 
@@ -207,6 +207,6 @@ def test_the_page_is_the_same_on_another_machine(tmp_path: Path, monkeypatch: py
     for other in ({}, {"PYTHONHASHSEED": "7", "TZ": "Asia/Kathmandu", "OMP_NUM_THREADS": "3", "LC_ALL": "C"}):
         command = [sys.executable, "-m", "mlops.pipeline.profile"]
         subprocess.run(command, check=True, env={**os.environ, **other}, capture_output=True)
-        pages.append((tmp_path / profile.PAGE).read_bytes())
+        pages.append((tmp_path / paths.PROFILE).read_bytes())
     assert pages[0] == pages[1]
     assert json.loads((tmp_path / "data/prepared/catalogue.json").read_text())["rows"] == 569

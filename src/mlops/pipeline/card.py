@@ -1,7 +1,7 @@
-"""Stage `card`: write `models/paths.CARD.md`, the model card, from what the other stages have found.
+"""Stage `card`: write `models/CARD.md`, the model card, from the outputs of the other stages.
 
-What a person has to say, such as the intended use, is copied from `docs/canvas.md`. The rest are numbers, inputs,
-limits and hashes of the files here; no commit and no time, so that the same model has the same card.
+What only a person knows, such as the intended use, is copied from `docs/canvas.md`. The rest is computed: metrics,
+inputs, limits and hashes. The card contains no commit and no time, so that the same model has the same card.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> str:
     contract = contracts.read()
     target = settings.data.target
     train, test = (tables.read(path, [target])[target] for path in (paths.TRAIN, paths.TEST))
-    canvas, theirs = read_canvas(target)
+    canvas, applies = read_canvas(target)
     card = render(
         target=verbatim(target),
         canvas=canvas,
@@ -79,12 +79,12 @@ def main() -> str:
     )
     with atomic(paths.CARD) as partial:
         partial.write_text(card, encoding="utf-8")
-    about = "" if theirs else f", without {CANVAS}, which is about another target"
-    return f"{len(card.splitlines()):,} lines{about} → {paths.CARD}"
+    note = "" if applies else f", without {CANVAS}, which describes another target"
+    return f"{len(card.splitlines()):,} lines{note} → {paths.CARD}"
 
 
 def render(**parts: Any) -> str:
-    """Put the parts, which are Markdown, into the template."""
+    """Render the template with the parts, which are Markdown."""
     environment = jinja2.Environment(
         autoescape=False,  # noqa: S701 - Markdown, escaped by mlops.core.markdown
         undefined=jinja2.StrictUndefined,
@@ -96,29 +96,29 @@ def render(**parts: Any) -> str:
 
 
 def read_canvas(target: str, path: Path = CANVAS) -> tuple[dict[str, str], bool]:
-    """What a person wrote about this model under each heading; and whether it is about this target at all.
+    """The text of the canvas under each heading, and whether the canvas describes this target.
 
     Raises
     ------
     UserError
-        Where the canvas or a heading is missing, or nothing stands under it.
+        If the canvas is missing, or a section of it is missing or empty.
     """
     if not path.is_file():
-        raise UserError(f"{path} is missing: the model card copies sections from it", "git checkout")
+        raise UserError(f"{path} is missing: the model card copies sections from it", f"git checkout {path}")
     text = path.read_text(encoding="utf-8")
     written = sections(text)
     for heading in COPIED:
         if not written.get(heading):
-            state = "nothing stands under" if heading in written else "there is no"
-            raise UserError(f"{path}: {state} the heading '## {heading}', which the model card copies")
+            state = "empty" if heading in written else "missing"
+            raise UserError(f"{path}: the section '## {heading}', which the model card copies, is {state}")
     if f"`{target}`" in written["Prediction"]:
         return {heading: written[heading] for heading in COPIED}, True
-    nobody = f"*Nobody has written this yet: [{path}](../{path}) is not about {verbatim(target)}.*"
-    return dict.fromkeys(COPIED, nobody), False
+    placeholder = f"*Not written yet: [{path}](../{path}) does not describe {verbatim(target)}.*"
+    return dict.fromkeys(COPIED, placeholder), False
 
 
 def sections(text: str) -> dict[str, str]:
-    """The text under each heading of the second level; what looks like one inside a block of code is none."""
+    """The text under each heading of the second level; lines in blocks of code do not count as headings."""
     lines = text.splitlines()
     tokens = MarkdownIt("commonmark").parse(text)
     found: dict[str, str] = {}
@@ -135,22 +135,22 @@ def sections(text: str) -> dict[str, str]:
 
 
 def model_table(settings: Settings, contract: Contract, evaluation: Evaluation) -> str:
-    """What the model is, in a few rows."""
+    """The model in a few rows: estimator, parameters, output, form in the service, size."""
     parameters = dict(settings.model.params)
     trials = json.loads(paths.TRIALS.read_text(encoding="utf-8"))
     if trials:
         parameters |= max(trials, key=lambda trial: trial["mean"])["params"]
-    gives = f"a number in {verbatim(contract.unit)}" if contract.unit else "a number"
+    output = f"a number in {verbatim(contract.unit)}" if contract.unit else "a number"
     if contract.classes is not None:
         names = listed([str(name) for name in contract.classes], MOST_CLASSES)
-        gives = f"one of {names}, with{'' if contract.probabilities else 'out'} probabilities"
-    told = listed([f"{name}: {value}" for name, value in parameters.items()], MOST_PARAMETERS)
+        output = f"one of {names}, with{'' if contract.probabilities else 'out'} probabilities"
+    shown = listed([f"{name}: {value}" for name, value in parameters.items()], MOST_PARAMETERS)
     served = evaluation["served"]
     rows = [
         *([["steps", steps_of(settings)]] if settings.model.steps else []),
         ["estimator", verbatim(settings.model.estimator, 200)],
-        ["parameters", told or "the defaults"],
-        ["gives", gives],
+        ["parameters", shown or "the defaults"],
+        ["output", output],
         ["served by", served_by(served, contract)],
         ["size", f"{evaluation['model']['bytes'] / 1000:,.1f} kB; {served['bytes'] / 1000:,.1f} kB as served"],
     ]
@@ -158,40 +158,41 @@ def model_table(settings: Settings, contract: Contract, evaluation: Evaluation) 
 
 
 def steps_of(settings: Settings) -> str:
-    """The steps that learn, with their parameters and columns; tuned ones stand among the parameters."""
+    """The steps with their parameters and columns; tuned parameters are in the row `parameters`."""
     found = []
     for step in settings.model.steps:
         inside = [f"{name}: {value}" for name, value in step.params.items()]
         inside += [f"columns: {', '.join(step.columns)}"] if step.columns else []
         found.append(f"{step.key}, {step.transformer}" + (f" ({', '.join(inside)})" if inside else ""))
-    return "; ".join(verbatim(each, 300) for each in found)
+    return "; ".join(verbatim(step, 300) for step in found)
 
 
 def served_by(served: dict[str, Any], contract: Contract) -> str:
-    """Which form runs in the service, and how near its predictions are."""
+    """The form of the model that the service runs, and how far its predictions are from scikit-learn's."""
     if served["runtime"] != "onnx":
         return f"scikit-learn, because {verbatim(served['why'], 200)}"
     unit = " standard deviations" if contract.task == "regression" else ""
-    equal = f"equal within {served['difference_below']:g}{unit} on {served['rows']:,} rows"
-    return f"ONNX Runtime in {served['precision']} precision; its predictions are scikit-learn's, {equal}"
+    difference = f"at most {served['difference_below']:g}{unit} on {served['rows']:,} rows"
+    return f"ONNX Runtime in {served['precision']} precision; difference from scikit-learn: {difference}"
 
 
 def data_section(
     settings: Settings, catalogue: Catalogue, contract: Contract, train: pa.ChunkedArray, test: pa.ChunkedArray
 ) -> str:
-    """Where the rows come from, how they were dealt, and the target on both sides."""
-    kinds = Counter(each.kind for each in contract.inputs)
+    """The source, how its rows were split, and the target on both sides of the split."""
+    kinds = Counter(column.kind for column in contract.inputs)
     split = settings.split
-    dealt = {
-        "random": "by a hash of each row's key",
-        "stratified": "by a hash of each row's key, with each class's share on both sides",
-        "time": f"by {verbatim(split.time)}: test rows are those from {verbatim(split.cutoff)} on",
-        "group": f"by a hash of {verbatim(split.group)}: rows that share it stay together",
+    hashed = f"by a hash of each row's {'key' if settings.data.key else 'content'}"
+    method = {
+        "random": hashed,
+        "stratified": f"{hashed}; the share of each class on both sides was checked",
+        "time": f"by {verbatim(split.time)}; the test rows start at {verbatim(split.cutoff)}",
+        "group": f"by a hash of {verbatim(split.group)}; rows with the same value stay together",
     }[split.method]
     lines = [
         f"- **Source**: {verbatim(catalogue.source, 200)}, {catalogue.rows:,} rows",
         f"- **Features**: {', '.join(f'{count:,} {kind}' for kind, count in kinds.items())}",
-        f"- **Split**: {len(train):,} training and {len(test):,} test rows, dealt {dealt}",
+        f"- **Split**: {len(train):,} training and {len(test):,} test rows, {method}",
     ]
     actions = Counter(settings.data.private.values())
     personal = [f"{actions['drop']:,} removed"] if actions["drop"] else []
@@ -203,26 +204,26 @@ def data_section(
 
 def class_table(train: pa.ChunkedArray, test: pa.ChunkedArray) -> str:
     """Rows of each class, the most frequent first."""
-    learned, asked = class_counts(train), class_counts(test)
-    order = sorted({*learned, *asked}, key=lambda name: (-learned[name] - asked[name], name))
+    in_train, in_test = class_counts(train), class_counts(test)
+    order = sorted({*in_train, *in_test}, key=lambda name: (-in_train[name] - in_test[name], name))
     rows = [
-        [verbatim(name), *(f"{seen[name]:,} ({seen[name] / max(seen.total(), 1):.1%})" for seen in (learned, asked))]
+        [verbatim(name), *(f"{side[name]:,} ({side[name] / max(side.total(), 1):.1%})" for side in (in_train, in_test))]
         for name in order
     ]
     return cut(["class", "training rows", "test rows"], rows, MOST_CLASSES, "rarer")
 
 
 def target_table(train: pa.ChunkedArray, test: pa.ChunkedArray) -> str:
-    """Where the target lies on both sides."""
+    """Quartiles of the target on both sides of the split."""
     rows = []
     for name, values in (("training rows", train), ("test rows", test)):
         found = pc.quantile(values.cast(pa.float64()), [0, 0.25, 0.5, 0.75, 1]).to_pylist()
         rows.append([name, *map(number, found)])
-    return table(["target", "least", "lower quartile", "median", "upper quartile", "most"], rows)
+    return table(["target", "minimum", "lower quartile", "median", "upper quartile", "maximum"], rows)
 
 
 def lineage_table(catalogue: Catalogue) -> str:
-    """Hashes of what went in and came out, as `dvc.lock` and `models/release.json` have them."""
+    """Hashes of inputs and outputs, as in `dvc.lock` and `models/release.json`."""
     served = {path.name: files.md5(path) for path in paths.SERVICE.iterdir()}
     rows = [
         ["table", "its content", f"SHA-256 `{catalogue.sha256}`"],
@@ -230,9 +231,9 @@ def lineage_table(catalogue: Catalogue) -> str:
             [name, f"`{path}`", f"MD5 `{files.md5(path)}`"]
             for name, path in (("training rows", paths.TRAIN), ("test rows", paths.TEST), ("model", paths.MODEL))
         ),
-        ["what is served", f"`{paths.SERVICE}`", f"MD5 `{files.folder_md5(served)}`"],
+        ["served files", f"`{paths.SERVICE}`", f"MD5 `{files.folder_md5(served)}`"],
     ]
-    return table(["what", "where", "hash"], rows)
+    return table(["artifact", "path", "hash"], rows)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Stage `profile`: describe the training rows, and no other, as one page of HTML.
+"""Stage `profile`: describe the training rows, and no others, on one HTML page.
 
-Statistics are of all training rows; pictures and relations are of rows taken from them at a fixed stride. The page
-holds no script and loads nothing, and its text stands beside the pictures, never in them, so that any alphabet shows.
+Statistics use all training rows; charts and relations use a sample, taken at a fixed stride. The page contains no
+script and loads nothing. Its text is beside the charts, not in them, so that every alphabet is displayed.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from mlops.pipeline.profile_figures import Array, Target, number, percent, text
 
 TEMPLATE = Path(__file__).with_name("profile.html.jinja")
 
-# rows behind pictures and relations, behind rank correlations, and behind the words of a text
+# rows used for charts and relations, for rank correlations, and for words
 SAMPLE, PAIR_ROWS, TEXT_ROWS = 100_000, 5_000, 20_000
-# what is shown: columns in detail and in the heatmap, classes told apart, values or words of a column, pairs
+# how many are shown: columns in detail and in the heatmap, classes with a colour, values or words of a column, pairs
 CARDS, HEATMAP, CLASSES, VALUES, PAIRS = 50, 30, 6, 6, 12
-# columns that are correlated at most, because the work grows with the square of their number
+# most columns in the correlations, because the cost grows with the square of their number
 CORRELATED = 1000
-# from which share on the notes speak of a target given away, nearly constant, mostly missing, and the same
-GIVEN_AWAY, CONSTANT, MISSING, SAME = 0.95, 0.99, 0.5, 0.99
+# shares from which the notes report target leakage, nearly constant, mostly missing, and nearly identical columns
+LEAKAGE, CONSTANT, MISSING, SAME = 0.95, 0.99, 0.5, 0.99
 
 Description = dict[str, Any]
 
@@ -52,7 +52,7 @@ def main() -> str:
 
 
 def render(page: Description) -> str:
-    """The page as HTML, with every text of the table escaped."""
+    """Render the page as HTML, with every text of the table escaped."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -68,12 +68,12 @@ def profile(table: pa.Table, catalogue: Catalogue, settings: Settings) -> Descri
     table : pyarrow.Table of shape (n_samples, n_columns)
         The training rows.
     catalogue : Catalogue
-        Says the kind and unit of each column; its counts are of all rows, so they are not used.
+        The kind and unit of each column. Its counts cover all rows, so they are not used.
 
     Returns
     -------
     dict
-        What the template shows; features first, by falling relation to the target.
+        The content of the page; features first, sorted by relation to the target.
     """
     stride = math.ceil(table.num_rows / SAMPLE)
     sample = table if stride == 1 else table.take(pa.array(range(0, table.num_rows, stride)))
@@ -83,7 +83,7 @@ def profile(table: pa.Table, catalogue: Catalogue, settings: Settings) -> Descri
     columns: list[Description] = []
     for column in catalogue.columns:
         if column.name != settings.data.target:
-            role = roles.get(column.name, "deals the split")
+            role = roles.get(column.name, "determines the split")
             described = describe(column, table[column.name], sample[column.name], target, role == "feature")
             columns.append({**described, "role": role, "number": len(columns) + 1})
     columns.sort(key=lambda column: (column["role"] != "feature", -(column["relation"] or 0)))
@@ -120,7 +120,7 @@ def read_target(table: pa.Table, sample: pa.Table, settings: Settings) -> Target
 
 
 def describe_target(column: Column, values: pa.ChunkedArray, target: Target) -> Description:
-    """How often each class is there, or how the numbers are spread."""
+    """The frequency of each class, or the distribution of the numbers."""
     described = _outline(column, values)
     if not target.classes:
         return described | spread(figures.ordered(values), target.y, None, number)
@@ -131,9 +131,9 @@ def describe_target(column: Column, values: pa.ChunkedArray, target: Target) -> 
 def describe(
     column: Column, values: pa.ChunkedArray, sampled: pa.ChunkedArray, target: Target, feature: bool
 ) -> Description:
-    """Statistics of a column, and for a feature its pictures and its relation to the target.
+    """Statistics of a column, and for a feature its charts and its relation to the target.
 
-    Of a column that is no feature (a key, a pseudonym) no value is told.
+    Values of a column that is not a feature (a key, a pseudonym) are not shown.
     """
     described = _outline(column, values)
     if not described["filled"]:
@@ -143,8 +143,8 @@ def describe(
     if column.kind == "text":
         lengths, sampled_lengths = figures.ordered(pc.utf8_length(values)), figures.floats(pc.utf8_length(sampled))
         described |= spread(lengths, sampled_lengths, target, number)
-        # that texts differ goes without saying, and to count them would take three times their memory
-        return described | {"distinct": None, "top": 0.0} | telling_words(sampled, target)
+        # distinct texts are not counted, because that would take three times their memory
+        return described | {"distinct": None, "top": 0.0} | informative_words(sampled, target)
     if column.kind in ("numeric", "date", "time"):
         rising = figures.ordered(values)
         shown = {"numeric": number, "time": figures.time_of_day}.get(column.kind) or _moments(rising)
@@ -155,7 +155,7 @@ def describe(
     else:
         described |= frequent_values(values, sampled, target)
     described["relation"] = figures.explained(figures.groups(sampled, 20), target)
-    # twenty intervals would blur a column that decides the target at a threshold
+    # twenty intervals are too coarse for a column that determines the target at a threshold
     finest = figures.groups(sampled, min(max(len(sampled) // 4, 1), 1000))
     return described | {"decides": figures.explained(finest, target)}
 
@@ -175,27 +175,27 @@ def _outline(column: Column, values: pa.ChunkedArray) -> Description:
         "decides": None,
         "facts": {},
         "shape": "",
-        "pictures": [],
+        "charts": [],
         "values": [],
     }
 
 
 def _moments(rising: Array) -> Callable[[float], str]:
-    """How to write the dates of a column: with the time, if they are within a few days and not at midnight."""
+    """Return the formatter for the dates of a column: with the time for a span of few days, unless all are midnight."""
     day = 24 * 3600 * 10**6
     unit = "D" if rising[-1] - rising[0] > 10 * day or not (rising % day).any() else "m"
     return lambda microseconds: figures.moment(microseconds, unit)
 
 
 def spread(rising: Array, sampled: Array, target: Target | None, shown: Callable[[Any], str]) -> Description:
-    """Facts of numbers or dates, and their histograms: of all rows, and of each class or with the target's mean.
+    """Statistics and histograms of numbers or dates: of all rows, and of each class or with the mean target.
 
     Parameters
     ----------
     rising : ndarray of shape (n_filled,)
         All values, in rising order.
     sampled : ndarray of shape (n_sampled,)
-        The values behind the pictures, NaN where missing.
+        The values for the charts, NaN where missing.
     target : Target of n_sampled rows, optional
     shown : callable
         Turns a value into text.
@@ -210,26 +210,26 @@ def spread(rising: Array, sampled: Array, target: Target | None, shown: Callable
     x = sampled[present]
     bars = axis.bars(x)
 
-    def picture(label: str, colour: str, chosen: Any, median: Any) -> Description:
+    def chart(label: str, colour: str, chosen: Any, median: Any) -> Description:
         shape = figures.steps(np.bincount(bars[chosen], minlength=len(axis.edges) - 1))
         return {"label": label, "colour": colour, "path": shape, "median": shown(median), "at": axis.at(median)}
 
-    pictures, trend = [picture("all rows", "all", slice(None), figures.quantile(rising, 0.5))], None
+    charts, trend = [chart("all rows", "all", slice(None), figures.quantile(rising, 0.5))], None
     if target and target.classes:
         y = target.y[present]
         for code, label in enumerate(target.classes[:CLASSES]):
             if (y == code).any():
-                pictures.append(picture(label, f"k{code}", y == code, figures.quantile(np.sort(x[y == code]), 0.5)))
+                charts.append(chart(label, f"k{code}", y == code, figures.quantile(np.sort(x[y == code]), 0.5)))
     elif target:
         trend = figures.trend(x, target.y[present], axis)
     return {
         "facts": facts,
         "distinct": len(runs),
         "top": int(np.diff(runs, append=len(rising)).max()) / len(rising),
-        # row numbers that a program wrote along with the table: whole, each once, with few gaps
+        # row numbers written by a program: distinct integers with few gaps
         "counts_rows": whole and len(runs) == len(rising) > max((int(rising[-1]) - int(rising[0])) / 2, 20),
-        "shape": pictures[0]["path"],
-        "pictures": pictures,
+        "shape": charts[0]["path"],
+        "charts": charts,
         "trend": trend,
         "axis": [sign * cut + shown(end) for sign, cut, end in zip("≤≥", axis.cut, axis.ends, strict=True)],
         "logarithmic": axis.logarithmic,
@@ -238,41 +238,41 @@ def spread(rising: Array, sampled: Array, target: Target | None, shown: Callable
 
 
 def of_rows(target: Target, rows: Array) -> Description:
-    """The target of some rows: the share of each class, or the mean and where it lies among all."""
+    """The target of some rows: the share of each class, or the mean and its position among all."""
     if not target.classes:
         mean = figures.mean(target.y[rows])
         return {"at": figures.along(mean, *target.middle), "says": number(mean)}
     counts = np.bincount(target.y[rows], minlength=len(target.classes))
     shares = (counts / counts.sum()).tolist()
-    told = int(counts.argmax()) if target.positive is None else target.positive
+    named = int(counts.argmax()) if target.positive is None else target.positive
     parts = [round(100 * share, 1) for share in (*shares[:CLASSES], sum(shares[CLASSES:]))]
-    return {"parts": parts, "says": f"{percent(shares[told])} {target.classes[told]}"}
+    return {"parts": parts, "says": f"{percent(shares[named])} {target.classes[named]}"}
 
 
 def frequent_values(values: pa.ChunkedArray, sampled: pa.ChunkedArray, target: Target) -> Description:
-    """The most frequent values with the target where they stand; the others, and the missing ones, together."""
+    """The most frequent values with the target of their rows; one entry each for other values and for missing ones."""
     filled = len(values) - values.null_count
     frequent, distinct = figures.most_frequent(values, VALUES)
     known, code = figures.codes(sampled)
     place = {value: number for number, (value, _) in enumerate(frequent)}
-    # of a value: its place among the frequent, or else that of the others; of a missing one, the last
+    # rank of a frequent value; other values share the next number, missing ones the last
     row = np.array([*(place.get(value, VALUES) for value in known), VALUES + 1])[code]
     counted = [(number, text(value), False, count) for number, (value, count) in enumerate(frequent)]
     if distinct > VALUES:
         rest = filled - sum(count for _, count in frequent)
-        counted.append((VALUES, f"{distinct - VALUES:,} more", True, rest))
+        counted.append((VALUES, f"{distinct - VALUES:,} others", True, rest))
     if values.null_count:
         counted.append((VALUES + 1, "missing", True, values.null_count))
     shown: list[Description] = []
     for at, label, is_rest, count in counted:
-        told = of_rows(target, row == at) if (row == at).any() else {"says": "not in the sample"}
-        shown.append({"label": label, "rest": is_rest, "share": count / len(values), **told})
+        outcome = of_rows(target, row == at) if (row == at).any() else {"says": "not in the sample"}
+        shown.append({"label": label, "rest": is_rest, "share": count / len(values), **outcome})
     shape = figures.steps(np.array([count for *_, count in counted]))
     return {"distinct": distinct, "top": frequent[0][1] / filled, "shape": shape, "values": shown}
 
 
-def telling_words(sampled: pa.ChunkedArray, target: Target) -> Description:
-    """Of the hundred words in most rows, those that say most about the target; the first is the text's relation."""
+def informative_words(sampled: pa.ChunkedArray, target: Target) -> Description:
+    """The words with the strongest relation to the target among the 100 most frequent; the first gives the relation."""
     step = math.ceil(len(sampled) / TEXT_ROWS)
     target = target._replace(y=target.y[::step])
     texts = pc.utf8_slice_codeunits(sampled.combine_chunks()[::step], 0, 2000).to_pylist()
@@ -297,7 +297,7 @@ def telling_words(sampled: pa.ChunkedArray, target: Target) -> Description:
 
 
 def correlate(features: list[Description], sample: pa.Table) -> Description | None:
-    """Rank correlations between numeric features: the strongest pairs, and a heatmap of the most telling columns."""
+    """Rank correlations between numeric features: the strongest pairs, and a heatmap of the top columns."""
     numeric = [column for column in features if column["kind"] == "numeric" and column["distinct"] > 1][:CORRELATED]
     if len(numeric) < 2:
         return None
@@ -323,25 +323,27 @@ def correlate(features: list[Description], sample: pa.Table) -> Description | No
 
 
 def notes(page: Description) -> list[Description]:
-    """What somebody should look at before training, warnings first."""
+    """Findings to check before training, warnings first."""
     there = [column for column in page["features"] if column["filled"]]
     classes = page["target"].get("counts", [])
     found: list[Description] = []
 
     def note(kind: str, title: str, says: str, columns: list[Description] | None = None) -> None:
-        """Take down a note, unless it is about columns and there are none."""
+        """Add a note, unless it is about columns and there are none."""
         if columns is None or columns:
             found.append({"kind": kind, "title": title, "says": says, "columns": columns or []})
 
     note(
         "warning",
-        "May give the target away",
-        f"Each explains at least {percent(GIVEN_AWAY)} of the target alone. Is it known before the target is? "
-        "If not: data.drop.",
-        [column for column in there if (column["decides"] or 0) >= GIVEN_AWAY],
+        "Possible target leakage",
+        f"Each column explains at least {percent(LEAKAGE)} of the target on its own. If it is not known before the "
+        "target, add it to data.drop.",
+        [column for column in there if (column["decides"] or 0) >= LEAKAGE],
     )
     if page["target"]["distinct"] == 1:
-        note("warning", "The target does not vary", "It is the same in every training row: there is nothing to learn.")
+        note(
+            "warning", "The target does not vary", "It is the same in every training row, so there is nothing to learn."
+        )
     rare = [f"{label} ({count})" for label, count in classes if count < 10]
     if rare:
         note(
@@ -349,15 +351,15 @@ def notes(page: Description) -> list[Description]:
         )
     note(
         "warning",
-        "Empty",
-        "Missing in every training row: data.drop.",
+        "Empty columns",
+        "Missing in every training row. Add them to data.drop.",
         [column for column in page["features"] if not column["filled"]],
     )
     note(
         "warning",
-        "Names the rows",
-        "Nearly every row has a value of its own, and no rule follows from it: data.key or data.drop, or data.types "
-        "if it is text.",
+        "Identifies rows",
+        "The value is unique in nearly every row, so a model learns nothing general from it. Add the column to "
+        "data.key or data.drop, or to data.types if it is text.",
         [
             column
             for column in there
@@ -367,12 +369,17 @@ def notes(page: Description) -> list[Description]:
     )
     if classes and page["target"]["distinct"] > 1 and classes[0][1] >= 0.9 * page["rows"]:
         share = percent(classes[0][1] / page["rows"])
-        note("note", "Unbalanced classes", f"A model that always says {classes[0][0]} has an accuracy of {share}.")
-    note("note", "Constant", "One value, so nothing to learn from.", [c for c in there if c["top"] == 1])
+        note("note", "Unbalanced classes", f"A model that always predicts {classes[0][0]} has an accuracy of {share}.")
+    note(
+        "note",
+        "Constant",
+        "All rows have the same value, so there is nothing to learn.",
+        [c for c in there if c["top"] == 1],
+    )
     note(
         "note",
         "Nearly constant",
-        f"One value in {percent(CONSTANT)} of the rows or more.",
+        f"One value in at least {percent(CONSTANT)} of the rows.",
         [column for column in there if CONSTANT <= column["top"] < 1],
     )
     note(
@@ -385,11 +392,11 @@ def notes(page: Description) -> list[Description]:
         same = page["correlations"]["same"]
         note(
             "note",
-            "Nearly the same",
-            f"Pairs of columns with a rank correlation of at least {SAME}: {same:,}. See the correlations below.",
+            "Nearly identical columns",
+            f"{same:,} pair(s) of columns have a rank correlation of at least {SAME}. See the correlations below.",
         )
     if len(page["features"]) > page["rows"]:
-        note("note", "More features than rows", "Some will seem to be related to the target by chance.")
+        note("note", "More features than rows", "Some features will appear related to the target by chance.")
     return found
 
 

@@ -1,6 +1,6 @@
-"""Figures of the profile, in both senses: statistics of one column or of two, and the shapes that are drawn of them.
+"""Statistics of one or two columns for the profile, and the SVG paths of its charts.
 
-Arrays come in, numbers and SVG paths go out; a path is 100 wide and 100 high, with the origin at the top left.
+Functions take arrays and return numbers or SVG paths. A path is 100 wide and 100 high; its origin is the top left.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Target(NamedTuple):
-    """The target of the rows behind pictures: a number each, or that of its class; frequent classes come first."""
+    """The target of the sampled rows: numbers, or class codes with the most frequent class first."""
 
     y: Array
     classes: Sequence[str] = ()
@@ -32,7 +32,7 @@ class Target(NamedTuple):
 
 
 def ordered(values: pa.ChunkedArray) -> Array:
-    """Numbers, or dates and times (as microseconds), without the missing ones, in rising order."""
+    """Numbers, or dates and times (as microseconds), sorted, without missing values."""
     found = as_numpy(_numbers(values).drop_null())
     return np.sort(found[~np.isnan(found)] if found.dtype.kind == "f" else found)
 
@@ -43,13 +43,13 @@ def floats(values: pa.ChunkedArray) -> Array:
 
 
 def codes(values: pa.ChunkedArray) -> tuple[list[Any], Array]:
-    """The distinct values, and the number of each row's value among them, of shape (n_samples,); -1 where missing."""
+    """The distinct values, and the index of each row's value, of shape (n_samples,); -1 where missing."""
     encoded = values.combine_chunks().dictionary_encode()
     return encoded.dictionary.to_pylist(), as_numpy(encoded.indices, -1)
 
 
 def as_numpy(values: pa.ChunkedArray | pa.Array, missing: float = 0) -> Array:
-    """Numbers as an array. Unlike `to_numpy`, this does not import pandas, which takes half as long as the stage."""
+    """Numbers as an array; unlike `to_numpy`, without the import of pandas, which takes half as long as the stage."""
     values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     filled = np.from_dlpack(values.drop_null())
     if not values.null_count:
@@ -66,25 +66,25 @@ def _numbers(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def quantile(rising: Array, share: float) -> Any:
-    """Linear interpolation between neighbours in rising values."""
+    """A quantile of sorted values, with linear interpolation."""
     position = share * (len(rising) - 1)
     low, high = (rising[index].item() for index in (math.floor(position), math.ceil(position)))
     return low if low == high else low * (1 - position % 1) + high * (position % 1)
 
 
 def runs(rising: Array) -> Array:
-    """Where each distinct value starts in rising values."""
+    """The index at which each distinct value starts in sorted values."""
     return np.flatnonzero(np.concatenate((np.ones(min(len(rising), 1), bool), rising[1:] != rising[:-1])))
 
 
 def mean(values: Array) -> float:
-    """Their mean, to a billionth of the largest value: beyond that, processors differ."""
+    """The mean, rounded to a billionth of the largest value, because processors differ beyond that."""
     largest = _largest(values)
     return round(float((values / largest).mean()), 9) * largest
 
 
 def deviation(values: Array) -> float:
-    """Their standard deviation (n - 1), to a billionth of the largest value; 0 for a single value."""
+    """The standard deviation (n - 1), rounded to a billionth of the largest value; 0 for a single value."""
     largest = _largest(values)
     return round(float((values / largest).std(ddof=1)), 9) * largest if len(values) > 1 else 0.0
 
@@ -94,7 +94,7 @@ def _largest(values: Array) -> float:
 
 
 def most_frequent(values: pa.ChunkedArray, limit: int) -> tuple[list[tuple[Any, int]], int]:
-    """The `limit` most frequent values with their counts, among equals in the values' order; and how many there are."""
+    """The `limit` most frequent values with their counts (ties sorted by value), and the number of distinct values."""
     counted = pa.Table.from_struct_array(pc.value_counts(values.drop_null()))
     best = counted.take(pc.select_k_unstable(counted, limit, [("counts", "descending"), ("values", "ascending")]))
     return list(zip(best["values"].to_pylist(), best["counts"].to_pylist(), strict=True)), counted.num_rows
@@ -104,10 +104,11 @@ def most_frequent(values: pa.ChunkedArray, limit: int) -> tuple[list[tuple[Any, 
 
 
 def groups(values: pa.ChunkedArray, limit: int) -> Array:
-    """Number the group of each row, of shape (n_samples,).
+    """Return the group number of each row, of shape (n_samples,).
 
-    Numbers and dates fall into up to `limit` intervals with as many rows each. Of other values, the `limit` most
-    frequent are a group each, if they have four rows or more; the rest is one. The missing are one in any case.
+    Numbers and dates are divided into up to `limit` intervals with equal numbers of rows. For other values, each of the
+    `limit` most frequent ones with at least four rows is a group, and the rest is one group. Missing values are one
+    group in both cases.
     """
     if not (pa.types.is_string(values.type) or pa.types.is_boolean(values.type)):
         found = floats(values)
@@ -123,7 +124,7 @@ def groups(values: pa.ChunkedArray, limit: int) -> Array:
 
 
 def starts(values: Array, limit: int) -> Array:
-    """Where the intervals of `groups` start: at each value where these are few, else at quantiles."""
+    """The lower bounds of the intervals of `groups`: every distinct value if there are few, else quantiles."""
     rising = np.sort(values[~np.isnan(values)])
     distinct = rising[runs(rising)]
     return distinct if len(distinct) <= limit else np.unique(rising[np.arange(limit) * len(rising) // limit])
@@ -154,9 +155,9 @@ def explained(group: Array, target: Target) -> float | None:
 
 
 def rank_correlations(columns: Array) -> Array:
-    """Spearman's correlation of each two columns, over the rows in which both are there; 0 where nothing varies.
+    """Spearman's correlation of each pair of columns, over the rows in which both are present; 0 for constant columns.
 
-    Ranks are taken within a column, so that among columns with missing values it is an approximation.
+    Ranks are computed within a column, so the result is an approximation for columns with missing values.
 
     Parameters
     ----------
@@ -180,7 +181,7 @@ def rank_correlations(columns: Array) -> Array:
 
 
 def _ranks(values: Array) -> Array:
-    """Ranks between -0.5 and 0.5, equal ones averaged; 0 where missing."""
+    """Ranks between -0.5 and 0.5, averaged for ties; 0 where missing."""
     present = ~np.isnan(values)
     _, inverse, counts = np.unique(values[present], return_inverse=True, return_counts=True)
     ranks = np.zeros(len(values))
@@ -189,11 +190,11 @@ def _ranks(values: Array) -> Array:
     return ranks
 
 
-# Shapes
+# Charts
 
 
 class Axis(NamedTuple):
-    """The edges of a histogram's bars, of shape (n_bins + 1,), its two ends, and whether there are values beyond."""
+    """The edges of a histogram's bars, of shape (n_bins + 1,), its two ends, and whether values lie beyond each end."""
 
     edges: Array
     ends: tuple[float, float]
@@ -201,16 +202,16 @@ class Axis(NamedTuple):
     logarithmic: bool
 
     def at(self, value: float) -> float:
-        """Where a value lies along the axis, in percent."""
+        """The position of a value on the axis, in percent."""
         return round(float(np.interp(value, self.edges, np.linspace(0, 100, len(self.edges)))), 1)
 
     def bars(self, values: Array) -> Array:
-        """The number of each value's bar; the outermost take what is beyond."""
+        """The index of each value's bar; the outermost bars include values beyond the ends."""
         return np.clip(np.searchsorted(self.edges, values, side="right") - 1, 0, len(self.edges) - 2)
 
 
 def axis(rising: Array) -> Axis:
-    """A histogram's axis: logarithmic beyond three orders of magnitude, and without the last percent of long tails."""
+    """The axis of a histogram: logarithmic beyond three orders of magnitude; long tails are cut at the last percent."""
     outer = [float(quantile(rising, share)) for share in (0, 0.01, 0.99, 1)]
     whole = rising.dtype.kind == "i" or bool((rising == np.rint(rising)).all())
     logarithmic = outer[0] > 0 and outer[2] > 1000 * outer[1] and (not whole or outer[1] > 100)
@@ -227,7 +228,7 @@ def axis(rising: Array) -> Axis:
         edges = np.array([low - 0.5, low + 0.5])
     elif whole and high - low < 2**50:
         low, high = math.floor(low), math.ceil(high)
-        width = math.ceil((high - low + 1) / bins)  # bars that hold unequally many whole numbers look like a comb
+        width = math.ceil((high - low + 1) / bins)  # bars with unequal numbers of integers would look like a comb
         edges = low - 0.5 + width * np.arange(math.ceil((high - low + 1) / width) + 1)
     else:
         shares = np.linspace(0, 1, bins + 1)
@@ -236,31 +237,31 @@ def axis(rising: Array) -> Axis:
 
 
 def steps(counts: Array) -> str:
-    """A histogram, as the outline of its bars."""
+    """The outline of a histogram's bars, as an SVG path."""
     tops = 100 - np.round(100 * counts / max(counts.max(), 1), 1)
     ends = np.round(100 * np.arange(1, len(counts) + 1) / len(counts), 1)
     return "M0 100" + "".join(f"V{top:g}H{end:g}" for top, end in zip(tops, ends, strict=True)) + "V100Z"
 
 
 def along(value: float, low: float, high: float) -> float:
-    """Where a value lies between two others, in percent."""
+    """The position of a value between two others, in percent."""
     position = (value / 2 - low / 2) / (high / 2 - low / 2) if high > low else 0.5
     return round(100 * min(max(float(position), 0.0), 1.0), 1)
 
 
 def trend(x: Array, y: Array, across: Axis) -> dict[str, Any] | None:
-    """Mean and middle half of the target in each tenth of the rows by a column; None where that does not vary."""
+    """Mean and interquartile range of the target in each decile of a column; None for a constant column."""
     tenths = starts(x, 10)
     if len(tenths) < 2:
         return None
     tenth = np.searchsorted(tenths, x, side="right") - 1
     rows = [np.flatnonzero(tenth == number) for number in range(len(tenths))]
-    parts = [(across.at(quantile(np.sort(x[each]), 0.5)), y[each]) for each in rows]
+    parts = [(across.at(quantile(np.sort(x[part]), 0.5)), y[part]) for part in rows]
     middles = np.array([[*np.quantile(part, [0.25, 0.75]), mean(part)] for _, part in parts])
     low, high = middles.min(), middles.max()
     lower, upper, means = (
-        [f"{at:g} {100 - along(value, low, high):g}" for (at, _), value in zip(parts, each, strict=True)]
-        for each in middles.T
+        [f"{at:g} {100 - along(value, low, high):g}" for (at, _), value in zip(parts, heights, strict=True)]
+        for heights in middles.T
     )
     return {
         "band": f"M{'L'.join([*upper, *reversed(lower)])}Z",
@@ -268,7 +269,7 @@ def trend(x: Array, y: Array, across: Axis) -> dict[str, Any] | None:
         "dots": "".join(f"M{point}h0" for point in means),
         "low": number(low),
         "high": number(high),
-        "says": ", ".join(number(each) for each in middles[:, 2]),
+        "says": ", ".join(number(average) for average in middles[:, 2]),
     }
 
 
@@ -276,8 +277,8 @@ def trend(x: Array, y: Array, across: Axis) -> dict[str, Any] | None:
 
 
 def number(value: Any) -> str:
-    """A number with four significant digits; a whole one with all of them."""
-    value = value if isinstance(value, int) else float(f"{value:.12g}")  # without what processors differ in
+    """A number with four significant digits; an integer with all of them."""
+    value = value if isinstance(value, int) else float(f"{value:.12g}")  # without digits in which processors differ
     if abs(value) < 1e15 and value == int(value):
         shown = f"{int(value):,}" if abs(value) >= 10_000 else str(int(value))  # a year has no comma
     elif 1e-4 <= abs(value) < 1e15:
@@ -289,7 +290,7 @@ def number(value: Any) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in percent: whole, with a decimal at the ends, and 0% or 100% only where it is exactly that."""
+    """A share in percent, with one decimal near 0% and 100%; these two are shown only for exact values."""
     share = round(share, 9)
     if share in (0, 1) or 0.1 <= share < 0.995:
         return f"{share:.0%}"
@@ -298,7 +299,9 @@ def percent(share: float) -> str:
 
 def moment(microseconds: float, unit: str) -> str:
     """A date, or with unit `m` a date and time, in UTC."""
-    at = np.datetime64(min(max(int(microseconds), 1 - 2**63), 2**63 - 1), "us")  # as a float, an end may lie beyond
+    at = np.datetime64(
+        min(max(int(microseconds), 1 - 2**63), 2**63 - 1), "us"
+    )  # a float may lie beyond the range of int64
     return str(np.datetime_as_string(at, unit=unit)).replace("T", " ")  # type: ignore[call-overload]
 
 
@@ -308,7 +311,7 @@ def time_of_day(microseconds: float) -> str:
 
 
 def text(value: Any) -> str:
-    """A value as one line of at most 100 characters."""
+    """A value on one line of at most 100 characters."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
