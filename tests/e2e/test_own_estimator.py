@@ -203,5 +203,5 @@ def test_one_that_looks_at_other_rows_stops_the_export_with_a_row(done: Project,
     project.stage("train")
     stopped = project.stage("export", check=False)
     assert stopped.returncode != 0
-    assert "Nearest does not predict alone what it predicts in a batch: test row 1 gets [" in stopped.stdout
+    assert "Nearest predicts a row differently alone and in a batch: test row 1 gets [" in stopped.stdout
     assert "Traceback" not in stopped.stdout

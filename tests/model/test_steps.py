@@ -356,10 +356,13 @@ class Needs(Base):
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("DropsLater", "turns 20 rows into 19, but must keep each"),
-        ("Noisy", "gives other values for the same rows each time"),
-        ("Guesses", "learns something else each time from the same rows\n  try: a parameter random_state"),
-        ("Looks", r"gives other values \(by .* standard deviations\) for a row alone than for the same row in a batch"),
+        ("DropsLater", "turns 20 rows into 19, but must keep them all"),
+        ("Noisy", "returns different values for the same rows each time"),
+        ("Guesses", "is not deterministic: two fits on the same rows differ\n  try: a parameter random_state"),
+        (
+            "Looks",
+            r"returns different values \(by .* standard deviations\) for a row alone than for the same row in a batch",
+        ),
         ("Needs", "cannot transform a row alone: two rows are needed"),
     ],
 )
@@ -410,8 +413,8 @@ def refused(steps: list[dict[str, Any]], columns: Any = KNOWN, estimator: str = 
             "rfe cannot be fitted: Found n_features_to_select=99 > n_features=4",
         ),
         ([step("sklearn.decomposition.PCA", n_components=99)], "pca cannot be fitted: n_components=99 must be between"),
-        ([step("test_steps.Drops")], "drops turns 240 rows into 239, but must keep each"),
-        ([step("test_steps.Drops", ["größe"])], "drops turns 240 rows into 239, but must keep each"),
+        ([step("test_steps.Drops")], "drops turns 240 rows into 239, but must keep them all"),
+        ([step("test_steps.Drops", ["größe"])], "drops turns 240 rows into 239, but must keep them all"),
         (
             [step("sklearn.decomposition.PCA", ["größe", "count"])],
             "pca cannot be fitted: Input X contains NaN.\n  try: a step sklearn.impute.SimpleImputer",
@@ -424,7 +427,7 @@ def test_a_step_that_cannot_be_fitted_is_named(steps: list[dict[str, Any]], mess
 
 def test_a_sparse_matrix_for_an_estimator_that_takes_none_is_reported_with_the_parameter_to_set() -> None:
     said = refused([step("sklearn.preprocessing.KBinsDiscretizer")], NUMERIC, "sklearn.naive_bayes.GaussianNB")
-    assert "model.steps.0: kbinsdiscretizer gives a sparse matrix, which GaussianNB does not take" in said
+    assert "model.steps.0: kbinsdiscretizer returns a sparse matrix, which GaussianNB does not accept" in said
     assert said.endswith("try: params: {encode: onehot-dense}")
 
 

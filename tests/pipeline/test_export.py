@@ -55,7 +55,7 @@ REGRESSORS = {
 FALL_BACK = {
     "sklearn.svm.LinearSVC": "it does not convert: a classifier without probabilities",
     "sklearn.dummy.DummyClassifier": "it does not convert: skl2onnx raises MissingShapeCalculator for DummyClassifier",
-    "sklearn.discriminant_analysis.LinearDiscriminantAnalysis": "as ONNX it predicts otherwise",
+    "sklearn.discriminant_analysis.LinearDiscriminantAnalysis": "its predictions as ONNX differ",
     "lightgbm.LGBMClassifier": "it does not convert: skl2onnx raises MissingShapeCalculator for LGBMClassifier",
 }
 
@@ -136,8 +136,9 @@ def exported(
     paths.MODEL.write_bytes(modelfile.canonical(skops.io.dumps(model_)))
     pq.write_table(table, paths.TABLE)
     fields = [export.describe(column, export.values_of(column), train[column.name]) for column in described]
-    asked = export.probes(test.select([column.name for column in described]), described)
-    expected = metrics.predict_table(model_, asked, described)
+    nullable = {field.name for field in fields if field.nullable}
+    probes = export.probes(test.select([column.name for column in described]), described, nullable)
+    expected = metrics.predict_table(model_, probes, described)
     contract = Contract(
         task=task,
         target="y",
@@ -150,7 +151,7 @@ def exported(
     )
 
     def differs(content: bytes, contract: Contract) -> float:
-        return export.distance(expected, export.answers(runtime.loaded(content, contract), asked, described))
+        return export.distance(expected, export.answers(runtime.loaded(content, contract), probes, described))
 
     content, contract, found = export.compiled(model_, contract, differs)
     contract = Contract.model_validate_json(contract.model_dump_json())
@@ -306,18 +307,18 @@ def test_labels_that_do_not_follow_from_probabilities_are_served_by_scikit_learn
     assert (contract.runtime, found["why"]) == ("onnx", None)
 
 
-def test_what_is_served_is_asked_for_rows_between_the_test_rows_too() -> None:
+def test_the_probes_include_rows_between_the_test_rows() -> None:
     test = pa.table({"x": list(range(50)), "y": [str(number) for number in range(50)]})
     columns = [
         Column(name=name, kind=kind, type="", unit=None, missing=0, distinct=50)
         for name, kind in (("x", "numeric"), ("y", "categorical"))
     ]
-    asked = export.probes(test, columns).to_pylist()
-    assert asked[:50] == test.to_pylist()
-    mixed = asked[50:-2]
-    assert sum(row not in asked[:50] for row in mixed) > 40
+    probes = export.probes(test, columns, set()).to_pylist()
+    assert probes[:50] == test.to_pylist()
+    mixed = probes[50:-2]
+    assert sum(row not in probes[:50] for row in mixed) > 40
     assert {row["x"] for row in mixed} == set(range(50))
-    assert asked == export.probes(test, columns).to_pylist()
+    assert probes == export.probes(test, columns, set()).to_pylist()
 
 
 def test_a_column_of_text_is_served_by_scikit_learn() -> None:
@@ -363,12 +364,12 @@ def test_an_infinite_value_is_no_end_of_a_range() -> None:
     assert export.describe(column, None, pa.chunked_array([[float("inf")]])).low is None
 
 
-def test_the_difference_that_is_told_is_the_same_on_a_machine_that_rounds_otherwise() -> None:
-    told = {}
+def test_the_recorded_difference_is_the_same_on_a_machine_that_rounds_differently() -> None:
+    recorded = {}
     for difference in (0.0, 1e-16, 9.99e-13, 1.01e-12, 5e-8, 9.99e-7, 1.01e-6):
         contract = Contract(task="regression", target="y", probabilities=False, runtime="onnx", fields=[])
-        told[difference] = export.told(contract, "double", difference)["difference_below"]
-    assert list(told.values()) == [export.DOUBLE] * 4 + [export.TOLERANCE] * 3
+        recorded[difference] = export.summary(contract, "double", difference)["difference_below"]
+    assert list(recorded.values()) == [export.DOUBLE] * 4 + [export.TOLERANCE] * 3
 
 
 def test_a_model_that_says_something_else_each_time_is_refused() -> None:

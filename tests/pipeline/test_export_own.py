@@ -132,7 +132,7 @@ WRONG = {
     ),
     "another model": (
         GRAPH.replace("KIND", "double").replace("self.intercept_[0])", "self.intercept_[0]) + 0.1"),
-        "as ONNX it predicts otherwise",
+        "its predictions as ONNX differ",
     ),
     "an operator that the service does not run": (
         GRAPH.replace("KIND", "double").replace(
@@ -218,10 +218,11 @@ def test_a_model_that_looks_at_other_rows_is_named_with_both_predictions(team: W
             export_equality.check_alone(model, table, columns, expected)
         said = str(error.value)
         assert said.startswith(
-            f"{FILE}, line 6: Own does not predict alone what it predicts in a batch: test row 1 gets ["
+            f"{FILE}, line 6: Own predicts a row differently alone and in a batch: test row 1 gets ["
         )
         assert (
-            "among 40 rows\n  try: let it look at one row at a time; what it needs of other rows belongs in fit" in said
+            "in a batch of 40 rows\n  try: predict each row on its own; what is learned from other rows belongs in fit"
+            in said
         )
 
 

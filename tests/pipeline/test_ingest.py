@@ -237,7 +237,7 @@ STOPPED = [
         rows().replace("\n9.5,b", "\noops,b"),
         {},
         "column 'x' has mostly values of kind numeric, but row 10 of data/raw/t.csv holds 'oops'\n"
-        "  try: mend it, add it to data.missing_values, or data.types: {x: categorical}",
+        "  try: correct it, add it to data.missing_values, or data.types: {x: categorical}",
     ),
     (
         "a declared type that does not hold",
@@ -249,7 +249,7 @@ STOPPED = [
         "infinity",
         rows().replace("\n9.5,b", "\n-inf,b"),
         {},
-        "column 'x': row 10 of data/raw/t.csv holds an infinite value\n  try: mend it, or leave the cell empty",
+        "column 'x': row 10 of data/raw/t.csv holds an infinite value\n  try: correct it, or leave the cell empty",
     ),
     (
         "a number too large",
@@ -281,7 +281,7 @@ STOPPED = [
         '{{"x": "{}", "y": "a"}}\n'.format("Käse").encode("latin-1") * 20,
         {"name": "t.jsonl"},
         "column 'x' has mostly values of kind categorical, but row 1 of data/raw/t.jsonl holds 'K\ufffdse', "
-        "which is not UTF-8\n  try: mend it\n",
+        "which is not UTF-8\n  try: correct it\n",
     ),
 ]
 

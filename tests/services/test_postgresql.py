@@ -172,7 +172,7 @@ def test_each_type_becomes_the_kind_that_it_is() -> None:
 def test_a_column_that_no_model_takes_is_named(column: str) -> None:
     answer = told(f"SELECT id, {column}, y FROM patients ORDER BY id")  # noqa: S608
     assert answer.startswith(f"column {column!r} holds values of type ")
-    assert f"which no model takes\n  try: data.drop: [{column}]" in answer
+    assert f"which no model accepts\n  try: data.drop: [{column}]" in answer
 
 
 @pytest.mark.usefixtures("url")
@@ -271,8 +271,8 @@ STRANGE = [
     ("'infinity'::timestamp", "the query failed: timestamp too large"),
     ("'0044-03-15 BC'::date", "the query failed: date too small"),
     ("'Infinity'::numeric", "column 'x': row 1 of the query holds an infinite value"),
-    ("'\\x00'::bytea", "column 'x' holds values of type binary, which no model takes"),
-    ("interval '1 day'", "column 'x' holds values of type duration[us], which no model takes"),
+    ("'\\x00'::bytea", "column 'x' holds values of type binary, which no model accepts"),
+    ("interval '1 day'", "column 'x' holds values of type duration[us], which no model accepts"),
     ("'127.0.0.1'::inet", "the query's column 'x' has no single type"),
 ]
 

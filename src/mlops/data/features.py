@@ -1,4 +1,4 @@
-"""The team's features on tables of Arrow: appended as columns, and checked before anything is trained on them."""
+"""The team's features on Arrow tables: append them as columns, and check them before training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlops.core.yamlfile import closest
 from mlops.data.tables import Catalogue, Column, as_array
 from mlops.inference.computed import Array, MisshapenError, Problems, compute, inputs, missing, place, typed
 
-# Rows on which functions are compared with themselves, and those of them that are computed alone
+# Rows for the checks of a function, and how many of them are also computed alone
 COMPARED, ALONE = 2_000, 20
 # A library may round the last digit of a row differently, depending on how many rows there are
 TOLERANCE = 1e-9
@@ -27,12 +27,12 @@ def described(features: Sequence[Feature], catalogue: Catalogue, hidden: set[str
     Parameters
     ----------
     hidden : set of str
-        Columns that no feature may look at: the target, and pseudonyms, which a client does not have.
+        Columns that no feature may use: the target, and pseudonyms, which a client does not have.
 
     Raises
     ------
     UserError
-        Where a feature needs a column that is not there, or has the name of one.
+        If a feature needs a column that does not exist, or has the name of a column.
     """
     columns = {column.name: column for column in catalogue.columns}
     found = []
@@ -48,7 +48,7 @@ def described(features: Sequence[Feature], catalogue: Catalogue, hidden: set[str
                 raise UserError(f"{where}: the table has no column {name!r}{closest(name, list(columns))}", hint)
         if feature.name in columns:
             raise UserError(f"{where}: the table has a column of this name", "another name for the function")
-        # at least as many as one of its inputs: the exact number would take a look at all rows
+        # a lower bound, from its inputs: the exact number would need all rows
         gaps = max(columns[name].missing for name in feature.columns)
         kind, unit, arrow = feature.kind, feature.unit, str(ARROW[feature.kind])
         found.append(Column(name=feature.name, kind=kind, type=arrow, unit=unit, missing=gaps, distinct=None))
@@ -56,9 +56,9 @@ def described(features: Sequence[Feature], catalogue: Catalogue, hidden: set[str
 
 
 def appended(table: pa.Table, features: Sequence[Feature], catalogue: Catalogue) -> tuple[pa.Table, Problems]:
-    """A table with the features as further columns, and the rows for which one cannot be computed.
+    """Append the features to a table, and return it with the rows for which a feature cannot be computed.
 
-    A column that has the name of a feature is replaced.
+    A column with the name of a feature is replaced.
     """
     if not features:
         return table, {}
@@ -70,7 +70,7 @@ def appended(table: pa.Table, features: Sequence[Feature], catalogue: Catalogue)
 
 
 def arrays(table: pa.Table, features: Sequence[Feature], catalogue: Catalogue) -> dict[str, Array]:
-    """The inputs of the features, which no function can change."""
+    """The inputs of the features, as read-only arrays."""
     names = dict.fromkeys(name for feature in features for name in feature.columns)
     found = {name: as_array(table[name], catalogue[name].kind) for name in names}
     for values in found.values():
@@ -79,7 +79,7 @@ def arrays(table: pa.Table, features: Sequence[Feature], catalogue: Catalogue) -
 
 
 def as_arrow(values: Array, kind: str) -> pa.Array:
-    """A computed column as a table holds it: null where a value is missing."""
+    """A computed column as an Arrow array: null where a value is missing."""
     absent = missing(values)
     if kind == "boolean":
         return pa.array(np.where(absent, False, values).astype(bool), mask=absent)
@@ -87,24 +87,24 @@ def as_arrow(values: Array, kind: str) -> pa.Array:
 
 
 def in_words(table: pa.Table, features: Sequence[Feature], problems: Problems) -> UserError:
-    """The first row that has no value of a feature."""
+    """The error for the first row without a value of a feature."""
     row = min(problems)
     name, problem = problems[row][0]
-    feature = next(each for each in features if each.name == name)
+    feature = next(feature for feature in features if feature.name == name)
     more = f" (and {len(problems) - 1:,} more rows)" if len(problems) > 1 else ""
     return UserError(
         f"{place(feature)}: {name} {problem}, in row {row + 1:,} of {table.num_rows:,}{more}",
-        "let the function give a value for each row that has its inputs, such as np.where(b > 0, a / b, 0.0)",
+        "let the function return a value for each row that has its inputs, such as np.where(b > 0, a / b, 0.0)",
     )
 
 
 def check(table: pa.Table, features: Sequence[Feature], catalogue: Catalogue) -> None:
-    """Check on a table that each feature is a function of its own row.
+    """Check on a table that each feature depends only on its own row.
 
     Raises
     ------
     UserError
-        Names file, line and function, what it does instead, and a row that shows it.
+        With file, line and function, the problem, and an example row.
     """
     given = arrays(table, features, catalogue)
     for feature in features:
@@ -117,7 +117,7 @@ def check(table: pa.Table, features: Sequence[Feature], catalogue: Catalogue) ->
 
 
 def _problem(feature: Feature, given: list[Array]) -> tuple[str, str] | None:
-    """What is wrong with a function, and what to do about it."""
+    """The problem of a function and a hint; None if there is no problem."""
     rows = len(given[0])
     where = f"{place(feature)}: {feature.name}"
     rng = np.random.default_rng(0)
@@ -135,10 +135,10 @@ def _problem(feature: Feature, given: list[Array]) -> tuple[str, str] | None:
         return f"{where} {error}, as in row 1: {_row(feature, given, 0)}", "one value for each row, as a NumPy array"
     except Exception as error:  # the team's code may raise anything
         row = _first_raising(feature, given)
-        told = f"{place(feature, error)}: {feature.name} raises {type(error).__name__}: {error}"
+        raised = f"{place(feature, error)}: {feature.name} raises {type(error).__name__}: {error}"
         if "read-only" in str(error):
-            return f"{told}: it changes its input", "values = values.copy(), before it is changed"
-        return f"{told}, as in row {row + 1:,}: {_row(feature, given, row)}", "a function that takes every row"
+            return f"{raised}: it changes its input", "values = values.copy(), before the change"
+        return f"{raised}, as in row {row + 1:,}: {_row(feature, given, row)}", "a function that accepts every row"
     scale = _scale(whole)
     for found, chosen, what, hint in (
         (again, np.arange(rows), "is not deterministic: called twice, it gives", "no random numbers, time or files"),
@@ -154,7 +154,7 @@ def _problem(feature: Feature, given: list[Array]) -> tuple[str, str] | None:
     return None
 
 
-_ROWWISE = "a value that follows from its own row; what is learned from many rows belongs into the model"
+_ROWWISE = "a value that depends only on its own row; what is learned from many rows belongs in the model"
 
 
 def _called(feature: Feature, given: list[Array]) -> Array:
@@ -165,7 +165,7 @@ def _called(feature: Feature, given: list[Array]) -> Array:
 
 
 def _first_raising(feature: Feature, given: list[Array]) -> int:
-    """A row that the function does not bear by itself; the first where it bears each."""
+    """A row for which the function raises an error alone; the first row if there is none."""
     for row in range(min(len(given[0]), COMPARED)):
         try:
             _called(feature, [column[[row]] for column in given])
@@ -175,7 +175,7 @@ def _first_raising(feature: Feature, given: list[Array]) -> int:
 
 
 def _same(expected: Array, found: Array, scale: float) -> Any:
-    """Where two columns agree: exactly, or for numbers but for rounding."""
+    """Where two columns are equal; numbers may differ by rounding."""
     both_missing = missing(expected) & missing(found)
     if expected.dtype.kind != "f":
         return both_missing | np.fromiter((a == b for a, b in zip(expected, found, strict=True)), bool, len(expected))

@@ -1,7 +1,7 @@
-"""`data.labels`: the target from another table, joined by key, with what does not fit counted.
+"""`data.labels`: join the target from another table by key, and count labels and rows without a match.
 
-A label becomes the target of each row with its key. Rows without a label have no target, for which
-`data.clean.missing_target` says what happens.
+A label becomes the target of each row with its key. Rows without a label have no target; `data.clean.missing_target`
+decides what happens to them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Typed = Callable[[str, pa.ChunkedArray, Origin, Kind | None], tuple[Kind, pa.Chu
 
 
 class Read(NamedTuple):
-    """The labels that count, by their rows in the source."""
+    """The usable labels, with their rows in the source."""
 
     labels: pa.ChunkedArray
     keys: list[pa.ChunkedArray]
@@ -37,24 +37,24 @@ class Read(NamedTuple):
 
 
 def joined(columns: Columns, types: dict[str, Kind], data: Data, typed: Typed) -> list[Step]:
-    """Join the labels to a typed table: its target, and the time at which it became known, as further columns.
+    """Add the target, and the time at which it became known, to a table as columns.
 
     Parameters
     ----------
     columns, types : dict
-        Of the table, by column; both are extended.
+        Values and kinds of the table by column; both are extended.
     typed : callable
-        Gives a column's kind, which may be forced, and its values in the type of that kind.
+        Returns the kind of a column, which may be given, and its converted values.
 
     Returns
     -------
     list of Step
-        What did not fit.
+        Counts of labels and rows without a match.
 
     Raises
     ------
     UserError
-        Where a column is missing, or a row has two different labels and `conflict` is `refuse`.
+        If a column is missing, or a row has two different labels and `conflict` is `refuse`.
     """
     settings = data.labels
     assert settings is not None  # noqa: S101
@@ -95,10 +95,10 @@ def _read(
     except UserError as error:
         raise UserError(str(error).replace("data.source", "data.labels.source")) from None
     known = "the query" if isinstance(settings.source, Query) else str(settings.source)
-    for key, wanted in (*(("on", each) for each in on), ("target", name), ("time", settings.time)):
+    for key, wanted in (*(("on", column) for column in on), ("target", name), ("time", settings.time)):
         if wanted is not None and wanted not in raw.column_names:
             raise UserError(f"{where}.{key}: {known} has no column {wanted!r}{closest(wanted, raw.column_names)}")
-    keys = [typed(each, raw[each], origin, types[each])[1] for each in on]
+    keys = [typed(column, raw[column], origin, types[column])[1] for column in on]
     kind, labels = typed(data.target, raw[name], origin, data.types.get(data.target))
     times = typed(settings.time, raw[settings.time], origin, "date")[1] if settings.time else None
     counts = _mask(pc.is_valid(labels))
@@ -137,7 +137,7 @@ def _moment(text: str) -> pa.Scalar:
 
 
 def _chosen(theirs: Array, unmatched: Array, read: Read, settings: Labels, on: list[str]) -> tuple[Array, Array]:
-    """One label for each key, by its number, and the keys with different labels."""
+    """The index of one label for each key, and the keys with different labels."""
     order = np.flatnonzero(~unmatched)
     if read.times is not None:
         order = order[np.argsort(read.times.cast(pa.int64()).to_numpy()[order], kind="stable")]
@@ -149,10 +149,10 @@ def _chosen(theirs: Array, unmatched: Array, read: Read, settings: Labels, on: l
         rows = np.flatnonzero(theirs == conflicting[0])
         other = rows[values[rows] != values[rows[0]]][0]
         shown = ", ".join(f"{name} {key[int(rows[0])].as_py()!r}" for name, key in zip(on, read.keys, strict=True))
-        told = [f"{read.labels[int(row)].as_py()!r} in {read.place(int(read.rows[row]))}" for row in (rows[0], other)]
+        found = [f"{read.labels[int(row)].as_py()!r} in {read.place(int(read.rows[row]))}" for row in (rows[0], other)]
         raise UserError(
             f"{PARAMS}: data.labels: {len(conflicting):,} key(s) have different labels: "
-            f"{shown} has {' and '.join(told)}",
+            f"{shown} has {' and '.join(found)}",
             "conflict: last, first or drop; or correct the labels",
         )
     _, first = np.unique(theirs[order], return_index=True)
@@ -164,7 +164,7 @@ def _chosen(theirs: Array, unmatched: Array, read: Read, settings: Labels, on: l
 
 
 def codes(left: list[pa.ChunkedArray], right: list[pa.ChunkedArray]) -> tuple[Array, Array]:
-    """Number the keys of two tables: equal keys have the same number, and one that is incomplete has -1."""
+    """Encode the keys of two tables: equal keys have the same code, and incomplete keys have -1."""
     rows = len(left[0])
     code = np.zeros(rows + len(right[0]), dtype=np.int64)
     missing = np.zeros(len(code), dtype=bool)

@@ -1,7 +1,7 @@
-"""The team's own features, computed from columns: found in `src/project/features.py`, called, and checked by row.
+"""The team's own features: load them from `src/project/features.py`, call them, and check their values by row.
 
-Training and the service call the same functions through `compute`. A row whose value cannot be computed, or is missing
-although the row has all inputs, is named with its reason.
+Training and the service call the same functions through `compute`. It reports each row whose value cannot be computed,
+or is missing although the row has all inputs, with the reason.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NUMBERS = ("numeric", "boolean")
 
 Array = np.ndarray[Any, Any]
 Problems = dict[int, list[tuple[str, str]]]
-"""Row → feature and what is wrong with it."""
+"""Row → features and their problems."""
 
 
 class FeatureError(Exception):
@@ -47,11 +47,11 @@ class FeatureError(Exception):
 
 
 class MisshapenError(ValueError):
-    """A function returns what is no column of its kind."""
+    """A function does not return a column of its kind."""
 
 
 def declared(wanted: Sequence[str] | None = None) -> tuple[Feature, ...]:
-    """The features that the team has defined, checked as far as that needs no data.
+    """The features that the team has defined, with the checks that need no data.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def declared(wanted: Sequence[str] | None = None) -> tuple[Feature, ...]:
     Raises
     ------
     UserError
-        Where the file cannot be imported, a name is unknown, or a function does not take its columns.
+        If the file cannot be imported, a name is unknown, or a function does not accept its columns.
     """
     if wanted is not None and not wanted:
         return ()
@@ -92,12 +92,12 @@ def _check_declaration(feature: Feature) -> None:
 
 
 def of(contract: Contract) -> tuple[Feature, ...]:
-    """The features that an exported model takes, from the code that it was trained with.
+    """The features of an exported model, from the code that it was trained with.
 
     Raises
     ------
     UserError
-        Where that code is not here.
+        If that code is missing.
     """
     if not contract.features:
         return ()
@@ -105,17 +105,17 @@ def of(contract: Contract) -> tuple[Feature, ...]:
 
 
 def check_code(contract: Contract, folder: Path | None = None) -> None:
-    """Check that the team's code is that which the model was trained with, before any of it runs.
+    """Check that the team's code is the code that the model was trained with, before any of it runs.
 
     Parameters
     ----------
     folder : Path, optional
-        Where its files are; by default where `project` would be imported from.
+        Folder of its files; by default the folder from which `project` would be imported.
 
     Raises
     ------
     UserError
-        Names the file that is missing or another one.
+        With the file that is missing or differs.
     """
     folder = folder or room.folder() or hooks.ROOM
     for name, expected in contract.code.items():
@@ -126,7 +126,7 @@ def check_code(contract: Contract, folder: Path | None = None) -> None:
 
 
 def place(feature: Feature, error: BaseException | None = None) -> str:
-    """``src/project/features.py, line 12``: of the function, or where an error passed through the team's code."""
+    """``src/project/features.py, line 12``: of the function, or of an error in the team's code."""
     code = getattr(inspect.unwrap(feature.function), "__code__", None)
     line = getattr(code, "co_firstlineno", None)
     file = Path(getattr(code, "co_filename", FILE)).name
@@ -154,14 +154,14 @@ def compute(features: Sequence[Feature], columns: Mapping[str, Array]) -> tuple[
     """
     found: dict[str, Array] = {}
     problems: Problems = {}
-    with np.errstate(all="ignore"):  # what is not finite is found below, by row
+    with np.errstate(all="ignore"):  # values that are not finite are found below, by row
         for feature in features:
             given = [columns[name] for name in feature.columns]
             try:
                 values = typed(feature, feature.function(*given), len(given[0]))
             except Exception:  # the team's code may raise anything
                 values = _one_by_one(feature, given, problems)
-            # one product instead of a look at each value: it is finite only where all values are, and not huge
+            # one product instead of a check of each value: it is finite only if all values are finite and not huge
             if not (feature.kind == "numeric" and math.isfinite(values.dot(values))):
                 _find_missing(feature, given, values, problems)
             found[feature.name] = values
@@ -169,12 +169,12 @@ def compute(features: Sequence[Feature], columns: Mapping[str, Array]) -> tuple[
 
 
 def typed(feature: Feature, values: Any, n_samples: int) -> Array:
-    """What a function has returned, as a column of its kind.
+    """The result of a function as a column of its kind.
 
     Raises
     ------
     MisshapenError
-        Says in words what it is instead.
+        With a description of the result.
     """
     if not isinstance(values, np.ndarray):
         kind = type(values)
@@ -206,7 +206,7 @@ def is_missing(value: Any) -> bool:
 
 
 def missing(values: Array) -> Array:
-    """Where a column has no value."""
+    """Mask of the missing values of a column."""
     if values.dtype.kind == "M":
         return np.asarray(np.isnat(values))
     if values.dtype.kind == "f":
@@ -215,7 +215,7 @@ def missing(values: Array) -> Array:
 
 
 def _one_by_one(feature: Feature, given: list[Array], problems: Problems) -> Array:
-    """The values of the rows that a function bears, and why it does not bear the others."""
+    """Compute a feature row by row, and note the rows for which the function raises an error."""
     rows = len(given[0])
     values = np.full(rows, np.nan) if feature.kind in NUMBERS else np.full(rows, None, dtype=object)
     for row in range(rows):
@@ -231,7 +231,7 @@ def _one_by_one(feature: Feature, given: list[Array], problems: Problems) -> Arr
 
 
 def _find_missing(feature: Feature, given: list[Array], values: Array, problems: Problems) -> None:
-    """Note the rows that have no value, or an infinite one, although they have all inputs."""
+    """Note the rows with a missing or infinite value that have all inputs."""
     wrong = missing(values)
     if feature.kind in NUMBERS:
         infinite = np.isinf(values)
@@ -241,11 +241,11 @@ def _find_missing(feature: Feature, given: list[Array], values: Array, problems:
     if not wrong.any():
         return
     for row in np.flatnonzero(wrong):
-        told = any(name == feature.name for name, _ in problems.get(int(row), []))
+        noted = any(name == feature.name for name, _ in problems.get(int(row), []))
         one = [column[row : row + 1] for column in given]
         absent = any(missing(column)[0] for column in one)
         value = values[row]
-        if told or (absent and is_missing(value)):
+        if noted or (absent and is_missing(value)):
             continue
         what = "is missing" if is_missing(value) else "is infinite" if np.isinf(value) else f"is {value:g}, not 0 or 1"
         problems.setdefault(int(row), []).append((feature.name, f"{what}; {inputs(feature, one)}"))
@@ -253,8 +253,8 @@ def _find_missing(feature: Feature, given: list[Array], values: Array, problems:
 
 def inputs(feature: Feature, one: list[Array]) -> str:
     """``computed from mean area = 0.0``: the inputs of one row."""
-    told = (f"{name} = {_shown(column[0])}" for name, column in zip(feature.columns, one, strict=True))
-    return f"computed from {', '.join(told)}"
+    values = (f"{name} = {_shown(column[0])}" for name, column in zip(feature.columns, one, strict=True))
+    return f"computed from {', '.join(values)}"
 
 
 def _shown(value: Any) -> str:

@@ -1,7 +1,7 @@
-"""Which step is at fault where a model cannot be fitted, and whether each fitted step treats every row on its own.
+"""Find the step that prevents a model from being fitted, and check that fitted steps transform each row on its own.
 
-A service transforms one row at a time. A step that looks at the other rows of a batch, changes their number, or gives
-something else each time would predict there otherwise than it was evaluated.
+A service transforms one row at a time. With a step that uses other rows of a batch, changes their number, or is not
+deterministic, the predictions of the service would differ from the evaluated ones.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from mlops.core import hooks
 from mlops.core.errors import UserError
 from mlops.core.settings import PARAMS, Settings
 
-# Training rows that are transformed together and one by one, and those that a step of the team's is fitted on twice
+# Training rows for the checks: transformed together, transformed one by one, and for two fits of a step
 ROWS, ROWS_ALONE, ROWS_FITTED = 20, 5, 500
 UNSEEN = "a word that nobody has seen"
-# In standard deviations of a column; what is served may differ by as much
+# In standard deviations of a column; the same tolerance as for the exported model
 TOLERANCE = 1e-5
 
-# scikit-learn keeps every column then, and only warns
+# scikit-learn keeps every column in this case, and only warns
 TOO_MANY = (r"k=\d+ is greater than n_features", r"Found n_features_to_select=\d+ > n_features")
 
 
 class Part(NamedTuple):
-    """A fitted step of a model: its name, its transformer, and the rows as they arrive there."""
+    """A fitted step of a model: its name, its transformer, and its input rows."""
 
     key: str
     transformer: Any
@@ -35,24 +35,24 @@ class Part(NamedTuple):
 
 
 def filter_warnings() -> None:
-    """Turn the warning of a selector that is to keep more columns than there are into an error."""
+    """Turn the warning of a selector that should keep more columns than exist into an error."""
     for message in TOO_MANY:
         warnings.filterwarnings("error", message=message)
-    # its random_state is set here, as it shuffles otherwise in each run
+    # its random_state is set, because each run would shuffle differently otherwise
     warnings.filterwarnings("ignore", message="`TargetEncoder.shuffle` and")
 
 
 def fit_error(settings: Settings, model: Any, X: Any, y: Any, error: Exception, what: str) -> UserError:
-    """The error to show for a model that cannot be fitted: it names the step that fails, if one does.
+    """The error for a model that cannot be fitted; it names the failing step, if there is one.
 
     Parameters
     ----------
     model : estimator
         Unfitted.
     error : Exception
-        What its `fit` has raised.
+        The error that `fit` raised.
     what : str
-        What cannot be fitted where no step is at fault.
+        What cannot be fitted if no step fails.
     """
     from sklearn.base import clone
 
@@ -69,7 +69,7 @@ def fit_error(settings: Settings, model: Any, X: Any, y: Any, error: Exception, 
             _fit(settings, steps, after, rows, y)
         try:
             matrix = clone(preprocessing).fit_transform(X, y)
-        except Exception:  # no step's fault
+        except Exception:  # not a step
             return unexplained
         _fit(settings, pipeline.steps[1:-1], pipeline["estimator"], matrix, y)
     except UserError as problem:
@@ -78,7 +78,7 @@ def fit_error(settings: Settings, model: Any, X: Any, y: Any, error: Exception, 
 
 
 def _fit(settings: Settings, steps: list[tuple[str, Any]], after: Any, rows: Any, y: Any) -> None:
-    """Fit steps one after the other, and raise an error at the first that fails."""
+    """Fit steps in order, and raise an error at the first that fails."""
     from scipy.sparse import issparse
     from sklearn.base import clone
     from sklearn.utils import get_tags
@@ -88,33 +88,35 @@ def _fit(settings: Settings, steps: list[tuple[str, Any]], after: Any, rows: Any
         try:
             copy = clone(transformer)
             found = copy.fit_transform(rows, y) if hasattr(copy, "fit_transform") else copy.fit(rows, y).transform(rows)
-        except Exception as error:  # transformers from anywhere raise anything
+        except Exception as error:  # transformers from anywhere may raise any exception
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             text = text.split(". ")[0] if isinstance(error, Warning) else text
             hint = "a step sklearn.impute.SimpleImputer before it" if "NaN" in text else ""
             raise _problem(settings, key, f"cannot be fitted: {text}", hint) from None
         if _length(found) != _length(rows):
-            raise _problem(settings, key, f"turns {_length(rows):,} rows into {_length(found):,}, but must keep each")
+            raise _problem(
+                settings, key, f"turns {_length(rows):,} rows into {_length(found):,}, but must keep them all"
+            )
         if issparse(found) and next_one is not None and not get_tags(next_one).input_tags.sparse:
             dense = {"encode": "onehot-dense", "sparse_output": "false", "sparse": "false"}
             hint = next((f"params: {{{name}: {value}}}" for name, value in dense.items() if hasattr(copy, name)), "")
-            problem = f"gives a sparse matrix, which {type(next_one).__name__} does not take"
+            problem = f"returns a sparse matrix, which {type(next_one).__name__} does not accept"
             raise _problem(settings, key, problem, hint)
         rows = found
 
 
 def check_steps(settings: Settings, model: Any, X: Any, y: Any) -> None:
-    """Check that each fitted step gives the same each time, and of a row alone what it gives of it in a batch.
+    """Check that each fitted step is deterministic, and transforms a row alone as it does in a batch.
 
     Parameters
     ----------
     X : DataFrame of shape (n_samples, n_features)
-        The training rows, of which few are asked for.
+        The training rows, of which few are used.
 
     Raises
     ------
     UserError
-        Names the step, and how far it is off.
+        With the step and the size of the difference.
     """
     if not settings.model.steps:
         return
@@ -129,7 +131,7 @@ def check_steps(settings: Settings, model: Any, X: Any, y: Any) -> None:
 
 
 def parts(pipeline: Any, X: Any) -> Iterator[Part]:
-    """The fitted steps of a model, with what arrives there of some rows."""
+    """The fitted steps of a model, with their inputs for some rows."""
     preprocessing = pipeline["preprocessing"]
     for name, chain, columns in preprocessing.transformers_:
         if name.startswith("step "):
@@ -145,7 +147,7 @@ def parts(pipeline: Any, X: Any) -> Iterator[Part]:
 
 
 def _check_unseen(settings: Settings, pipeline: Any, row: Any) -> None:
-    """A service may be asked for a category that no training row has."""
+    """Check that the first step for columns accepts categories that no training row has."""
     for name, chain, columns in pipeline["preprocessing"].transformers_:
         if not name.startswith("step ") or isinstance(columns, str):
             continue
@@ -154,7 +156,7 @@ def _check_unseen(settings: Settings, pipeline: Any, row: Any) -> None:
         try:
             if texts:
                 first.transform(row[columns].assign(**dict.fromkeys(texts, UNSEEN)))
-        except Exception as error:  # a transformer from anywhere raises anything
+        except Exception as error:  # transformers of other packages may raise any exception
             hint = "params: {handle_unknown: ignore}" if hasattr(first, "handle_unknown") else ""
             if type(first).__name__ == "OrdinalEncoder":
                 hint = "params: {handle_unknown: use_encoded_value, unknown_value: -1}"
@@ -166,21 +168,21 @@ def _check_rows(settings: Settings, part: Part) -> None:
     count = _length(part.rows)
     together = part.transformer.transform(part.rows)
     if _length(together) != count:
-        problem = f"turns {count:,} rows into {_length(together):,}, but must keep each"
+        problem = f"turns {count:,} rows into {_length(together):,}, but must keep them all"
         raise _problem(settings, part.key, problem)
     if difference(together, part.transformer.transform(part.rows)) > 0:
-        raise _problem(settings, part.key, "gives other values for the same rows each time")
+        raise _problem(settings, part.key, "returns different values for the same rows each time")
     for place in range(min(ROWS_ALONE, count)):
         row = slice(place, place + 1)
         try:
             alone = part.transformer.transform(_taken(part.rows, row))
-        except Exception as error:  # a transformer from anywhere raises anything
+        except Exception as error:  # transformers of other packages may raise any exception
             raise _problem(settings, part.key, f"cannot transform a row alone: {str(error).splitlines()[0]}") from None
         far = difference(together, alone, row)
         if far > TOLERANCE:
-            told = f"by {far:.2g} standard deviations" if np.isfinite(far) else "or columns"
-            problem = f"gives other values ({told}) for a row alone than for the same row in a batch"
-            raise _problem(settings, part.key, problem, "use only what fit has stored, no statistic of the batch")
+            size = f"by {far:.2g} standard deviations" if np.isfinite(far) else "or columns"
+            problem = f"returns different values ({size}) for a row alone than for the same row in a batch"
+            raise _problem(settings, part.key, problem, "use only what fit has stored, not statistics of the batch")
 
 
 def _check_fit(settings: Settings, part: Part, y: Any) -> None:
@@ -188,15 +190,15 @@ def _check_fit(settings: Settings, part: Part, y: Any) -> None:
 
     try:
         first, second = (clone(part.transformer).fit(part.rows, y).transform(part.rows) for _ in range(2))
-    except Exception:  # fewer rows may lack what a fit needs; on all of them it has worked
+    except Exception:  # few rows may not suffice for a fit; the fit on all rows has succeeded
         return
     if difference(first, second) > TOLERANCE:
-        problem = "learns something else each time from the same rows"
-        raise _problem(settings, part.key, problem, "a parameter random_state, which is set to 0 where it is left open")
+        problem = "is not deterministic: two fits on the same rows differ"
+        raise _problem(settings, part.key, problem, "a parameter random_state, which is set to 0 by default")
 
 
 def difference(together: Any, other: Any, rows: slice = slice(None)) -> float:
-    """The largest difference of some rows, in standard deviations of a column; infinite for other shapes or texts."""
+    """The largest difference of rows, in standard deviations of a column; infinite for different shapes or texts."""
     whole = _array(together)
     ours, theirs = whole[rows], _array(other)
     if ours.shape != theirs.shape:
@@ -205,7 +207,7 @@ def difference(together: Any, other: Any, rows: slice = slice(None)) -> float:
         return (
             0.0 if all(a == b or (a != a and b != b) for a, b in zip(ours.flat, theirs.flat, strict=True)) else np.inf
         )
-    whole, ours, theirs = (each.astype(np.float64) for each in (whole, ours, theirs))
+    whole, ours, theirs = (values.astype(np.float64) for values in (whole, ours, theirs))
     same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a column without any value

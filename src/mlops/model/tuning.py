@@ -104,10 +104,10 @@ def _folds(y: metrics.Array, settings: Settings, tuning: Tuning, order: metrics.
         else:
             if classify and np.unique(y, return_counts=True)[1].min() < tuning.folds:
                 raise ValueError("the smallest class has fewer training rows than there are folds")
-            dealt = StratifiedKFold if classify else KFold
-            folds = list(dealt(tuning.folds, shuffle=True, random_state=tuning.seed).split(rows, y))
-        for number, (learned, _) in enumerate(folds, 1):
-            absent = np.setdiff1d(y, y[learned]) if classify else y[:0]
+            splitter = StratifiedKFold if classify else KFold
+            folds = list(splitter(tuning.folds, shuffle=True, random_state=tuning.seed).split(rows, y))
+        for number, (train, _) in enumerate(folds, 1):
+            absent = np.setdiff1d(y, y[train]) if classify else y[:0]
             if len(absent):
                 raise ValueError(f"class {absent[0].item()!r} has no training row in fold {number}")
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Stage `evaluate`: judge the model on the test rows, with its uncertainty, and for whom it is worse.
+"""Stage `evaluate`: evaluate the model on the test rows, with intervals, and for each slice.
 
-Out come a small file of metrics, the whole evaluation, the test predictions row by row, and tables to plot. Latency is
-measured too, but goes to the journal: it is a fact of this machine.
+The outputs are a small file of metrics, the whole evaluation, the test predictions row by row, and tables for plots.
+Latency is also measured, but recorded in the journal, because it depends on the machine.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mlops.model.curves import rounded
 from mlops.model.metrics import Array, Classes, Predictions
 from mlops.model.resampling import Custom
 
-# What permutation importance may cost: predictions, and cells in each
+# Limits of permutation importance: number of predictions, and cells per prediction
 IMPORTANCE_PREDICTIONS, IMPORTANCE_CELLS = 1_000, 100_000
 
 
@@ -40,14 +40,14 @@ def main() -> str:
     if settings.data.task == "classification":
         classes = Classes.of(np.asarray(model.classes_), settings.data.positive)
     predictions = metrics.predict(model, X)
-    asked = settings.evaluate.model_dump(include={"confidence", "resamples", "seed"})
+    options = settings.evaluate.model_dump(include={"confidence", "resamples", "seed"})
 
     declared, left_out = resampling.declared(settings.evaluate, classes)
     custom = checks.check(declared.on(test), y, predictions, classes)
-    estimates = metrics.bootstrap(y, predictions, classes, custom, **asked)
-    learned = score_training_rows(model, train, columns, settings, classes, custom.on(train))
+    estimates = metrics.bootstrap(y, predictions, classes, custom, **options)
+    train_scores = score_training_rows(model, train, columns, settings, classes, custom.on(train))
     dummy = score_dummy(train, y, settings, classes, custom)
-    by_slice = evaluate_slices(train, test, y, predictions, settings, classes, custom, asked)
+    by_slice = evaluate_slices(train, test, y, predictions, settings, classes, custom, options)
     importance = permutation_importance(model, X, y, classes)
     if classes is None:
         drawn = curves.regression_curves(y, predictions)
@@ -66,11 +66,11 @@ def main() -> str:
             "bytes": paths.MODEL.stat().st_size,
         },
         "served": json.loads(paths.EXPORTED.read_text(encoding="utf-8")),
-        "interval": asked,
+        "interval": options,
         "metrics": {
             name: {
                 **as_numbers(estimate),
-                "train": _finite(learned.get(name)),
+                "train": _finite(train_scores.get(name)),
                 "dummy": _finite(dummy.get(name)),
                 "greater_is_better": metrics.greater_is_better(name, custom),
                 **custom.details(name),
@@ -92,14 +92,14 @@ def main() -> str:
         print(f"  metric {name} is left out: {why}", flush=True)
     for name, estimate in estimates.items():
         if estimate.resamples:
-            few = f"{estimate.resamples:,} of {asked['resamples']:,} resamples"
+            few = f"{estimate.resamples:,} of {options['resamples']:,} resamples"
             print(f"  metric {name}: interval from {few}, {resampling.WHY_FEWER}", flush=True)
     first, estimate = next(iter(estimates.items()))
     return f"{first} {shown(estimate)} on {len(y):,} test rows → {EVALUATION}"
 
 
 def as_numbers(estimate: metrics.Estimate) -> dict[str, float | None]:
-    """Value, low and high, rounded; and the number of resamples where it is not the one asked for."""
+    """Value, low and high, rounded; and the number of resamples if it is lower than requested."""
     bounds = {key: getattr(estimate, key) for key in ("value", "low", "high")}
     numbers = {key: None if number is None else rounded(number) for key, number in bounds.items()}
     return {**numbers, "resamples": estimate.resamples} if estimate.resamples else numbers
@@ -117,7 +117,7 @@ def shown(estimate: metrics.Estimate) -> str:
 
 
 def summary(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """The few numbers that `dvc metrics show` puts side by side."""
+    """The numbers for `dvc metrics show`."""
     first, detail = next(iter(evaluation["metrics"].items()))
     worst = [
         each["metrics"][first]["value"] for each in evaluation["slices"] if each["metrics"][first]["value"] is not None
@@ -141,7 +141,7 @@ def score_training_rows(
     classes: Classes | None,
     custom: Custom,
 ) -> dict[str, float]:
-    """The same metrics on the rows that the model has learned; far better ones mean overfitting."""
+    """The same metrics on the training rows; much better values mean overfitting."""
     known = metrics.predict_table(model, train, columns)
     return metrics.score(tables.target(train, settings), known, classes, custom)
 
@@ -149,7 +149,7 @@ def score_training_rows(
 def score_dummy(
     train: pa.Table, y: Array, settings: Settings, classes: Classes | None, custom: Custom
 ) -> dict[str, float]:
-    """What one reaches without looking at any feature."""
+    """The metrics of a dummy model, which ignores all features."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
 
     dummy = DummyRegressor() if classes is None else DummyClassifier(strategy="prior")
@@ -166,7 +166,7 @@ def evaluate_slices(
     settings: Settings,
     classes: Classes | None,
     custom: Custom,
-    asked: dict[str, Any],
+    options: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """Every metric with its interval for each slice of the columns in `evaluate.slices`."""
     results = []
@@ -176,14 +176,14 @@ def evaluate_slices(
                 predictions.predicted[rows],
                 None if predictions.probabilities is None else predictions.probabilities[rows],
             )
-            estimates = metrics.bootstrap(y[rows], part, classes, custom.at(rows), **asked)
+            estimates = metrics.bootstrap(y[rows], part, classes, custom.at(rows), **options)
             judged = {name: as_numbers(estimate) for name, estimate in estimates.items()}
             results.append({"column": column, "slice": label, "rows": len(rows), "metrics": judged})
     return results
 
 
 def permutation_importance(model: Any, X: pd.DataFrame, y: Array, classes: Classes | None) -> list[dict[str, Any]]:
-    """How much the first metric loses when a column is shuffled (Breiman 2001), most important first."""
+    """The loss of the first metric if a column is shuffled (Breiman 2001), most important first."""
     from sklearn.inspection import permutation_importance as permute
 
     repeats = int(np.clip(IMPORTANCE_PREDICTIONS // X.shape[1], 1, 5))

@@ -1,7 +1,7 @@
-"""Stage `export`: make what is served of the model: a compiled form where it predicts the same, and its contract.
+"""Stage `export`: write what the service loads: the model, compiled if its predictions stay the same, and its contract.
 
-Out comes a folder with an ONNX file, or the model as it is where it does not convert or predicts otherwise; beside it
-the fields that it takes, as the table has them. `reports/export.json` says which it became, and the difference found.
+The output is a folder with an ONNX file, or the model file if it cannot be converted or the predictions differ, and the
+schema of the input fields. `reports/export.json` records the form and the largest difference.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from mlops.pipeline import export_own
 from mlops.pipeline.export_equality import TOLERANCE, check_alone, distance
 from mlops.pipeline.export_onnx import UnconvertibleError, convert
 
-# A closed list of values is part of the contract up to this length
+# Up to this many values of a categorical column are listed in the contract
 MOST_VALUES = 50
-# What double precision costs lies far below, what single precision costs lies above, on any machine
+# Errors of double precision are far below this, and those of single precision above, on any machine
 DOUBLE = 1e-9
-# Rows whose values come from different test rows, so that a form is also asked for what lies between them
+# Probes with values from different test rows, which cover combinations that no test row has
 MOST_MIXED = 1_000
-# Columns, and rows in the form that a model takes, that are in memory at once
-COLUMNS_READ, ROWS_ASKED = 20, 10_000
+# Columns, and rows in the format of a model, that are in memory at once
+COLUMNS_READ, ROWS_PREDICTED = 20, 10_000
 
 
 def main() -> str:
@@ -61,12 +61,12 @@ def main() -> str:
         describe(column, values_of(column), train, clean.get(column.name)).model_copy(
             update={"only_for_features": column.name not in direct}
         )
-        for column, train in each(paths.TRAIN, columns)
+        for column, train in read_columns(paths.TRAIN, columns)
     ]
     nullable = {field.name for field in fields if field.nullable}
-    asked, whole = with_features(Project(settings, project.source, features), columns, nullable)
-    expected = metrics.predict_table(model, whole, taken)
-    check_alone(model, whole, taken, expected)
+    raw, complete = with_features(Project(settings, project.source, features), columns, nullable)
+    expected = metrics.predict_table(model, complete, taken)
+    check_alone(model, complete, taken, expected)
     contract = Contract(
         task=settings.data.task,
         target=settings.data.target,
@@ -79,7 +79,8 @@ def main() -> str:
         missing_values=settings.data.missing_values,
         fields=fields,
         features=[
-            Computed(name=each.name, kind=each.kind, unit=each.unit, columns=list(each.columns)) for each in features
+            Computed(name=feature.name, kind=feature.kind, unit=feature.unit, columns=list(feature.columns))
+            for feature in features
         ],
     )
     if features:
@@ -89,17 +90,17 @@ def main() -> str:
 
     def differs(content: bytes, contract: Contract) -> float:
         served = runtime.loaded(content, contract)
-        return distance(expected, answers(served, asked, columns))
+        return distance(expected, answers(served, raw, columns))
 
     content, contract, found = compiled(model, contract, differs)
     write(content, contract)
-    write_json({**found, "rows": asked.num_rows, "bytes": len(content)}, paths.EXPORTED)
+    write_json({**found, "rows": raw.num_rows, "bytes": len(content)}, paths.EXPORTED)
     outcome = found["why"] or f"predictions differ by less than {found['difference_below']:g}"
     return f"{contract.runtime}, {outcome} → {paths.SERVICE / contract.file}"
 
 
 def with_code(contract: Contract, modules: Iterable[str]) -> Contract:
-    """The contract with files of `src/project/` that the service runs, and what they import."""
+    """Add the files of `src/project/` that the service runs, and the packages they import, to the contract."""
     code, packages = dict(contract.code), set(contract.packages)
     for module in modules:
         code |= room.hashes(module)
@@ -108,21 +109,20 @@ def with_code(contract: Contract, modules: Iterable[str]) -> Contract:
 
 
 def with_features(project: Project, columns: list[Column], nullable: Set[str]) -> tuple[pa.Table, pa.Table]:
-    """The rows to ask about, as a client sends them and with the features.
+    """The probe rows, as a client sends them, and with the features.
 
-    Of rows that do not exist as they are, those for which a feature cannot be computed are left out: the service
-    refuses them.
+    Probes for which a feature cannot be computed are left out, because the service refuses them.
     """
     test = tables.read(paths.TEST, [column.name for column in columns])
     project.append(test)
-    asked = probes(test, columns, nullable)
-    whole, problems = on_tables.appended(asked, project.features, project.source)
-    kept = pa.array([row not in problems for row in range(asked.num_rows)])
-    return asked.filter(kept), whole.filter(kept)
+    raw = probes(test, columns, nullable)
+    complete, problems = on_tables.appended(raw, project.features, project.source)
+    kept = pa.array([row not in problems for row in range(raw.num_rows)])
+    return raw.filter(kept), complete.filter(kept)
 
 
-def each(path: Path, columns: list[Column]) -> Iterator[tuple[Column, pa.ChunkedArray]]:
-    """The columns of a table, of which no more than a block is in memory."""
+def read_columns(path: Path, columns: list[Column]) -> Iterator[tuple[Column, pa.ChunkedArray]]:
+    """The columns of a table, with at most one block in memory."""
     for start in range(0, len(columns), COLUMNS_READ):
         block = columns[start : start + COLUMNS_READ]
         table = tables.read(path, [column.name for column in block])
@@ -130,7 +130,7 @@ def each(path: Path, columns: list[Column]) -> Iterator[tuple[Column, pa.Chunked
 
 
 def values_of(column: Column) -> list[str] | None:
-    """All values of a categorical column, in the whole table, where they are few."""
+    """All values of a categorical column in the whole table; None if there are many."""
     if column.kind != "categorical" or not 0 < (column.distinct or 0) <= MOST_VALUES:
         return None
     return sorted(pc.unique(tables.read(paths.TABLE, [column.name])[0].drop_null()).to_pylist())
@@ -146,16 +146,16 @@ def columns_seen(model: Any) -> list[str]:
 def describe(
     column: Column, values: list[str] | None, train: pa.ChunkedArray, clean: Correction | None = None
 ) -> Field:
-    """What the service asks of a column.
+    """The field of a column in the contract.
 
     Parameters
     ----------
     values : list of str or None
-        Those that are allowed.
+        The allowed values.
     train : ChunkedArray
-        Those of the training rows, of which one at least is known.
+        Values of the training rows; at least one is not missing.
     clean : Correction, optional
-        What the service does to a value, as `data.clean` did.
+        The correction of values by `data.clean`, which the service repeats.
     """
     low: Any = None
     high: Any = None
@@ -174,7 +174,7 @@ def describe(
         example = pc.mode(known)[0]["mode"].as_py()
     elif values:
         counts = pc.value_counts(known).to_pylist()
-        example = min(counts, key=lambda each: (-each["counts"], each["values"]))["values"]
+        example = min(counts, key=lambda pair: (-pair["counts"], pair["values"]))["values"]
     else:
         example = "a text"
     return Field(
@@ -191,7 +191,7 @@ def describe(
 
 
 def probes(test: pa.Table, columns: list[Column], nullable: Set[str]) -> pa.Table:
-    """The test rows, mixtures of them, one without any value, and one with words that nobody has seen."""
+    """The test rows, mixtures of them, one row with missing values, and one with unseen categories."""
     rng = np.random.default_rng(0)
     mixed, empty, strange = {}, {}, {}
     for column in columns:
@@ -208,22 +208,22 @@ def probes(test: pa.Table, columns: list[Column], nullable: Set[str]) -> pa.Tabl
 def compiled(
     model: Any, contract: Contract, differs: Callable[[bytes, Contract], float]
 ) -> tuple[bytes, Contract, dict[str, Any]]:
-    """The first form that predicts the same: ONNX in double precision, in single precision, the model itself.
+    """The first form with the same predictions: ONNX in double or single precision, or the model itself.
 
     Parameters
     ----------
     differs : callable
-        How far the predictions of a file are from those of `model`.
+        Returns the largest difference between the predictions of a file and of `model`.
 
     Returns
     -------
     bytes, Contract, dict
-        The file, its contract, and what `reports/export.json` says.
+        The file, its contract, and the content of `reports/export.json`.
 
     Raises
     ------
     UserError
-        Where the model itself predicts otherwise as soon as it is read from its file.
+        If the model read from its file gives different predictions.
     """
     why = ""
     for double in (True, False):
@@ -238,41 +238,43 @@ def compiled(
             why = f"it does not convert: {error}"
             break
         except (ImportError, MemoryError, OSError, UserError):
-            raise  # of this machine, or of Ctrl-C while a library is loaded; another run would give another model
-        except Exception as error:  # converters and the runtime raise anything on what they do not know
-            # their texts hold paths and addresses, which are another machine's
+            raise  # caused by this machine, or by Ctrl-C during an import; another run might give another form
+        except Exception as error:  # converters and the runtime may raise any exception
+            # their messages contain paths and addresses, which depend on the machine
             why = why or failure(error, model)
             continue
         if difference <= TOLERANCE:
-            return content, changed, told(changed, "double" if double else "single", difference)
-        why = "as ONNX it predicts otherwise"
+            return content, changed, summary(changed, "double" if double else "single", difference)
+        why = "its predictions as ONNX differ"
     content = paths.MODEL.read_bytes()
     changed = contract.model_copy(update={"runtime": "scikit-learn", "trusted": modelfile.types(content)})
     changed = with_code(changed, modelfile.own_modules())
     difference = differs(content, changed)
     if difference > TOLERANCE:
-        raise UserError(f"{paths.MODEL} predicts otherwise when it is served: {name_of(model)} is not deterministic")
-    return content, changed, told(changed, "double", difference, why)
+        raise UserError(
+            f"{paths.MODEL} gives different predictions in the service: {name_of(model)} is not deterministic"
+        )
+    return content, changed, summary(changed, "double", difference, why)
 
 
 def name_of(model: Any) -> str:
-    """The names of the steps that learn and of the estimator."""
+    """The class names of the steps and the estimator."""
     parts = getattr(model, "estimator_", model).steps[1:]
     return " → ".join(type(part).__name__ for _, part in parts)
 
 
 def failure(error: Exception, model: Any) -> str:
-    """Why a model has no compiled form, where its converter or ONNX Runtime raised an error."""
+    """Why a model has no compiled form, if its converter or ONNX Runtime raised an error."""
     estimator = getattr(model, "estimator_", model)["estimator"]
     name, kind = type(estimator).__name__, type(error).__name__
     if export_own.makes_graph(estimator):
         return f"the graph of {name}.{export_own.METHOD} does not run: ONNX Runtime raises {kind}"
-    lacking = f"{name} has no method {export_own.METHOD}, and " if is_own(type(estimator).__module__) else ""
-    return f"it does not convert: {lacking}skl2onnx raises {kind}" + ("" if lacking else f" for {name}")
+    reason = f"{name} has no method {export_own.METHOD}, and " if is_own(type(estimator).__module__) else ""
+    return f"it does not convert: {reason}skl2onnx raises {kind}" + ("" if reason else f" for {name_of(model)}")
 
 
-def told(contract: Contract, precision: str, difference: float, why: str | None = None) -> dict[str, Any]:
-    """What `reports/export.json` says of the form that was chosen; no digit of it is another one elsewhere."""
+def summary(contract: Contract, precision: str, difference: float, why: str | None = None) -> dict[str, Any]:
+    """The content of `reports/export.json` for the chosen form; it is the same on every machine."""
     below = DOUBLE if difference <= DOUBLE else TOLERANCE
     return {
         "runtime": contract.runtime,
@@ -284,17 +286,17 @@ def told(contract: Contract, precision: str, difference: float, why: str | None 
 
 
 def answers(served: runtime.Model, table: pa.Table, columns: list[Column]) -> Predictions:
-    """What the served model says of a table, a block of rows at a time."""
+    """Predictions of the served model for a table, computed in blocks of rows."""
     found = []
-    for start in range(0, table.num_rows, ROWS_ASKED):
-        X = tables.features(table.slice(start, ROWS_ASKED), columns)
+    for start in range(0, table.num_rows, ROWS_PREDICTED):
+        X = tables.features(table.slice(start, ROWS_PREDICTED), columns)
         found.append(served(as_columns(X, columns)))
     predicted, probabilities = zip(*found, strict=True)
     return Predictions(np.concatenate(predicted), None if probabilities[0] is None else np.concatenate(probabilities))
 
 
 def as_columns(X: Any, columns: list[Column]) -> dict[str, Array]:
-    """The features as `inference` takes them."""
+    """The features in the format of the inference runtime."""
     found: dict[str, Array] = {column.name: X[column.name].to_numpy() for column in columns}
     for name, values in found.items():
         if values.dtype == object:  # pandas marks a missing text with NaN
@@ -303,7 +305,7 @@ def as_columns(X: Any, columns: list[Column]) -> dict[str, Array]:
 
 
 def write(content: bytes, contract: Contract, folder: Path = paths.SERVICE) -> None:
-    """Write the folder, whole or not at all."""
+    """Write the folder atomically."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""An ONNX graph as it grows: nodes and constants under names of their own, and in the end a file's bytes."""
+"""Build an ONNX graph: add nodes and constants with unique names, and return the model."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any
 import numpy as np
 from onnx import helper, numpy_helper
 
-# of ONNX itself, and of its operators for machine learning where no converter asks for an older one
+# versions of ONNX and of its operators for machine learning, unless a converter needs an older one
 OPSET, ML_OPSET, IR_VERSION = 21, 5, 10
 
 
 class Graph:
-    """Nodes and constants, as they are added."""
+    """Nodes and constants in the order in which they were added."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
     def constant(self, value: Any) -> str:
-        """A constant; a list of whole numbers becomes int64, as indices are."""
+        """Add a constant and return its name; a list of integers becomes int64."""
         self.constants.append(numpy_helper.from_array(np.asarray(value), f"ours_constant_{len(self.constants)}"))
         return str(self.constants[-1].name)
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """A node with one output; gives its name."""
+        """Add a node with one output and return the name of the output."""
         output = f"ours_value_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
         return output

@@ -1,7 +1,7 @@
-"""The fitted model as an ONNX graph: preprocessing, steps and trees written here, the others converted by skl2onnx.
+"""The fitted model as an ONNX graph: this package writes preprocessing, steps and trees; skl2onnx converts the rest.
 
-The preprocessing is of a known shape, which `estimators.make_model` gives it. Its numbers stay in double precision, and
-what an encoder makes of a category is looked up in a table that the encoder itself has filled.
+`estimators.make_model` determines the form of the preprocessing. Its numbers stay in double precision. The output of an
+encoder for each category is looked up in a table that was computed with the encoder.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from mlops.inference.contract import Contract
 from mlops.pipeline import export_own, export_steps, export_trees
 from mlops.pipeline.export_graph import OPSET, Graph
 
-CONVERTERS_ML_OPSET = 3  # what skl2onnx writes
+CONVERTERS_ML_OPSET = 3  # the version of skl2onnx
 DATE_PARTS, TIME_PARTS = 4, 3
 UNKNOWN = "a word that nobody has seen"
 
 
 class UnconvertibleError(ValueError):
-    """A part of the model has no place in the graph."""
+    """A part of the model cannot be converted."""
 
 
 def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, Contract]:
@@ -35,18 +35,18 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, Con
 
     Its inputs are `numbers`, float64 of shape (n_samples, n_numbers): numeric and boolean columns, then four parts of
     each date and three of each time of day; and `codes`, int64 of shape (n_samples, n_categorical). Its output are the
-    probabilities, or the number.
+    probabilities, or the predicted number.
 
     Parameters
     ----------
     double : bool
-        Whether the estimator too computes in double precision, which not every converter can.
+        Whether the estimator also computes in double precision, which not every converter supports.
 
     Raises
     ------
     UnconvertibleError
-        Where a column has no place in the graph, or the service would refuse the file; skl2onnx and `export_own` raise
-        errors of their own.
+        If a column cannot be converted, or the service would refuse the file. skl2onnx and `export_own` raise other
+        errors.
     """
     if contract.classes is not None and not contract.probabilities:
         raise UnconvertibleError("a classifier without probabilities")
@@ -133,13 +133,13 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, Con
 
 
 def scaled(graph: Graph, transformer: Any, places: list[int]) -> str:
-    """Numbers as they are; or imputed, with an indicator beside them, and standardised."""
+    """Numbers unchanged; or imputed, with an indicator column, and standardised."""
     values = graph.add("Gather", "numbers", graph.constant(places), axis=1)
     return of_columns(graph, transformer.steps, values) if hasattr(transformer, "steps") else values
 
 
 def of_columns(graph: Graph, chain: list[tuple[str, Any]], values: str) -> str:
-    """Steps with columns, one after the other."""
+    """Apply steps for certain columns in order."""
     for key, transformer in chain:
         made = export_steps.added(graph, values, transformer)
         if made is None:
@@ -165,7 +165,7 @@ def joined(
     whole = onnx.compose.merge_models(
         first, converted, io_map=[(matrix, "X")], outputs=[converted.graph.output[-1].name]
     )
-    # twice each, and in another order from run to run, since skl2onnx keeps them in a set
+    # skl2onnx returns them twice and in random order, because it keeps them in a set
     opsets = {each.domain: each.version for each in whole.opset_import}
     del whole.opset_import[:]
     whole.opset_import.extend(helper.make_opsetid(domain, opsets[domain]) for domain in sorted(opsets))

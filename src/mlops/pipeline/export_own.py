@@ -1,8 +1,8 @@
-"""Join the ONNX graph that an estimator of `src/project/` makes of itself to the graph of the preprocessing.
+"""Append the ONNX graph of an estimator in `src/project/` to the graph of the preprocessing.
 
 Its method `to_onnx(n_features)` returns the graph, or its bytes. The input is a matrix of shape (n_samples, n_features)
 in single or double precision, the output the probabilities of shape (n_samples, n_classes) or the predicted numbers.
-Frameworks name their nodes after counters and clocks, so that all names are replaced by numbers here.
+Frameworks derive names of nodes from counters and clocks, so all names are replaced by numbers here.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ NUMBERS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 
 
 class GraphError(ValueError):
-    """What `to_onnx` returns is no graph of that form."""
+    """`to_onnx` does not return a graph of that form."""
 
 
 class SinglePrecisionError(Exception):
-    """The graph computes in single precision, where double was asked for."""
+    """The graph computes in single precision, but double was requested."""
 
 
 def makes_graph(estimator: Any) -> bool:
@@ -56,7 +56,7 @@ def joined(graph: Graph, inputs: list[Any], matrix: str, estimator: Any, *, doub
     UserError
         Where a package that it imports is missing.
     """
-    own = _asked(estimator)
+    own = _own_graph(estimator)
     given, made = own.graph.input[0], own.graph.output[0]
     element = given.type.tensor_type.elem_type
     if double and element == TensorProto.FLOAT:
@@ -70,7 +70,7 @@ def joined(graph: Graph, inputs: list[Any], matrix: str, estimator: Any, *, doub
     return whole
 
 
-def _asked(estimator: Any) -> onnx.ModelProto:
+def _own_graph(estimator: Any) -> onnx.ModelProto:
     """The estimator's graph, checked, with names that depend on nothing but the graph."""
     kind = type(estimator)
     try:

@@ -1,6 +1,6 @@
-"""Steps that learn as nodes of an ONNX graph, in double precision: scaling, selection, projection, bins, encoders.
+"""Convert steps to nodes of an ONNX graph in double precision: scaling, selection, projection, bins, encoders.
 
-What is not here is left to skl2onnx, together with all that follows it.
+skl2onnx converts all other steps, and everything after them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def added(graph: Graph, matrix: str, transformer: Any) -> str | None:
     Returns
     -------
     str or None
-        The name of what it makes of the matrix; None for a transformer, or a setting of it, that is not here.
+        The name of its output; None for a transformer, or an option of it, that is not supported.
     """
     kind = type(transformer)
     if issubclass(kind, SelectorMixin) and kind.__module__.startswith("sklearn."):
@@ -72,7 +72,7 @@ def projected(graph: Graph, matrix: str, transformer: Any) -> str:
 
 
 def imputed(graph: Graph, matrix: str, imputer: Any) -> str | None:
-    """`SimpleImputer` of numbers, with its indicator beside them."""
+    """`SimpleImputer` of numbers, with its indicator columns."""
     fill = np.asarray(imputer.statistics_)
     if fill.dtype.kind != "f" or not np.isnan(imputer.missing_values):
         return None
@@ -124,7 +124,7 @@ def binned(graph: Graph, matrix: str, transformer: Any) -> str:
 
 
 def computed(graph: Graph, matrix: str, transformer: Any) -> str | None:
-    """`FunctionTransformer` of a function of NumPy that ONNX has too."""
+    """`FunctionTransformer` of a NumPy function that ONNX also has."""
     if transformer.func is None:
         return matrix
     if transformer.kw_args:
@@ -153,30 +153,30 @@ WRITERS: dict[type, Writer] = {
 
 
 def encoded(encoder: Any, columns: list[str], unseen: str) -> list[tuple[list[str], Array]]:
-    """What an encoder makes of each category of each column.
+    """The output of an encoder for each category of each column.
 
     Returns
     -------
     list of (list of str, ndarray of shape (n_codes + 2, width))
-        The categories with a code of their own, then the row of a missing value and that of any other.
+        The categories, and the output for each of them, for a missing value, and for any other value.
     """
     import pandas as pd
 
     one_hot = isinstance(encoder, preprocessing.OneHotEncoder)
     few = getattr(encoder, "infrequent_categories_", None) or [None] * len(columns)
-    rare: list[set[Any]] = [set() if each is None else set(each) for each in few]
-    # a one-hot encoder may treat what is new as it does what is rare; an ordinal one tells them apart
+    rare: list[set[Any]] = [set() if names is None else set(names) for names in few]
+    # a one-hot encoder may treat new categories as rare ones; an ordinal encoder distinguishes them
     as_new = one_hot and encoder.handle_unknown == "infrequent_if_exist"
     own = [
         [name for name in every if isinstance(name, str) and not (as_new and name in rare)]
         for every, rare in zip(encoder.categories_, rare, strict=True)
     ]
     longest = max(map(len, own))
-    asked = {
+    inputs = {
         column: np.array([*names, *[unseen] * (longest - len(names)), None, unseen], dtype=object)
         for column, names in zip(columns, own, strict=True)
     }
-    made = encoder.transform(pd.DataFrame(asked))
+    made = encoder.transform(pd.DataFrame(inputs))
     made = np.asarray(made.todense() if hasattr(made, "todense") else made, dtype=np.float64)
     widths = encoder._n_features_outs if one_hot else [made.shape[1] // len(columns)] * len(columns)
     tables = np.split(made, np.cumsum(widths)[:-1], axis=1)

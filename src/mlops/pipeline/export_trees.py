@@ -1,7 +1,7 @@
-"""Trees, forests and histogram gradient boosting of scikit-learn as nodes of an ONNX graph, in double precision.
+"""Convert trees, forests and histogram gradient boosting of scikit-learn to nodes of an ONNX graph in double precision.
 
-skl2onnx sums their leaves in single precision, so that rows on which the trees are split evenly change sides; it sends
-missing values into the wrong branch, and does not convert histogram gradient boosting at all.
+skl2onnx sums their leaves in single precision, so that labels of rows near the threshold change. It also sends missing
+values to the wrong branch, and does not convert histogram gradient boosting.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Tree(NamedTuple):
-    """One tree, by node; what is said of a branch means nothing for a leaf.
+    """The nodes of one tree; the values for branches have no meaning for leaves.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Tree(NamedTuple):
     missing_left : ndarray of shape (n_nodes,)
         Whether a missing value goes left.
     value : ndarray of shape (n_nodes,)
-        What a leaf adds.
+        The value of a leaf.
     """
 
     leaf: Array
@@ -45,7 +45,7 @@ def added(graph: Graph, matrix: str, estimator: Any) -> str | None:
     Returns
     -------
     str or None
-        The name of its probabilities, or of the number; None for an estimator that is not of this kind.
+        The name of the output (probabilities or numbers); None for an unsupported estimator.
     """
     from sklearn import ensemble, tree
 
@@ -65,7 +65,7 @@ def added(graph: Graph, matrix: str, estimator: Any) -> str | None:
 
 
 def boosted(graph: Graph, matrix: str, estimator: Any) -> str:
-    """Histogram gradient boosting: the sum of the leaves, through the link of its loss."""
+    """Histogram gradient boosting: the sum of the leaves, transformed by the inverse link of its loss."""
     trees = [
         (target, _of_boosting(tree)) for iteration in estimator._predictors for target, tree in enumerate(iteration)
     ]
@@ -81,7 +81,7 @@ def boosted(graph: Graph, matrix: str, estimator: Any) -> str:
 
 
 def averaged(graph: Graph, matrix: str, estimator: Any) -> str:
-    """A tree, or the mean of a forest's; scikit-learn reads their features in single precision."""
+    """A tree, or the mean of a forest; scikit-learn converts the features to single precision."""
     matrix = graph.add("Cast", graph.add("Cast", matrix, to=TensorProto.FLOAT), to=TensorProto.DOUBLE)
     trees = [tree.tree_ for tree in getattr(estimator, "estimators_", [estimator])]
     count = graph.constant(float(len(trees)))
@@ -89,7 +89,7 @@ def averaged(graph: Graph, matrix: str, estimator: Any) -> str:
     if classes > 2:
         return graph.add("Div", _summed(graph, matrix, trees), count)
     total = leaves(graph, matrix, [(0, _of_forest(tree, tree.value[:, 0, -1])) for tree in trees], 1)
-    if classes == 2:  # before the division, which whole numbers do not survive unrounded
+    if classes == 2:  # before the division, which rounds
         total = graph.add("Concat", graph.add("Sub", count, total), total, axis=1)
     return graph.add("Div", total, count)
 
@@ -136,7 +136,7 @@ def leaves(graph: Graph, matrix: str, trees: list[tuple[int, Tree]], width: int)
     Parameters
     ----------
     trees : list of (int, Tree)
-        Each with the target that it adds to.
+        Trees with the index of their target.
     """
     parts: dict[str, list[Array]] = {}
     roots: list[int] = []
@@ -173,7 +173,7 @@ def leaves(graph: Graph, matrix: str, trees: list[tuple[int, Tree]], width: int)
 
 
 def _with_branch(tree: Tree) -> Tree:
-    """A tree that is one leaf gets a branch that leads to it on both sides: ONNX counts from branches."""
+    """Add a branch that leads to the leaf on both sides to a tree with a single leaf, because ONNX needs a branch."""
     if len(tree.leaf) > 1:
         return tree
     return Tree(

@@ -1,7 +1,7 @@
-"""Stage `ingest`: read the source that `params.yaml` names, type its columns, describe it.
+"""Stage `ingest`: read the source that `params.yaml` names, and convert and describe its columns.
 
-Out come a Parquet table with one Arrow type per kind of column, and a catalogue entry. Private columns are gone
-or pseudonyms from here on; what would only fail later (no target, infinite values, one class) stops here.
+The outputs are a Parquet table with one Arrow type per kind of column, and a catalogue entry. Private columns are
+dropped or pseudonymised. Data that no model can be trained on (no target, infinite values, one class) are refused.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> str:
 
 
 def read_and_prepare(settings: Settings) -> tuple[pa.Table, dict[str, Any]]:
-    """Read the source, and let go of each column as soon as it is typed: a table should not be held twice."""
+    """Read the source, and free each column once it is converted, so that memory holds the table only once."""
     raw, origin = sources.read(settings.data)
     columns = dict(zip(raw.column_names, raw.columns, strict=True))
     del raw
@@ -51,26 +51,26 @@ def read_and_prepare(settings: Settings) -> tuple[pa.Table, dict[str, Any]]:
 def prepare(
     columns: dict[str, pa.ChunkedArray], origin: sources.Origin, settings: Settings
 ) -> tuple[pa.Table, dict[str, Any]]:
-    """Type, check and describe a table.
+    """Convert, check and describe a table.
 
     Parameters
     ----------
     columns : dict of str to pyarrow.ChunkedArray of shape (n_samples,)
-        The source's; each is replaced by the typed one.
+        Columns of the source; each is replaced by the converted column.
     origin : Origin
-        Where its rows come from.
+        The source of its rows.
 
     Returns
     -------
     table : pyarrow.Table
         One Arrow type per kind of column.
     catalogue : dict
-        The catalogue entry, without the hash of the file that is yet to be written.
+        The catalogue entry, without the hash of the file, which is written later.
 
     Raises
     ------
     UserError
-        Names the column, and the file and row where one is at fault.
+        With the column, and the file and row if one is wrong.
     """
     data = settings.data
     source = sources.describe(data)
@@ -104,7 +104,7 @@ def prepare(
 
 
 def describe(name: str, kind: Kind, values: pa.ChunkedArray, data: Data) -> dict[str, Any]:
-    """What the catalogue says of a column."""
+    """The catalogue entry of a column."""
     return tables.Column(
         name=name,
         kind=kind,
@@ -118,7 +118,7 @@ def describe(name: str, kind: Kind, values: pa.ChunkedArray, data: Data) -> dict
 def typed_or_private(
     name: str, values: pa.ChunkedArray, origin: sources.Origin, declared: Kind | None, data: Data
 ) -> tuple[Kind, pa.ChunkedArray]:
-    """The kind of a column and its values in that kind's type; pseudonyms where it is private."""
+    """The kind of a column and its converted values; pseudonyms if it is private."""
     if name in data.private:
         return "categorical", pseudonyms(name, values)
     return typed(name, values, declared, origin)
@@ -127,18 +127,18 @@ def typed_or_private(
 def typed(
     name: str, values: pa.ChunkedArray, declared: Kind | None, origin: sources.Origin
 ) -> tuple[Kind, pa.ChunkedArray]:
-    """The kind of a column (declared, or inferred from its values) and its values in that kind's type."""
+    """The kind of a column (declared, or inferred from its values) and its converted values."""
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     kind = declared or kinds.infer(values, typed=origin.typed)
     refused = f"column {name!r} holds values of type {values.type}, which "
     if kind is None:
-        raise UserError(f"{refused}no model takes", f"data.drop: [{name}], or data.types: {{{name}: categorical}}")
+        raise UserError(f"{refused}no model accepts", f"data.drop: [{name}], or data.types: {{{name}: categorical}}")
     try:
         return kind, kinds.convert(values, kind)
     except kinds.MisfitError as misfit:
         found = "cannot be read as" if declared else "has mostly values of kind"
-        ways = ["mend it", *([] if origin.typed else ["add it to data.missing_values"])]
+        ways = ["correct it", *([] if origin.typed else ["add it to data.missing_values"])]
         if kind not in ("categorical", "text"):
             ways.append(f"or data.types: {{{name}: categorical}}")
         raise UserError(
@@ -151,14 +151,14 @@ def typed(
 def pseudonyms(name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
     """Replace each value by a keyed hash (HMAC-SHA-256, 128 bits), so that equal values stay equal.
 
-    A plain hash of a name or number is undone by trying all of them; the key, which only the environment
-    holds, prevents that.
+    A plain hash of a name or number can be reversed by trying all of them. The key, which is only in the environment,
+    prevents that.
     """
     key = os.environ.get(PSEUDONYM_KEY, "").encode()
     if len(key) < 16:
         raise UserError(
             f"params.yaml: data.private: {name!r} needs a key of at least 16 characters in ${PSEUDONYM_KEY}",
-            f'export {PSEUDONYM_KEY}="$(openssl rand -hex 32)" once, and keep it: another key gives other pseudonyms',
+            f'export {PSEUDONYM_KEY}="$(openssl rand -hex 32)" once, and keep it: a new key gives new pseudonyms',
         )
     try:
         text = kinds.convert(values, "text")
@@ -170,18 +170,18 @@ def pseudonyms(name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def check_finite(name: str, values: pa.ChunkedArray, place: Callable[[int], str]) -> None:
-    """Refuse infinite values: a mean or a scale of them is meaningless."""
+    """Refuse infinite values, which have no mean or scale."""
     if pa.types.is_floating(values.type):
         infinite = pc.is_inf(values)
         if pc.any(infinite).as_py():
             raise UserError(
                 f"column {name!r}: {place(pc.index(infinite, True).as_py())} holds an infinite value",
-                "mend it, or leave the cell empty if it is unknown",
+                "correct it, or leave the cell empty if the value is unknown",
             )
 
 
 def check_target(values: pa.ChunkedArray, settings: Settings, place: Callable[[int], str]) -> None:
-    """The target must be there in each row, vary, and fit the task."""
+    """Check that the target is present in every row, varies, and fits the task."""
     name, task, positive = settings.data.target, settings.data.task, settings.data.positive
     if values.null_count:
         rows = pc.indices_nonzero(pc.is_null(values))[:5].to_pylist()
@@ -207,8 +207,8 @@ def check_target(values: pa.ChunkedArray, settings: Settings, place: Callable[[i
     known = {str(value): value for value in sorted(classes.to_pylist())}
     if positive not in known.values():
         # the text '1' for the number 1, 'true' for true, or the other way round
-        same = [each for text, each in known.items() if text.lower() == str(positive).lower()]
-        mistyped = [each for each in same if type(each) is not type(positive)]
+        same = [value for text, value in known.items() if text.lower() == str(positive).lower()]
+        mistyped = [value for value in same if type(value) is not type(positive)]
         raise UserError(
             f"params.yaml: data.positive: {positive!r} is not a class of {name!r}"
             f"{'' if mistyped else yamlfile.closest(str(positive), list(known))}",

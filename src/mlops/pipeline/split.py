@@ -1,8 +1,8 @@
 """Stage `split`: split the rows into training and test rows.
 
-A row's side follows from a hash of its key (or of its content, where no key is declared) and nothing else, so that a
-test row never becomes a training row when new rows arrive. Training rows that have an exact copy among the test
-rows are left out, so that no test row is also learned.
+A row's side depends only on a hash of its key (or of its content if no key is declared), so that a test row never
+becomes a training row when new rows arrive. Training rows with an exact copy among the test rows are removed, so that
+the model is not trained on any test row.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from mlops.data.tables import Step
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
-# a class may have this much more or less than its share of rows among the test rows before `stratified` says so
+# `stratified` warns if the share of a class among the test rows differs from test_size by more than this
 IMBALANCE = 0.05
 
 
 class Sides(NamedTuple):
-    """Which rows are learned and which are asked; a row that is neither is a copy of a test row."""
+    """Masks of the training and test rows; a row in neither is a copy of a test row."""
 
     train: Mask
     test: Mask
@@ -43,7 +43,7 @@ def main() -> str:
     catalogue = tables.read_catalogue()
     settings_module.check_columns(settings, catalogue.names, prepared=True)
     table = tables.read(paths.TABLE)
-    sides = deal(table, settings, tables.identity(paths.TABLE))
+    sides = assign(table, settings, tables.identity(paths.TABLE))
     copies = table.num_rows - int(sides.train.sum() + sides.test.sum())
     sides, steps = without_late_labels(table, sides, settings)
     train, found = limits.outliers(table, sides.train, settings.data)
@@ -52,15 +52,15 @@ def main() -> str:
         check_classes(table, sides, settings)
     tables.write(table.filter(pa.array(sides.train)), paths.TRAIN)
     tables.write(table.filter(pa.array(sides.test)), paths.TEST)
-    counted = {"train": int(sides.train.sum()), "test": int(sides.test.sum()), "copies": copies}
-    write_json(counted | {"cleaning": [step.model_dump() for step in steps]}, paths.SPLIT)
-    left_out = f", {copies:,} copies of test rows left out" if copies else ""
-    left_out += "".join(f", {step.rows:,} {step.effect} ({step.step})" for step in steps if step.rows)
-    return f"{sides.train.sum():,} training rows, {sides.test.sum():,} test rows ({settings.split.method}){left_out}"
+    counts = {"train": int(sides.train.sum()), "test": int(sides.test.sum()), "copies": copies}
+    write_json(counts | {"cleaning": [step.model_dump() for step in steps]}, paths.SPLIT)
+    removed = f", {copies:,} copies of test rows removed" if copies else ""
+    removed += "".join(f", {step.rows:,} {step.effect} ({step.step})" for step in steps if step.rows)
+    return f"{sides.train.sum():,} training rows, {sides.test.sum():,} test rows ({settings.split.method}){removed}"
 
 
 def without_late_labels(table: pa.Table, sides: Sides, settings: Settings) -> tuple[Sides, list[Step]]:
-    """Leave out training rows whose label became known after the cutoff, when nobody could have learned from it."""
+    """Remove training rows whose label became known after the cutoff: it was not available at that time."""
     labels = settings.data.labels
     if labels is None or labels.time is None or settings.split.method != "time":
         return sides, []
@@ -73,15 +73,15 @@ def without_late_labels(table: pa.Table, sides: Sides, settings: Settings) -> tu
     return sides._replace(train=sides.train & ~late), [step]
 
 
-def deal(table: pa.Table, settings: Settings, identity: Hashes | None = None) -> Sides:
-    """Deal each row to training or test.
+def assign(table: pa.Table, settings: Settings, identity: Hashes | None = None) -> Sides:
+    """Assign each row to the training or test rows.
 
     Parameters
     ----------
     table : pyarrow.Table of shape (n_samples, n_columns)
         A prepared table.
     identity : ndarray of shape (n_samples,), optional
-        What rows without a key are known by; their content by default.
+        Identifies rows if no key is declared; a hash of their content by default.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def deal(table: pa.Table, settings: Settings, identity: Hashes | None = None) ->
     Raises
     ------
     UserError
-        Where a key, group or time is missing, or a side would be empty.
+        If a key, group or time is missing, or a side would be empty.
     """
     split, data = settings.split, settings.data
     content = row_hash(table, [name for name in table.column_names if name not in {*data.key, *data.private}])
@@ -101,8 +101,8 @@ def deal(table: pa.Table, settings: Settings, identity: Hashes | None = None) ->
         names = [split.group] if split.group else data.key
         for name in names:
             _refuse_missing(table, name)
-        known_by = row_hash(table, names) if names else content if identity is None else identity
-        test = share(known_by, split.seed) < split.test_size
+        identifiers = row_hash(table, names) if names else content if identity is None else identity
+        test = share(identifiers, split.seed) < split.test_size
     train = ~test & ~pd.Series(content).isin(content[test]).to_numpy()  # by hash: no sorting of millions
     if not test.any():
         raise UserError("the split has no test rows", "a larger split.test_size, or another split.seed")
@@ -121,7 +121,7 @@ def share(hashes: Hashes, seed: int) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def is_late(table: pa.Table, settings: Settings) -> Mask:
-    """Rows from the cutoff on."""
+    """Rows at or after the cutoff."""
     split = settings.split
     column = str(split.time)
     values = table[column]
@@ -161,7 +161,7 @@ def _refuse_missing(table: pa.Table, name: str) -> None:
 
 
 def check_classes(table: pa.Table, sides: Sides, settings: Settings) -> None:
-    """Each class must be on both sides; `stratified` also tells of one that is far from its share."""
+    """Check that every class is on both sides; `stratified` also warns if a share differs from `test_size`."""
     codes = table[settings.data.target].combine_chunks().dictionary_encode()
     classes, code = codes.dictionary.to_pylist(), codes.indices.to_numpy()
     in_test, in_train = (np.bincount(code[side], minlength=len(classes)) for side in (sides.test, sides.train))
@@ -181,7 +181,7 @@ def check_classes(table: pa.Table, sides: Sides, settings: Settings) -> None:
 
 
 def _best_seed(table: pa.Table, settings: Settings) -> str:
-    """The hint: the seed below 100 with the most even classes."""
+    """A hint with the seed below 100 that gives the most even class shares."""
     if settings.split.method not in ("random", "stratified"):
         return "another split.cutoff or split.test_size"
     code = table[settings.data.target].combine_chunks().dictionary_encode().indices.to_numpy()

@@ -1,8 +1,8 @@
 """Stage `track`: record the training in MLflow.
 
-Git and `dvc.lock` are the truth and MLflow is the journal: when it cannot be reached the pipeline goes on, and says
-what was not recorded. The only output are the hashes of what was recorded, never the id of a run. Where that file is
-missing, as in a fresh clone, the training ran here and is entered here.
+Git and `dvc.lock` are the source of truth, and MLflow is a journal: if it cannot be reached, the pipeline continues and
+reports what was not recorded. The only output is a file of hashes, without the id of a run. If that file is missing, as
+in a fresh clone, the stage runs and records the training.
 """
 
 from __future__ import annotations

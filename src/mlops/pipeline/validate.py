@@ -1,6 +1,6 @@
 """Stage `validate`: check the prepared table with a Great Expectations suite before training.
 
-Out come a metric with counts, and a list of every expectation that failed, with the rows and values that broke it. A
+The outputs are a metric with counts, and a list of all failed expectations with example rows and values. A
 failed critical expectation stops the pipeline; a warning is printed. `--docs` also writes Data Docs, one HTML page.
 """
 
@@ -39,7 +39,7 @@ DOCS = REPORTS / "data_docs/index.html"
 EXAMPLES, SHOWN_EXAMPLES, SHOWN_FAILURES = 20, 3, 25
 # Characters of a text in the file
 LONGEST = 200
-# Data Docs take style and scripts from the network and do not escape values: this shuts both out, and styles the rest
+# Data Docs load styles and scripts from the network and do not escape values: this policy blocks both
 DOCS_HEAD = """<head>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <style>
@@ -59,14 +59,14 @@ def main(docs: bool = False) -> str:
     path = settings.validate_.suite
     if not path and not settings.data.key:
         write_results([], [])
-        return "nothing to check: params.yaml names no suite (validate.suite), `make expectations` drafts one"
+        return "nothing to check: validate.suite in params.yaml is empty; `make expectations` drafts a suite"
     gone = settings.data.dropped
     rules = key_rules(settings) + (suites.read(path, gone) if path else [])
     results = evaluate(table, rules, "SUMMARY" if docs else "BOOLEAN_ONLY")
     failures = describe_failures(table, rules, results)
     if docs:
         write_docs(results, path or "params.yaml")
-    write_results(rules, failures)  # first, so that they are there to look at where the report stops the pipeline
+    write_results(rules, failures)  # before the report, which may stop the pipeline
     if failures:
         report(failures, path or "params.yaml")
     source = path or "params.yaml (no suite: `make expectations` drafts one)"
@@ -75,7 +75,7 @@ def main(docs: bool = False) -> str:
 
 
 def key_rules(settings: Settings) -> list[Rule]:
-    """What `data.key` promises: no part of it is missing, and no two rows have the same."""
+    """Expectations for `data.key`: no missing values and no duplicates."""
     key = settings.data.key
     entries = [suites.expect("column_values_to_not_be_null", "critical", column=name) for name in key]
     if len(key) == 1:
@@ -86,10 +86,10 @@ def key_rules(settings: Settings) -> list[Rule]:
 
 
 def evaluate(table: pa.Table, rules: list[Rule], result_format: str = "BOOLEAN_ONLY") -> list[Any]:
-    """Let Great Expectations check each rule; a failed one with the first rows that broke it.
+    """Check each rule with Great Expectations; a failed one lists the first rows that violate it.
 
-    Columns are handed over one at a time, because each expectation copies all columns that its batch holds; and
-    without a context and its data source, which would hash and keep each of them.
+    Columns are passed one at a time, because each expectation copies all columns of its batch. There is no context and
+    data source, which would hash and store the columns.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def evaluate(table: pa.Table, rules: list[Rule], result_format: str = "BOOLEAN_O
 
 
 def _check(validator: Any, rules: list[Rule], numbers: list[int], result_format: str) -> Iterator[tuple[int, Any]]:
-    """Yield the results of the rules with these numbers, which come in another order."""
+    """Yield the results of the rules with these numbers, in any order."""
     options = {
         "result_format": result_format,
         "partial_unexpected_count": EXAMPLES,
@@ -135,7 +135,7 @@ def _check(validator: Any, rules: list[Rule], numbers: list[int], result_format:
         configuration.id = str(number)
     try:
         results = validator.graph_validate(configurations, {"result_format": options})
-    except Exception as error:  # what Great Expectations does not catch itself, such as a wrong partition object
+    except Exception as error:  # Great Expectations does not catch all errors itself, such as a wrong partition object
         if len(numbers) == 1:
             yield numbers[0], _not_checked(rules[numbers[0]], str(error))
             return
@@ -149,17 +149,17 @@ def _check(validator: Any, rules: list[Rule], numbers: list[int], result_format:
 
 
 def columns_of(rule: Rule, there: list[str]) -> tuple[str, ...]:
-    """Columns that an expectation needs; none where it is about the table as a whole."""
+    """Columns that an expectation needs; none if it is about the whole table."""
     condition = rule.expectation.configuration.kwargs.get("row_condition") or ""
     text = condition if isinstance(condition, str) else json.dumps(condition, default=str, ensure_ascii=False)
     return tuple(dict.fromkeys([*rule.columns, *(name for name in there if name in text)]))
 
 
 def as_pandas(table: pa.Table, names: tuple[str, ...]) -> Any:
-    """Columns as Great Expectations takes them, of shape (n_samples, len(names)); all, without a copy, for no names.
+    """Columns for Great Expectations, of shape (n_samples, len(names)); all columns, without a copy, for no names.
 
-    Times of day are seconds since midnight. Missing values are NaN, NaT or None, with which a comparison is false.
-    Whole numbers beside missing ones become float64, or stay whole where that would round them.
+    Times of day are seconds since midnight. Missing values are NaN, NaT or None, for which comparisons are false.
+    Integers with missing values become float64, or nullable integers if float64 would round them.
     """
     import pandas as pd
 
@@ -169,7 +169,7 @@ def as_pandas(table: pa.Table, names: tuple[str, ...]) -> Any:
     rounded = set()
     for name, values in columns.items():
         if pa.types.is_timestamp(values.type):
-            # nanoseconds are compared at once, other units one by one; they reach from 1677 to 2262
+            # comparisons of nanoseconds are vectorised, those of other units are not; they cover 1677 to 2262
             with contextlib.suppress(pa.ArrowInvalid):
                 columns[name] = values.cast(pa.timestamp("ns"))
         elif pa.types.is_time(values.type):
@@ -193,8 +193,8 @@ def describe_failures(table: pa.Table, rules: list[Rule], results: list[Any]) ->
     Returns
     -------
     list of dict
-        `rows` is how many rows broke the expectation (None where it is not about rows), `examples` the first of
-        them, counted from 1; `observed` what was seen instead of rows; `error` why it could not be checked.
+        `rows` is the number of rows that violate the expectation (None if it is not about rows); `examples` are the
+        first of them, counted from 1; `observed` is the value found otherwise; `error` says why it was not checked.
     """
     severities = ["critical", "warning", "info"]
     failures = [
@@ -229,7 +229,7 @@ def _failure(table: pa.Table, rule: Rule, result: Any) -> dict[str, Any]:
 
 
 def _error(info: dict[str, Any]) -> str | None:
-    """What Great Expectations caught: one exception, or one per metric."""
+    """The message of what Great Expectations caught: one exception, or one per metric."""
     caught = [info] if "raised_exception" in info else list(info.values())
     messages = [one["exception_message"] for one in caught if one["raised_exception"]]
     return min(map(str, messages)).splitlines()[0] if messages else None
@@ -247,7 +247,7 @@ def _plain(value: Any) -> Any:
 
 
 def in_words(expectation: Any) -> str:
-    """What is expected, as Great Expectations says it (or the suite, in `description`)."""
+    """The expectation as a sentence, from Great Expectations or from `description` in the suite."""
     expectation.render()
     content = expectation.rendered_content[0].to_json_dict()["value"]
     description = content if "template" in content else content.get("header", {}).get("value", {})
@@ -281,7 +281,7 @@ def report(failures: list[dict[str, Any]], source: str) -> None:
     Raises
     ------
     UserError
-        Where one is critical, or could not be checked.
+        If one is critical, or could not be checked.
     """
     unchecked = [failure for failure in failures if failure["error"]]
     broken = [failure for failure in failures if not failure["error"]]
