@@ -134,7 +134,7 @@ def test_one_flipped_bit_in_the_remote_is_refused_and_the_model_rebuilt_and_noth
     assert here.git("status", "--porcelain") == before
     told = capfd.readouterr().err
     assert "is corrupt (its hash differs) and is not used" in told
-    assert "because it is in no cache" in told
+    assert "because neither the cache nor the remote has it" in told
 
 
 def test_a_lock_that_names_another_model_is_told_after_the_rebuild(here: Project) -> None:

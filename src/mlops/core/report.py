@@ -1,7 +1,7 @@
-"""`report.json`: everything that a review found, as data.
+"""`report.json`: all results of a review, as data.
 
-It crosses the trust line: the run of a pull request writes it, and a job that may write comments reads it. So the
-schema is strict and bounded: known keys only, finite numbers, short text, short lists. Text in it is never markup.
+It crosses the trust boundary: the run of a pull request writes it, and a job that may write comments reads it. So the
+schema is strict and bounded: known keys, finite numbers, short texts and short lists. Its texts are never markup.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from mlops.core.errors import UserError
 from mlops.core.letters import unseen
 from mlops.core.markdown import one_line
 
-# A report of the default project is 30 kB; lists are cut by who writes it, and counted
+# A report of the default project has 30 kB; the writer cuts long lists and counts the rest
 MOST_BYTES = 1_000_000
 # 10 built-in ones, and the most that main and a change may add
 MOST_METRICS = 50
 MOST_LETTERS = 300
-# Under which a behaviour test records its example row
+# Name under which a behaviour test records its example row
 EXAMPLE = "example"
 # Patterns of CODEOWNERS that name every file
 CATCH_ALL = ("*", "/*", "**", "/**")
@@ -47,13 +47,13 @@ def _visible(text: str) -> str:
     return text
 
 
-# one line, nothing that a terminal or a browser acts on unseen; brackets and the like are escaped where it is rendered
+# one line without invisible characters; markup is escaped when the text is rendered
 Text = Annotated[str, StringConstraints(max_length=MOST_LETTERS), AfterValidator(_visible)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
 class Part(BaseModel):
-    """A part of the report; what it does not know is an error."""
+    """A part of the report; unknown keys are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -94,19 +94,19 @@ class Slice(Part):
 
 
 class Waiver(Part):
-    """A rule set aside for a time, with the reason."""
+    """A temporary exception from a rule, with the reason."""
 
     reason: Text
     until: Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 
 
 class Result(Part):
-    """What one rule of the gate found."""
+    """The result of one rule of the gate."""
 
     rule: Text
     """Kind of rule, as in `gate.yaml`: floor, no_worse, …"""
     subject: Text
-    """What it looked at: a metric, a column."""
+    """Its subject: a metric, a column."""
     found: Estimate
     limit: FiniteFloat | None
     unit: Literal["", "bytes", "ms"] = ""
@@ -114,7 +114,7 @@ class Result(Part):
     blocks: bool
     """Whether this result keeps the change from being merged."""
     why: Text
-    """One sentence, where the numbers do not say it all."""
+    """The reason in one sentence."""
     line: Annotated[int, Field(ge=1, le=10**6)] | None = None
     """Line of this change's `gate.yaml`."""
     waiver: Waiver | None = None
@@ -129,7 +129,7 @@ class Policy(Part):
 
 
 class Change(Part):
-    """A value that is another one than on main; None where one side has none."""
+    """A value that differs from main; None if one side has none."""
 
     name: Text
     before: Text | None
@@ -137,7 +137,7 @@ class Change(Part):
 
 
 class Changes(Part):
-    """What differs from main."""
+    """Differences from main."""
 
     params: Annotated[list[Change], Field(max_length=60)] = []
     data: Annotated[list[Change], Field(max_length=60)] = []
@@ -163,13 +163,13 @@ class Chart(Part):
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
-        if any(len(each.values) != len(self.at) for each in self.series):
+        if any(len(line.values) != len(self.at) for line in self.series):
             raise ValueError("a series must have one value for each place on the axis")
         return self
 
 
 class Baseline(Part):
-    """Main's model, or why there is none to compare with."""
+    """Main's model, or why it cannot be compared."""
 
     commit: Sha | None
     model_md5: Hash | None
@@ -191,7 +191,7 @@ class Wear(Part):
 
 
 class Cost(Part):
-    """What a model costs, before and after; None where this run did not see it."""
+    """The cost of a model, before and after; None if this run did not measure it."""
 
     name: Text
     unit: Literal["s", "bytes", "ms"]
@@ -205,7 +205,7 @@ class Served(Part):
     runtime: Literal["onnx", "scikit-learn"]
     precision: Literal["single", "double"]
     within: Annotated[FiniteFloat, Field(ge=0)]
-    """How far its predictions are from the model's at most: in probability, or in standard deviations of a number."""
+    """Largest difference from the model's predictions: in probability, or in standard deviations of a number."""
     size: Count
     """Bytes of its file."""
     why: Text | None
@@ -213,7 +213,7 @@ class Served(Part):
 
 
 class CleaningStep(Part):
-    """What one step of cleaning did; None where this change or main has no such step."""
+    """The effect of one step of cleaning; None if this change or main has no such step."""
 
     step: Text
     effect: Text
@@ -241,7 +241,7 @@ class FailedTest(Part):
     """``file.py::test``, or the file where it could not be collected."""
     why: Text
     rows: Count | None = None
-    """How many rows are as the example."""
+    """How many rows fail like the example."""
     row: Annotated[list[Value], Field(max_length=20)] = []
     left_out: Count = 0
     """How many more values the row has."""
@@ -328,12 +328,12 @@ class Report(Part):
 
 
 def read(path: str | Path) -> Report:
-    """Read a report that may come from anybody.
+    """Read a report from an untrusted source.
 
     Raises
     ------
     UserError
-        Where it is too large, no JSON, or breaks the schema.
+        If it is too large, not JSON, or violates the schema.
     """
     path = Path(path)
     size = path.stat().st_size
@@ -352,7 +352,7 @@ def read(path: str | Path) -> Report:
 
 
 def _place(keys: tuple[int | str, ...]) -> str:
-    """Where in the report; a key of a stranger's choice must not steer the log or fill it."""
+    """The place in the report; an untrusted key must not control or fill the log."""
     return re.sub(r"[^A-Za-z0-9_.]", "?", ".".join(map(str, keys)))[:100]
 
 
@@ -368,7 +368,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def shortened(text: Any) -> str:
-    """Text as the report holds it."""
+    """Text as one line of limited length, as in the report."""
     return one_line(text, MOST_LETTERS)
 
 
@@ -379,7 +379,7 @@ def interval(found: Estimate, *, signed: bool = False) -> str:
     if found.value == found.low == found.high == 0:
         return "none"
     shown = [
-        "–" if each is None else (f"{each:+.3g}" if signed and each else f"{each:.3g}").replace("-", "−")
-        for each in (found.value, found.low, found.high)
+        "–" if number is None else (f"{number:+.3g}" if signed and number else f"{number:.3g}").replace("-", "−")
+        for number in (found.value, found.low, found.high)
     ]
     return f"{shown[0]} ({shown[1]} … {shown[2]})"

@@ -138,7 +138,7 @@ def passed(reason: str, value: float | None = None, limit: float | None = None) 
     reason : str
         One sentence for the reviewer.
     value, limit : float, optional
-        The number that was judged and what it was held against, for the columns of the table.
+        The judged number and its limit, for the columns of the table.
     """
     return _verdict("pass", reason, value, limit)
 

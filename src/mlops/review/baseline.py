@@ -1,6 +1,6 @@
-"""Main's model, as main's `dvc.lock` names it: from the cache, the remote, or rebuilt; its hash is checked each time.
+"""Get the model in main's `dvc.lock` from the cache or the remote, or rebuild it, and check its hash.
 
-DVC checks out a damaged file of the cache without a word, so nothing is used here that was not hashed first.
+DVC checks out a corrupt file of the cache without an error, so every file is hashed before use.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ Origin = Literal["cache", "remote", "rebuilt"]
 
 
 class Baseline(NamedTuple):
-    """What main has.
+    """Main's model and its data.
 
     Attributes
     ----------
     commit : str
     lock : dict
-        The stages of its `dvc.lock`; empty where it has none.
+        The stages of its `dvc.lock`; empty if there is none.
     project : Project or None
         Its settings, catalogue and features.
     model : Any or None
-        None where there is nothing to compare with; `problem` says why.
+        None if it cannot be compared; `problem` says why.
     train : pyarrow.Table or None
         Its training rows.
     origin : {'cache', 'remote', 'rebuilt'} or None
     problem : str or None
     first : bool
-        Whether main has no model yet, so that a comparison cannot be asked for.
+        Whether main has no model yet, so that no comparison is possible.
     room : Room or None
-        Its own `src/project/`, from which features and estimators come.
+        Main's `src/project/`, with its features and estimators.
     """
 
     commit: str
@@ -70,7 +70,7 @@ class Baseline(NamedTuple):
     room: Room | None = None
 
     def own_code(self) -> AbstractContextManager[None]:
-        """While the block runs, the team's code is main's."""
+        """Use main's version of the team's code in the block."""
         return nullcontext() if self.room is None else self.room.entered()
 
 
@@ -82,7 +82,7 @@ def find(commit: str, settings: Settings) -> Baseline:
     commit : str
         The commit that the change is compared with.
     settings : Settings
-        Those of the change.
+        Settings of the change.
     """
     lock = parse_lock(show(commit, paths.LOCK)) or {}
     if not hash_of(lock, paths.MODEL) or show(commit, PARAMS) is None:
@@ -110,12 +110,12 @@ def find(commit: str, settings: Settings) -> Baseline:
 
 
 def gate(commit: str) -> Gate | None:
-    """The policy of a commit; None where it has none.
+    """The policy of a commit; None if it has none.
 
     Raises
     ------
     UserError
-        Where it has one that this change's code cannot read.
+        If this change's code cannot read it.
     """
     text = show(commit, GATE)
     if text is None:
@@ -145,7 +145,7 @@ def _catalogue(commit: str) -> Catalogue:
 
 
 def _files(commit: str, lock: Lock, wanted: list[Path]) -> tuple[dict[Path, Path], Origin]:
-    """Copies of outputs whose hash is the lock's, and where the last of them came from."""
+    """Copies of outputs with the hash in the lock, and their origin."""
     hashes = {path: hash_of(lock, path) for path in wanted}
     missing = [str(path) for path, md5 in hashes.items() if not md5]
     if missing:
@@ -162,7 +162,7 @@ def _files(commit: str, lock: Lock, wanted: list[Path]) -> tuple[dict[Path, Path
 
 
 def _from_store(md5: str, copy: Path) -> tuple[Path | None, bool]:
-    """A file of DVC's cache, or a copy from its remote; only with the right hash."""
+    """A file from DVC's cache, or a copy from its remote, if its hash is right."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -179,7 +179,7 @@ def _from_store(md5: str, copy: Path) -> tuple[Path | None, bool]:
             return None, False
         try:
             remote.fs.get_file(remote.oid_to_path(md5), str(copy))
-        except Exception as error:  # each file system has errors of its own
+        except Exception as error:  # every file system raises other errors
             print(f"  the remote does not have {md5}: {type(error).__name__}", file=sys.stderr)
             return None, False
     if files.md5(copy) == md5:
@@ -189,8 +189,10 @@ def _from_store(md5: str, copy: Path) -> tuple[Path | None, bool]:
 
 
 def _rebuild(commit: str, lock: Lock, hashes: dict[Path, str | None]) -> dict[Path, Path]:
-    """Run main's pipeline up to the model, in a worktree of its own."""
-    print(f"  rebuilding main's model at {commit[:10]}, because it is in no cache", file=sys.stderr)
+    """Run main's pipeline up to the model, in a separate worktree."""
+    print(
+        f"  rebuilding main's model at {commit[:10]}, because neither the cache nor the remote has it", file=sys.stderr
+    )
     found = {}
     stage = maker(lock, paths.MODEL)
     with _worktree(commit) as folder:
@@ -212,7 +214,7 @@ def _rebuild(commit: str, lock: Lock, hashes: dict[Path, str | None]) -> dict[Pa
 
 @contextmanager
 def _worktree(commit: str) -> Iterator[Path]:
-    """A checkout of a commit beside this one, with the same DVC cache."""
+    """A separate checkout of a commit, with the same DVC cache."""
     from dvc.repo import Repo
 
     with Repo(".") as repo:

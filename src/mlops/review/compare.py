@@ -1,6 +1,6 @@
 """Main's model and this change's on the same rows: differences with a paired bootstrap.
 
-Both models are weighed on the same resamples, so that what makes a resample easy or hard cancels in the difference
+Both models are evaluated on the same resamples, so that the difficulty of a resample cancels in the difference
 (Efron and Tibshirani 1993; Dietterich 1998 on why unpaired comparisons mislead).
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from mlops.model.metrics import Array, Classes, Predictions, all_metrics, greater_is_better, resampled, score
 from mlops.model.resampling import Custom
 
-# A loss that would be noticed so often is one that the rows could have shown
+# A loss counts as detectable if it would be detected with this probability
 POWER = 0.8
 
 
@@ -46,11 +46,11 @@ class Paired(NamedTuple):
     ----------
     baseline, candidate : float
     baseline_values, candidate_values : ndarray of shape (n_resamples,)
-        The same resample stands at the same place of both.
+        Both have the same resamples in the same order.
     unseen : ndarray of shape (n_resamples,) or float
-        What rows unlike any of these might add to the difference.
+        What unobserved rows might add to the difference.
     own : bool or None
-        Of one of the project's own metrics: whether greater is better.
+        For the project's own metrics: whether greater is better.
     unit : str
     resamples : int
         How many resamples there are, where a metric cannot be computed for all of them in time; 0 otherwise.
@@ -76,7 +76,7 @@ class Paired(NamedTuple):
 
     @property
     def verb(self) -> str:
-        """What a loss is called."""
+        """The verb for a loss."""
         return "dropped" if self.sign > 0 else "risen"
 
     @property
@@ -84,10 +84,10 @@ class Paired(NamedTuple):
         """The candidate's metric."""
         return Resampled(self.candidate, self.candidate_values[np.isfinite(self.candidate_values)])
 
-    def behind(self, learned: float) -> Resampled:
-        """How much better the metric is elsewhere, such as on the training rows."""
-        values = self.sign * (learned - self.candidate_values)
-        return Resampled(self.sign * (learned - self.candidate), values[np.isfinite(values)])
+    def behind(self, other: float) -> Resampled:
+        """How much better the metric is on other rows, such as the training rows."""
+        values = self.sign * (other - self.candidate_values)
+        return Resampled(self.sign * (other - self.candidate), values[np.isfinite(values)])
 
     def above(self, other: Paired) -> Resampled:
         """How much higher the candidate's metric is on these rows than on others."""
@@ -116,7 +116,7 @@ class Paired(NamedTuple):
 
     @property
     def possible(self) -> Array:
-        """The losses, with what rows unlike any of these might add."""
+        """The losses, with what unobserved rows might add."""
         losses = self.sign * (self.baseline_values - self.candidate_values + self.unseen)
         return np.asarray(losses[np.isfinite(losses)])
 
@@ -129,7 +129,7 @@ class Paired(NamedTuple):
         """Interval of candidate minus baseline: the percentiles, or the normal approximation where that is wider."""
         low, high = interval(-self.sign * self.possible, confidence)
         value, half = self.candidate - self.baseline, NormalDist().inv_cdf((1 + confidence) / 2) * self.spread
-        # plus zero, because a minus before a zero confuses
+        # plus zero turns -0.0 into 0.0
         return min(low, value - half) + 0.0, max(high, value + half) + 0.0
 
     def worse(self) -> float:
@@ -142,12 +142,12 @@ class Paired(NamedTuple):
         return p_value(self.loss, self.losses)
 
     def largest_loss(self, confidence: float) -> float:
-        """The loss that is not exceeded, one-sided."""
+        """The upper confidence bound of the loss, one-sided."""
         losses = self.losses
         return float(np.quantile(losses, confidence)) if len(losses) else float("nan")
 
     def detectable(self, confidence: float, margin: float = 0.0) -> float:
-        """The smallest loss that `POWER` of all samples of so many rows show as significant and above a margin."""
+        """The smallest loss that a share `POWER` of samples of this size detects as significant and above a margin."""
         normal = NormalDist()
         return max(normal.inv_cdf(confidence) * self.spread, margin) + normal.inv_cdf(POWER) * self.spread
 
@@ -155,9 +155,9 @@ class Paired(NamedTuple):
 def p_value(found: float, resampled: Array) -> float:
     """One-sided, of 'it is not above zero'; 1 where that is unknown.
 
-    The larger of the percentile's and the normal approximation's: with a handful of rows that differ, the percentile
-    alone is too sure. Where no resample is below zero, the approximation alone says how sure one may be; a smallest
-    percentile of one in so many resamples would keep a rule about many slices from ever firing.
+    The larger of the percentile's and the normal approximation's p-value: if few rows differ, the percentile alone is
+    too confident. If no resample is below zero, only the approximation counts; a lower limit of one in the number of
+    resamples would prevent a rule about many slices from ever failing.
     """
     resampled = resampled[np.isfinite(resampled)]
     if len(resampled) < 2 or not np.isfinite(found):
@@ -192,13 +192,13 @@ def compare(
     ----------
     y : ndarray of shape (n_samples,)
     baseline : Predictions or None
-        None where there is no model to compare with; its numbers are NaN then.
+        None if there is no model to compare with; its numbers are NaN.
     classes : Classes or None
         None for a regression.
     custom : Custom, optional
         The project's own metrics, for these rows.
     seed : int
-        Another one for each part of the rows that is held against other parts.
+        Use a different seed for each part of the rows that is compared with other parts.
 
     Returns
     -------
@@ -235,17 +235,17 @@ def unseen_rows(
     resamples: int,
     seed: int,
 ) -> dict[str, Array]:
-    """What rows that only one of two classifiers gets right add to each resample's difference.
+    """What unobserved rows, which only one of two classifiers predicts correctly, add to each resample's difference.
 
-    A resample of rows that both label alike shows no difference, however few they are. So each gets such rows, half a
-    row on average in favour of either (Agresti and Min 2005, Statistics in Medicine 24:729). Models that say the very
-    same of each row are taken to be the same.
+    If both classifiers predict the same labels, no resample shows a difference, even for few rows. So each resample
+    gets additional rows, on average half a row in favour of each model (Agresti and Min 2005, Statistics in Medicine
+    24:729). Models with identical predictions are considered the same.
     """
-    if classes is None or all(np.array_equal(*each) for each in zip(baseline, candidate, strict=True)):  # type: ignore[arg-type]
+    if classes is None or all(np.array_equal(*pair) for pair in zip(baseline, candidate, strict=True)):  # type: ignore[arg-type]
         return {}
     rng = np.random.default_rng([seed, resamples])
     rows = rng.poisson(0.5, resamples) - rng.poisson(0.5, resamples)
-    custom = custom and custom.averaged()  # the amount of one row would be chance
+    custom = custom and custom.averaged()  # the amount of a single row is arbitrary
     whole = score(y, Predictions(candidate.predicted, None), classes, custom)
     steps = dict.fromkeys(whole, 0.0)
     for number, label in enumerate(classes.labels):

@@ -1,6 +1,7 @@
-"""What the gate looks at, measured here: both models on this change's test rows, and the files held to their word.
+"""Measure the evidence for the gate: both models on this change's test rows, and checks of the recorded files.
 
-Nothing is taken from the recorded evaluation, which the change could have edited; it is compared with what comes out.
+The recorded evaluation is not used as evidence, because the change could have edited it. It is compared with the
+measured values instead.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Findings(NamedTuple):
     charts: list[Chart]
     baseline_latency_ms: float | None
     redefined: list[str] = []  # noqa: RUF012
-    """Metrics that this change defines otherwise than main, whose definition decides."""
+    """Metrics whose definition this change edits; main's definition is used."""
     lost: list[str] = []  # noqa: RUF012
     """Metrics of main that this change does not have."""
 
@@ -61,8 +62,8 @@ class Ours(NamedTuple):
         None for a regression.
     train, test : pyarrow.Table
         With the computed features.
-    learned, said : Predictions
-        Of the training rows, and of the test rows.
+    on_train, on_test : Predictions
+        Predictions for the training rows and the test rows.
     latency_ms : float
         Infinite without a test row.
     """
@@ -72,24 +73,24 @@ class Ours(NamedTuple):
     classes: Classes | None
     train: pa.Table
     test: pa.Table
-    learned: Predictions
-    said: Predictions
+    on_train: Predictions
+    on_test: Predictions
     latency_ms: float
 
 
 class Scored(NamedTuple):
-    """Both models on the test rows that main's model has not learned.
+    """Both models on the test rows that main's model was not trained on.
 
     Attributes
     ----------
     rows : ndarray of shape (n_scored,)
-        Their places in the test table.
+        Their indices in the test table.
     y : ndarray of shape (n_scored,)
     candidate : Predictions
     baseline : Predictions or None
         None where there is nothing to compare with; `problem` says why.
     latency_ms : float or None
-        Of main's model.
+        Latency of main's model.
     """
 
     rows: Array
@@ -101,12 +102,12 @@ class Scored(NamedTuple):
 
 
 def gather(project: Project, baseline: Baseline, moved: list[str], dirty: bool, resamples: int) -> Findings:
-    """Score both models and compare all that a rule may ask for.
+    """Score both models and measure the evidence for all rules.
 
     Parameters
     ----------
     moved : list of str
-        Where `dvc.lock` is not what the commit makes.
+        Stages and outputs that differ from `dvc.lock`.
     """
     ours = read_ours(project)
     defined = own_metrics(ours, baseline)
@@ -122,7 +123,7 @@ def gather(project: Project, baseline: Baseline, moved: list[str], dirty: bool, 
         slices=by_slice,
         baseline_problem=scored.problem,
         first=baseline.first,
-        train=metrics.score(project.y(ours.train), ours.learned, ours.classes, custom.on(ours.train)),
+        train=metrics.score(project.y(ours.train), ours.on_train, ours.classes, custom.on(ours.train)),
         calibration=curves.calibration(scored.y, scored.candidate, ours.classes)
         if len(scored.y) and ours.classes is not None
         else [],
@@ -131,10 +132,10 @@ def gather(project: Project, baseline: Baseline, moved: list[str], dirty: bool, 
         model_bytes=paths.MODEL.stat().st_size,
         latency_ms=ours.latency_ms,
         moved=moved,
-        # a runner has nothing to commit: what has moved there stays a failure
+        # on a CI runner, there is nothing to commit, so the difference remains a failure
         dirty=dirty and not os.environ.get("CI"),
         leaked=int(known_rows(ours.test, ours.train, project.source.names).sum()),
-        misrecorded=check_recorded(ours.test, ours.said, project.settings, ours.classes, defined.ours)
+        misrecorded=check_recorded(ours.test, ours.on_test, project.settings, ours.classes, defined.ours)
         if ours.test.num_rows
         else [],
         judged=Judged(
@@ -158,25 +159,25 @@ def own_metrics(ours: Ours, baseline: Baseline) -> Definitions:
     """The project's own metrics, for this change's test rows."""
     theirs = None if baseline.project is None else baseline.project.settings.evaluate
     evaluate = ours.project.settings.evaluate
-    return define(evaluate, theirs, ours.classes, ours.test, ours.project.y(ours.test), ours.said)
+    return define(evaluate, theirs, ours.classes, ours.test, ours.project.y(ours.test), ours.on_test)
 
 
 def read_ours(project: Project) -> Ours:
-    """Load this change's model, and let it predict the training and test rows."""
+    """Load this change's model and predict the training and test rows."""
     model = modelfile.load(project.settings)
     classes = None
     if project.settings.data.task == "classification":
         classes = Classes.of(np.asarray(model.classes_), project.settings.data.positive)
     train, test = project.read(paths.TRAIN), project.read(paths.TEST)
-    said, latency_ms = Predictions(np.array([]), None), math.inf
+    on_test, latency_ms = Predictions(np.array([]), None), math.inf
     try:
-        learned = metrics.predict_table(model, train, project.columns)
+        on_train = metrics.predict_table(model, train, project.columns)
         if test.num_rows:
-            said = metrics.predict_table(model, test, project.columns)
+            on_test = metrics.predict_table(model, test, project.columns)
             latency_ms = modelfile.measure_latency(model, project.X(test))["latency_ms"]
     except Exception as error:  # an estimator may raise anything
         raise UserError(f"this change's model cannot predict: {type(error).__name__}: {error}") from None
-    return Ours(project, model, classes, train, test, learned, said, latency_ms)
+    return Ours(project, model, classes, train, test, on_train, on_test, latency_ms)
 
 
 def score_both(ours: Ours, baseline: Baseline) -> Scored:
@@ -186,7 +187,7 @@ def score_both(ours: Ours, baseline: Baseline) -> Scored:
     theirs = latency = None
     if problem is None and test.num_rows:
         theirs, problem, latency = score_baseline(test, baseline, ours.project.source, ours.classes)
-    return Scored(rows, ours.project.y(test), parts(ours.said, rows), theirs, problem, latency)
+    return Scored(rows, ours.project.y(test), parts(ours.on_test, rows), theirs, problem, latency)
 
 
 def compare_slices(
@@ -215,10 +216,10 @@ def moved_columns(ours: Ours, baseline: Baseline) -> list[tuple[str, float]] | N
     if baseline.train is None:
         return None
     project = ours.project
-    there = [each for each in project.features if {*each.columns} <= {*baseline.train.column_names}]
+    available = [feature for feature in project.features if {*feature.columns} <= {*baseline.train.column_names}]
     try:
-        before, _ = features.appended(baseline.train, there, project.source)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # a column is of another kind there
+        before, _ = features.appended(baseline.train, available, project.source)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # a column has another kind on main
         before = baseline.train
     names = [column.name for column in project.columns] + [project.settings.data.target]
     return drift.drifted(before, ours.train, names)
@@ -247,7 +248,7 @@ def row_hashes(table: pa.Table) -> Array:
 def fresh_rows(test: pa.Table, baseline: Baseline) -> tuple[Array, str | None]:
     """Test rows that main's model was not trained on, and why there is nothing to compare with, if so.
 
-    A change of the split, or rows that have changed sides, would let main's model shine on what it knows by heart.
+    After a change of the split, main's model would be evaluated on its own training rows.
     """
     everything = np.arange(test.num_rows)
     if baseline.model is None or baseline.train is None:
@@ -257,7 +258,7 @@ def fresh_rows(test: pa.Table, baseline: Baseline) -> tuple[Array, str | None]:
     if len(kept) < test.num_rows / 2:
         return everything, (
             f"main's model was trained on {int(known.sum()):,} of the {test.num_rows:,} test rows, so it cannot be "
-            "compared: has the split changed?"
+            "compared; check whether the split has changed"
         )
     return kept, None
 
@@ -281,7 +282,7 @@ def score_baseline(
     needed = {name for feature in project.features for name in feature.columns}
     needed |= {column.name for column in project.columns} - computed
     for column in project.source.columns:
-        here = next((each for each in catalogue.columns if each.name == column.name), None)
+        here = next((other for other in catalogue.columns if other.name == column.name), None)
         if column.name not in needed:
             continue
         if here is None:
@@ -309,7 +310,7 @@ def score_baseline(
 def check_recorded(
     test: pa.Table, found: Predictions, settings: Settings, classes: Classes | None, custom: Custom | None = None
 ) -> list[str]:
-    """Numbers and predictions of the recorded evaluation that are not what the model does."""
+    """Numbers and predictions of the recorded evaluation that differ from those of the model."""
     wrong = []
     try:
         recorded = {**json.loads(METRICS.read_text(encoding="utf-8"))}
@@ -317,11 +318,11 @@ def check_recorded(
     except (OSError, TypeError, ValueError, KeyError, UserError):
         return ["reports/metrics.json or predictions.parquet is missing or broken"]
     for name, value in metrics.score(tables.target(test, settings), found, classes, custom).items():
-        said = recorded.get(name)
-        if said is None and not math.isfinite(value):
+        written = recorded.get(name)
+        if written is None and not math.isfinite(value):
             continue
-        if not isinstance(said, int | float) or not math.isclose(said, value, rel_tol=1e-6, abs_tol=ROUNDING):
-            wrong.append(f"{name} is {value:.6g}, recorded as {said}")
+        if not isinstance(written, int | float) or not math.isclose(written, value, rel_tol=1e-6, abs_tol=ROUNDING):
+            wrong.append(f"{name} is {value:.6g}, recorded as {written}")
     if len(predicted) != test.num_rows:
         wrong.append(f"{len(predicted):,} predictions are recorded for {test.num_rows:,} test rows")
     elif predicted != found.predicted.tolist():
@@ -330,7 +331,7 @@ def check_recorded(
 
 
 def check_outputs(lock: Lock) -> list[str]:
-    """Outputs whose bytes are not what the lock says; DVC would not notice a damaged cache."""
+    """Outputs whose hash differs from the lock; DVC does not detect a corrupt cache."""
     return [
         f"{stage}: {out['path']} has another hash"
         for stage, entry in lock.items()
@@ -340,7 +341,7 @@ def check_outputs(lock: Lock) -> list[str]:
 
 
 def left_behind(lock: Lock) -> list[str]:
-    """Outputs that Git keeps and that the pipeline has just moved: the commit holds others than it makes."""
+    """Outputs in Git that the pipeline has just changed, so that the commit contains outdated ones."""
     outputs = [(stage, out["path"]) for stage, entry in lock.items() for out in entry.get("outs", [])]
     return [
         f"{stage}: {name}"
@@ -353,20 +354,20 @@ def left_behind(lock: Lock) -> list[str]:
 def curve_charts(
     y: Array, candidate: Predictions, baseline: Predictions | None, classes: Classes | None
 ) -> list[Chart]:
-    """One picture of the whole: the ROC curve of two classes, or the errors of a regression."""
+    """The ROC curve of two classes, or the absolute errors of a regression."""
     models = [("main", baseline)] if baseline is not None else []
     models.append(("this change", candidate))
     grid = np.linspace(0, 1, GRID)
     if classes is None:
-        lines = {name: np.quantile(np.abs(y - each.predicted), grid[:-1]) for name, each in models}
+        lines = {name: np.quantile(np.abs(y - model.predicted), grid[:-1]) for name, model in models}
         if not all(np.isfinite(errors).all() for errors in lines.values()):
             return []
         return [_chart("Absolute error", "share of the test rows", "error not exceeded", grid[:-1], lines)]
-    if len(classes.labels) != 2 or any(each.probabilities is None for _, each in models):
+    if len(classes.labels) != 2 or any(model.probabilities is None for _, model in models):
         return []
     lines = {}
-    for name, each in models:
-        points = curves.roc(y, each, classes)
+    for name, model in models:
+        points = curves.roc(y, model, classes)
         lines[name] = np.interp(
             grid,
             [point["false_positive_rate"] for point in points],
@@ -380,8 +381,8 @@ def slice_charts(by_slice: list[SliceEvidence]) -> list[Chart]:
     if not 2 <= len(by_slice) <= MOST_SLICES:
         return []
     for name in by_slice[0].pairs:
-        here = [each.pairs[name].candidate for each in by_slice]
-        there = [each.pairs[name].baseline for each in by_slice]
+        here = [part.pairs[name].candidate for part in by_slice]
+        there = [part.pairs[name].baseline for part in by_slice]
         if np.isfinite(here).all():
             lines = {"main": there, "this change": here} if np.isfinite(there).all() else {"this change": here}
             return [_chart(f"{name} by slice", "number of the slice", name, np.arange(1, len(here) + 1), lines)]
@@ -390,4 +391,6 @@ def slice_charts(by_slice: list[SliceEvidence]) -> list[Chart]:
 
 def _chart(title: str, x: str, y: str, at: Any, lines: dict[str, Any]) -> Chart:
     series = [Series(name=name, values=[round(float(value), 6) for value in values]) for name, values in lines.items()]
-    return Chart(title=shortened(title), x=x, y=shortened(y), at=[round(float(each), 6) for each in at], series=series)
+    return Chart(
+        title=shortened(title), x=x, y=shortened(y), at=[round(float(value), 6) for value in at], series=series
+    )

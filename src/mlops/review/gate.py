@@ -39,7 +39,7 @@ class SliceEvidence(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """The test rows, and what both models predict of them; for rules of the team's own."""
+    """The test rows, and what both models predict of them; for the team's own rules."""
 
     table: pa.Table
     y: Array
@@ -74,13 +74,13 @@ class Evidence(NamedTuple):
     model_bytes : int
     latency_ms : float
     moved : list of str
-        Where `dvc.lock` is not what the commit makes, or an output not what `dvc.lock` says.
+        Stages whose `dvc.lock` entry is outdated, and outputs that differ from `dvc.lock`.
     dirty : bool
         Whether there are uncommitted changes.
     leaked : int
-        Test rows that are training rows, too.
+        Test rows that are also training rows.
     misrecorded : list of str
-        Numbers of the recorded evaluation that are not the model's.
+        Numbers of the recorded evaluation that differ from the model's.
     behaviour : Behaviour or None
         Results of the behaviour tests.
     judged : Judged or None
@@ -151,8 +151,8 @@ def _result(
     rule: Rule, finding: Finding, gate: Gate, lines: dict[tuple[str, str], int], today: datetime.date
 ) -> Result:
     about = rule.subject
-    waivers = [each for each in gate.waivers if (each.rule, each.subject) == (rule.rule, about)]
-    waiver = max(waivers, key=lambda each: each.until, default=None)
+    waivers = [waiver for waiver in gate.waivers if (waiver.rule, waiver.subject) == (rule.rule, about)]
+    waiver = max(waivers, key=lambda waiver: waiver.until, default=None)
     why = finding.why
     if waiver and waiver.until < today and finding.verdict != "pass":
         why += f" (its waiver expired on {waiver.until})"
@@ -179,8 +179,8 @@ def finite(value: float | None) -> float | None:
 def error_by_chance(bins: Rows, confidence: float) -> float:
     """The calibration error that a perfectly calibrated model stays below (consistency resampling, Bröcker and Smith
     2007, doi:10.1175/WAF993.1), with each bin's share of hits drawn from its normal approximation."""
-    predicted = np.array([each["predicted_probability"] for each in bins])
-    rows = np.array([each["rows"] for each in bins])
+    predicted = np.array([row["predicted_probability"] for row in bins])
+    rows = np.array([row["rows"] for row in bins])
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(SIMULATIONS, len(bins))) * np.sqrt(predicted * (1 - predicted) / rows)
     return float(np.quantile(np.average(np.abs(noise), axis=1, weights=rows), confidence))
