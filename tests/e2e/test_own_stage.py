@@ -18,7 +18,7 @@ from mlops.core import paths
 from mlops.core.errors import run
 from mlops.core.files import write_json
 from mlops.data import tables
-from project.shared.rounding import rounded
+from project.stages.rounding import rounded
 
 
 def main() -> str:
@@ -45,7 +45,7 @@ ENTRY = """
 
 def with_own_stage(project: Project) -> None:
     for name, text in {
-        "shared/rounding.py": "def rounded(value: float) -> float:\n    return round(value, 4)\n",
+        "stages/rounding.py": "def rounded(value: float) -> float:\n    return round(value, 4)\n",
         "stages/__init__.py": "",
         "stages/errors.py": MODULE,
     }.items():
@@ -62,12 +62,12 @@ def test_a_stage_of_the_team_runs_is_reviewed_and_follows_its_imports(change: Ch
     project = change.project
     assert json.loads(project.read("reports/errors.json"))["wrong"] > 0
     deps = [dep["path"] for dep in read_lock(project.folder / "dvc.lock")["errors"]["deps"]]
-    assert {"src/project/stages/errors.py", "src/project/shared/rounding.py", "src/mlops/data/tables.py"} <= {*deps}
+    assert {"src/project/stages/errors.py", "src/project/stages/rounding.py", "src/mlops/data/tables.py"} <= {*deps}
     report = change.review()
     assert (change.code, verdicts(report)["lock"]) == (0, "pass")
 
     # an edit of what it imports runs it again, and only it
-    helper = project.folder / "src/project/shared/rounding.py"
+    helper = project.folder / "src/project/stages/rounding.py"
     helper.write_text(helper.read_text(encoding="utf-8").replace("4", "1"), encoding="utf-8")
     ran = project.run("dvc", "repro").stdout
     assert "Running stage 'errors'" in ran

@@ -55,14 +55,14 @@ def test_rows_hold_the_target_but_no_key_and_no_pseudonym(
     done: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = copied(done, tmp_path)
-    data = {"key": ["mean area"], "private": {"mean radius": "pseudonymise"}}
+    data = {"key": ["mean smoothness"], "private": {"mean radius": "pseudonymise"}}
     project.edit_params(lambda params: params["data"].update(data))
     monkeypatch.chdir(project.folder)
     behaviour.opened.cache_clear()
     opened = behaviour.opened()
     assert opened.train.columns.tolist() == opened.test.columns.tolist()
     assert "diagnosis" in opened.test
-    assert not {"mean area", "mean radius"} & {*opened.test}
+    assert not {"mean smoothness", "mean radius"} & {*opened.test}
 
 
 def test_a_test_that_alters_rows_alters_none_of_another(done: Project, tmp_path: Path) -> None:

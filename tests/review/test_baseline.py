@@ -84,8 +84,8 @@ def test_it_comes_from_the_cache(here: Project) -> None:
     assert works(main)
     assert main.origin == "cache"
     assert main.commit == here.git("rev-parse", "HEAD")
-    assert main.settings is not None
-    assert main.catalogue is not None
+    assert main.project is not None
+    assert main.project.catalogue is not None
     # the files of the change are not what is read
     Path("models/model.skops").unlink()
     Path("data/prepared/train.parquet").unlink()
@@ -200,7 +200,7 @@ def test_what_is_predicted_may_not_change_without_a_word(here: Project, key: str
     assert main.model is None
     assert not main.first
     # but what does not depend on the target is known
-    assert main.settings is not None
+    assert main.project is not None
 
 
 @pytest.mark.parametrize(
