@@ -46,7 +46,7 @@ def test_a_broken_lock_is_told_in_a_sentence(change: str) -> None:
     whole = lock.read_text()
     lock.write_text(change.replace("{all}", whole).replace("{half}", f"{whole[:-80]}\n- :"))
     try:
-        with pytest.raises(UserError, match=r"dvc\.lock is no file of DVC's"):
+        with pytest.raises(UserError, match=r"dvc\.lock is not a valid DVC lock file"):
             identity.identify()
     finally:
         lock.write_text(whole)

@@ -23,7 +23,7 @@ def serve(project: Project, port: str) -> str:
 
 @pytest.mark.parametrize("port", ["abc", "0", "-1", "65536", "", "3000 "])
 def test_what_is_no_port_is_told(released: Project, port: str) -> None:
-    assert f"PORT={port} is no port\n  try: make serve PORT=3000" in serve(released, port)
+    assert f"PORT={port} is not a port number\n  try: make serve PORT=3000" in serve(released, port)
 
 
 def test_it_listens_on_this_machine_only_and_a_second_one_is_refused_its_port(released: Project) -> None:

@@ -131,7 +131,7 @@ def test_raw_fields_get_the_predictions_that_evaluation_has_recorded(running: Se
         np.testing.assert_allclose(found, recorded["probability of dear"], atol=1e-9)
     for row, together in list(zip(rows, predictions, strict=True))[:5]:
         assert running.predict(row).json()["predictions"] == [together]
-    assert running.problem({**rows[0], "density": 1.0})["problem"].startswith("is no field of this model")
+    assert running.problem({**rows[0], "density": 1.0})["problem"].startswith("is not a field of this model")
 
 
 def test_a_value_for_which_a_feature_has_none_is_refused_with_row_and_feature(running: Served) -> None:

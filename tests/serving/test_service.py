@@ -134,7 +134,7 @@ def test_many_mistakes_are_told_in_a_short_answer(service: Served) -> None:
     answer = service.predict(*[{"x" * 1_000: "y" * 1_000}] * 200)
     assert answer.status_code == 422
     assert len(answer.json()["detail"]) == 20
-    assert "the first 20 are named" in answer.json()["error"]
+    assert "the first 20 are listed" in answer.json()["error"]
     assert len(answer.content) < 20_000
 
 

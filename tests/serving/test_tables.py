@@ -169,7 +169,7 @@ def test_a_value_may_be_missing_where_the_table_had_gaps_and_nowhere_else(visits
         else:
             (problem,) = answer.json()["detail"]
             assert problem["field"] == field["name"]
-            assert "never empty" in problem["problem"]
+            assert problem["problem"].startswith("is null, but the training data had no missing values")
 
 
 def test_a_closed_list_refuses_what_is_not_on_it_and_an_open_one_takes_it(visits: Served) -> None:
