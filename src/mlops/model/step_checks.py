@@ -83,7 +83,7 @@ def _fit(settings: Settings, steps: list[tuple[str, Any]], after: Any, rows: Any
     from sklearn.base import clone
     from sklearn.utils import get_tags
 
-    following = [*(transformer for _, transformer in steps[1:]), after]
+    following = [*(transformer for _, transformer in steps), after][1:]
     for (key, transformer), next_one in zip(steps, following, strict=True):
         try:
             copy = clone(transformer)
