@@ -205,10 +205,10 @@ def test_a_candidate_is_no_latest_release(github: GitHub, clone: Clone) -> None:
     [
         ("tag.json", {**TAG, "tag": "v9.9.9"}, "is about v9.9.9, but this run is about v1.1.0"),
         ("tag.json", {**TAG, "commit": "f" * 40}, "the release of another commit"),
-        ("tag.json", {**TAG, "url": "javascript:alert(1)"}, "tag.json is broken: url"),
-        ("tag.json", {**TAG, "previous": "v1 [x](y)"}, "tag.json is broken: previous"),
+        ("tag.json", {**TAG, "url": "javascript:alert(1)"}, "tag.json is invalid: url"),
+        ("tag.json", {**TAG, "previous": "v1 [x](y)"}, "tag.json is invalid: previous"),
         ("report.json", {"head": "x"}, "is no report"),
-        ("release.json", {"version": "1"}, "is broken"),
+        ("release.json", {"version": "1"}, "release.json is invalid: commit: Field required"),
     ],
 )
 def test_what_does_not_fit_together_is_not_announced(

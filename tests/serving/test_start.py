@@ -109,7 +109,7 @@ def test_without_a_whole_release_the_service_does_not_start(project: Project, tm
         path.unlink()
         assert "models/release.json is missing" in start(project, tmp_path).stderr
         path.write_text(whole[:-50], encoding="utf-8")
-        assert "models/release.json is broken" in start(project, tmp_path).stderr
+        assert "models/release.json is invalid: Invalid JSON" in start(project, tmp_path).stderr
         path.write_text(json.dumps({**json.loads(whole), "model_md5": "0"}), encoding="utf-8")
         assert "model_md5" in start(project, tmp_path).stderr
     finally:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, FiniteFloat, StringConstraints, ValidationError
 
 from mlops.core import paths
-from mlops.core.errors import UserError
+from mlops.core.errors import UserError, first_problem
 
 SCHEMA = "schema.json"
 EXAMPLE = "example.json"  # a valid request
@@ -160,8 +160,4 @@ def read(folder: Path = paths.SERVICE) -> Contract:
     except FileNotFoundError:
         raise UserError(f"{path} is missing", "make, or dvc checkout") from None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UserError(
-            f"{path} is not a valid contract: {place}: {first['msg']}", "dvc repro --force export"
-        ) from None
+        raise UserError(f"{path} is not a valid contract: {first_problem(error)}", "dvc repro --force export") from None

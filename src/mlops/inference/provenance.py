@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from mlops.core import paths
-from mlops.core.errors import UserError
+from mlops.core.errors import UserError, first_problem
 from mlops.core.files import md5
 
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
@@ -52,10 +52,7 @@ def read(path: Path = paths.RELEASE) -> Release:
     except FileNotFoundError:
         raise UserError(f"{path} is missing", "run make serve, which writes it") from None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise UserError(
-            f"{path} is invalid: {'.'.join(map(str, first['loc']))}: {first['msg']}", "make serve"
-        ) from None
+        raise UserError(f"{path} is invalid: {first_problem(error)}", "make serve") from None
 
 
 def check(release: Release, folder: Path) -> None:

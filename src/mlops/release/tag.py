@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from mlops.core.errors import UserError, errors_in_words
+from mlops.core.errors import UserError, errors_in_words, first_problem
 from mlops.core.files import write_json
 from mlops.core.git import git
 from mlops.core.github import Api
@@ -106,7 +106,7 @@ def read() -> Tag:
     Raises
     ------
     UserError
-        Where it is missing or broken.
+        Where it is missing or invalid.
     """
     path = FOLDER / "tag.json"
     try:
@@ -114,8 +114,7 @@ def read() -> Tag:
     except FileNotFoundError:
         raise UserError(f"{path} is missing", "leave this to .github/workflows/release.yaml") from None
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise UserError(f"{path} is broken: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise UserError(f"{path} is invalid: {first_problem(error)}") from None
 
 
 def passed(api: Api, repository: str, commit: str) -> dict[str, Any]:
