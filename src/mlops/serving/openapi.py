@@ -15,7 +15,7 @@ REFUSALS = {
     408: "The body did not arrive in time",
     413: "The body is too large",
     415: "The content type is not application/json",
-    422: "A value is invalid; row and field are given",
+    422: "A value is invalid, or a feature cannot be computed; row and field are given",
     429: "Too many requests at once",
 }
 
