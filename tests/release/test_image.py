@@ -98,6 +98,7 @@ def test_a_contract_names_packages_and_files_of_the_room_only(changed: dict[str,
         contract(**changed)
 
 
+@pytest.mark.usefixtures("uv")
 def test_none_of_the_team_s_code_runs_where_the_bento_is_built(
     done: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,7 +113,7 @@ def test_none_of_the_team_s_code_runs_where_the_bento_is_built(
     project.run(sys.executable, "-m", "mlops.release.identity")
     image.bento(identity.identify(), tmp_path / "bento")
     assert not (tmp_path / "canary").exists(), (tmp_path / "canary").read_text()
-    source = tmp_path / "bento/src/src"
+    source = tmp_path / "bento/src"
     assert (source / "project/features.py").read_bytes() == (project.folder / "src/project/features.py").read_bytes()
     assert {path.name for path in (source / "project").rglob("*.py")} == {"__init__.py", "features.py"}
 
