@@ -207,7 +207,7 @@ class World:
         for number, (name, _) in enumerate(self.slices):
             members = rows[self.slice_of[rows] == number]
             if len(members) >= self.slice_rule.min_rows:
-                by_slice.append(gate.SliceEvidence("column", name, len(members), self.compare(change, members)))
+                by_slice.append(gate.SliceMeasurements("column", name, len(members), self.compare(change, members)))
         judged = gate.judge(self.gate, evidence(size, pairs, by_slice), {}, datetime.date.min)
         before, after = self.truth_of(change.main), self.truth_of(change.here)
         covered = {}
@@ -248,9 +248,9 @@ def _mixed(main: Predictions, broken: Predictions, hit: Array) -> Predictions:
     return Predictions(np.where(hit, broken.predicted, main.predicted), probabilities)
 
 
-def evidence(size: int, pairs: dict[str, Paired], by_slice: list[gate.SliceEvidence]) -> gate.Evidence:
+def evidence(size: int, pairs: dict[str, Paired], by_slice: list[gate.SliceMeasurements]) -> gate.Measurements:
     """Evidence of which only the comparison counts."""
-    return gate.Evidence(
+    return gate.Measurements(
         rows=size,
         pairs=pairs,
         slices=by_slice,

@@ -13,7 +13,7 @@ from mlops.core.report import Behaviour, NotRun, Policy, Result
 from mlops.model.metrics import Classes, Predictions
 from mlops.review import rules
 from mlops.review.compare import Paired, compare
-from mlops.review.gate import Evidence, SliceEvidence, error_by_chance, judge
+from mlops.review.gate import Measurements, SliceMeasurements, error_by_chance, judge
 from mlops.review.policy import Gate
 
 TODAY = datetime.date(2026, 3, 1)
@@ -34,9 +34,10 @@ def pairs(n: int, here: float, main: float | None, *, seed: int = 0) -> dict[str
     return compare(np.ones(n, int), baseline, said(n, here, seed), CLASSES, resamples=RESAMPLES, seed=seed)
 
 
-def of_slices(*wrong: tuple[int, float, float | None], column: str = "site") -> list[SliceEvidence]:
+def of_slices(*wrong: tuple[int, float, float | None], column: str = "site") -> list[SliceMeasurements]:
     return [
-        SliceEvidence(column, f"no. {i}", n, pairs(n, here, main, seed=i)) for i, (n, here, main) in enumerate(wrong)
+        SliceMeasurements(column, f"no. {i}", n, pairs(n, here, main, seed=i))
+        for i, (n, here, main) in enumerate(wrong)
     ]
 
 
@@ -44,7 +45,7 @@ def bins(*pairs_: tuple[float, float], rows: int = 100) -> list[dict[str, Any]]:
     return [{"predicted_probability": p, "observed_share": o, "rows": rows} for p, o in pairs_]
 
 
-def evidence(**found: Any) -> Evidence:
+def evidence(**found: Any) -> Measurements:
     """Evidence of a change that is in order, but for what is given."""
     good: dict[str, Any] = {
         "rows": 1000,
@@ -64,15 +65,15 @@ def evidence(**found: Any) -> Evidence:
         "misrecorded": [],
         "behaviour": Behaviour(passed=3, failures=0),
     }
-    return Evidence(**{**good, **found})
+    return Measurements(**{**good, **found})
 
 
-def judged(rules: list[dict[str, Any]], found: Evidence, waivers: tuple[dict[str, Any], ...] = ()) -> Policy:
+def judged(rules: list[dict[str, Any]], found: Measurements, waivers: tuple[dict[str, Any], ...] = ()) -> Policy:
     gate = Gate.model_validate({"rules": rules, "waivers": list(waivers)})
     return judge(gate, found, {}, TODAY)
 
 
-def result(rule: dict[str, Any], found: Evidence, *waivers: dict[str, Any]) -> Result:
+def result(rule: dict[str, Any], found: Measurements, *waivers: dict[str, Any]) -> Result:
     return judged([rule], found, waivers).results[0]
 
 
@@ -353,10 +354,10 @@ def test_where_less_is_better_more_is_worse() -> None:
         {"rule": "slices_no_worse", "metric": "rmse", "margin": 0.1},
         {"rule": "overfitting", "metric": "rmse", "at_most": 0.5},
     ]
-    found = {"pairs": losing, "slices": [SliceEvidence("site", "a", 300, losing)], "train": {"rmse": 1.0}}
+    found = {"pairs": losing, "slices": [SliceMeasurements("site", "a", 300, losing)], "train": {"rmse": 1.0}}
     assert [each.verdict for each in judged(rules, evidence(**found)).results] == ["fail"] * 5
     winning = compare(y, Predictions(2 * noise, None), Predictions(noise, None), None, resamples=RESAMPLES)
-    found = {"pairs": winning, "slices": [SliceEvidence("site", "a", 300, winning)], "train": {"rmse": 1.0}}
+    found = {"pairs": winning, "slices": [SliceMeasurements("site", "a", 300, winning)], "train": {"rmse": 1.0}}
     assert [each.verdict for each in judged(rules, evidence(**found)).results] == ["pass"] * 5
 
 

@@ -17,7 +17,7 @@ from mlops.core.errors import UserError
 from mlops.core.report import Result
 from mlops.model.metrics import Classes, Predictions
 from mlops.review import policy, rule_call
-from mlops.review.gate import Evidence, Judged, judge
+from mlops.review.gate import Judged, Measurements, judge
 from mlops.review.policy import Gate
 from mlops.review.project_rules import Code
 
@@ -34,7 +34,7 @@ def predicted(missed: list[int]) -> Predictions:
     return Predictions(labels, np.column_stack([1 - positive, positive]))
 
 
-def found(here: list[int], main: list[int] | None, **other: Any) -> Evidence:
+def found(here: list[int], main: list[int] | None, **other: Any) -> Measurements:
     """Evidence of two models that miss these rows."""
     table = pa.table({"site": ["a", None] * (N // 2), "radius": np.arange(N) / 10})
     judged = Judged(
@@ -43,7 +43,7 @@ def found(here: list[int], main: list[int] | None, **other: Any) -> Evidence:
     return evidence(**{"judged": judged, "rows": N, **other})
 
 
-def result(row: dict[str, Any], seen: Evidence, code: Code = Code()) -> Result:  # noqa: B008  immutable
+def result(row: dict[str, Any], seen: Measurements, code: Code = Code()) -> Result:  # noqa: B008  immutable
     return judge(Gate.model_validate({"rules": [row]}), seen, {}, TODAY, code).results[0]
 
 

@@ -19,7 +19,7 @@ from mlops.core.settings import LOWER_IS_BETTER
 from mlops.model.metrics import Classes, Predictions
 from mlops.review.build_report import compared
 from mlops.review.compare import Paired, compare
-from mlops.review.gate import Evidence, SliceEvidence, judge
+from mlops.review.gate import Measurements, SliceMeasurements, judge
 from mlops.review.policy import Gate
 from mlops.review.rules.base import Rule
 from mlops.review.verdict import derive, recorded_directions
@@ -59,7 +59,7 @@ def a_gate(rules: list[dict[str, Any]], *waivers: dict[str, Any], **more: Any) -
     return Gate.model_validate({"rules": rules, "waivers": list(waivers), **more})
 
 
-def told(gate: Gate, found: Evidence, **different: Any) -> Report:
+def told(gate: Gate, found: Measurements, **different: Any) -> Report:
     """A report as `make review` writes it, of this evidence."""
     result = judge(gate, found, {}, TODAY)
     return Report(
@@ -99,11 +99,11 @@ def good_pairs(rows: int, seed: int) -> dict[str, Paired]:
     return compare(y, said(0.95), said(1.0), Classes(np.array([0, 1]), 1), resamples=400, seed=seed)
 
 
-def good_evidence(**found: Any) -> Evidence:
+def good_evidence(**found: Any) -> Measurements:
     """Evidence of a change to a classifier that gives probabilities, in order but for what is given."""
     good: dict[str, Any] = {
         "pairs": good_pairs(1000, 0),
-        "slices": [SliceEvidence("site", name, 300, good_pairs(300, seed)) for seed, name in enumerate("ab", 1)],
+        "slices": [SliceMeasurements("site", name, 300, good_pairs(300, seed)) for seed, name in enumerate("ab", 1)],
         "train": {name: pair.candidate for name, pair in good_pairs(1000, 3).items()},
     }
     return evidence(**{**good, **found})
@@ -358,7 +358,7 @@ def dear(greater_is_better: bool) -> Report:
     rng = np.random.default_rng(0)
     theirs = rng.normal(1, 0.01, 400)
     pair = Paired("cost", 1.0, 2.0, theirs, theirs + 1, own=greater_is_better)
-    slices = [SliceEvidence("site", "a", 300, {"cost": pair})]
+    slices = [SliceMeasurements("site", "a", 300, {"cost": pair})]
     return told(a_gate(OWN), good_evidence(pairs={"cost": pair}, slices=slices))
 
 

@@ -32,7 +32,7 @@ from mlops.review import drift
 from mlops.review.baseline import Baseline
 from mlops.review.compare import Paired, compare, parts
 from mlops.review.definitions import Definitions, define, recorded
-from mlops.review.gate import Evidence, Judged, SliceEvidence
+from mlops.review.gate import Judged, Measurements, SliceMeasurements
 
 GRID = 21
 MOST_SLICES = 50
@@ -43,7 +43,7 @@ ROUNDING = 1.5e-6
 class Findings(NamedTuple):
     """The evidence, and what only the report shows."""
 
-    evidence: Evidence
+    evidence: Measurements
     charts: list[Chart]
     baseline_latency_ms: float | None
     redefined: list[str] = []  # noqa: RUF012
@@ -117,7 +117,7 @@ def gather(project: Project, baseline: Baseline, moved: list[str], dirty: bool, 
     if len(scored.y):
         pairs = compare(scored.y, scored.baseline, scored.candidate, ours.classes, custom, resamples=resamples)
     by_slice = compare_slices(ours, baseline, scored, custom, resamples) if len(scored.y) else []
-    evidence = Evidence(
+    evidence = Measurements(
         rows=len(scored.y),
         pairs=pairs,
         slices=by_slice,
@@ -192,9 +192,9 @@ def score_both(ours: Ours, baseline: Baseline) -> Scored:
 
 def compare_slices(
     ours: Ours, baseline: Baseline, scored: Scored, custom: Custom, resamples: int
-) -> list[SliceEvidence]:
+) -> list[SliceMeasurements]:
     """The comparison for each slice on its own."""
-    found: list[SliceEvidence] = []
+    found: list[SliceMeasurements] = []
     test = ours.test.take(pa.array(scored.rows))
     for column in slice_columns(ours.project.settings, baseline, test):
         for name, members in slices.slice_rows(column, ours.train[column], test[column]):
@@ -207,7 +207,7 @@ def compare_slices(
                 resamples=resamples,
                 seed=1 + len(found),
             )
-            found.append(SliceEvidence(column, name, len(members), compared))
+            found.append(SliceMeasurements(column, name, len(members), compared))
     return found
 
 
@@ -376,7 +376,7 @@ def curve_charts(
     return [_chart("ROC curve", "false positive rate", "true positive rate", grid, lines)]
 
 
-def slice_charts(by_slice: list[SliceEvidence]) -> list[Chart]:
+def slice_charts(by_slice: list[SliceMeasurements]) -> list[Chart]:
     """The first metric that every slice has, by the slice's number in the table."""
     if not 2 <= len(by_slice) <= MOST_SLICES:
         return []

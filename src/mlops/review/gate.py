@@ -26,7 +26,7 @@ from mlops.review.verdict import overall
 SIMULATIONS = 1_000
 
 
-class SliceEvidence(NamedTuple):
+class SliceMeasurements(NamedTuple):
     """A slice of the test rows, compared on its own."""
 
     column: str
@@ -49,7 +49,7 @@ class Judged(NamedTuple):
     positive: Any
 
 
-class Evidence(NamedTuple):
+class Measurements(NamedTuple):
     """What the rules judge.
 
     Attributes
@@ -58,7 +58,7 @@ class Evidence(NamedTuple):
         Test rows.
     pairs : dict of str to Paired
         Each metric on the test rows.
-    slices : list of SliceEvidence
+    slices : list of SliceMeasurements
     baseline_problem : str or None
         Why there is nothing to compare with.
     first : bool
@@ -89,7 +89,7 @@ class Evidence(NamedTuple):
 
     rows: int
     pairs: dict[str, Paired]
-    slices: list[SliceEvidence]
+    slices: list[SliceMeasurements]
     baseline_problem: str | None
     first: bool
     train: dict[str, float]
@@ -116,7 +116,7 @@ class Evidence(NamedTuple):
 
 def judge(
     gate: Gate,
-    evidence: Evidence,
+    evidence: Measurements,
     lines: dict[tuple[str, str], int],
     today: datetime.date,
     code: Code = Code(),  # noqa: B008  immutable

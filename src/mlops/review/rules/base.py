@@ -12,7 +12,7 @@ from mlops.core.report import Estimate, Report, Verdict
 from mlops.core.yamlfile import Section
 
 if TYPE_CHECKING:
-    from mlops.review.gate import Evidence
+    from mlops.review.gate import Measurements
     from mlops.review.policy import Gate
     from mlops.review.project_rules import Code
 
@@ -47,7 +47,7 @@ class Case(NamedTuple):
     """What a rule decides on: the evidence, the gate that the rule is a row of, and whose `src/project/rules.py`."""
 
     gate: Gate
-    evidence: Evidence
+    evidence: Measurements
     code: Code
 
     @property

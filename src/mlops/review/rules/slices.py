@@ -24,7 +24,7 @@ from mlops.review.rules.base import (
 )
 
 if TYPE_CHECKING:
-    from mlops.review.gate import SliceEvidence
+    from mlops.review.gate import SliceMeasurements
 
 
 class WorstSlice(Rule):
@@ -100,7 +100,7 @@ class GroupGap(Rule):
         return Finding(verdict, why, gap.value, *gap.interval(case.confidence))
 
 
-def slices_of(case: Case, metric: str, min_rows: int) -> list[SliceEvidence]:
+def slices_of(case: Case, metric: str, min_rows: int) -> list[SliceMeasurements]:
     """Slices that are large enough and in which the metric is defined."""
     return [
         each
