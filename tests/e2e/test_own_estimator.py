@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from conftest import ROOT, Project, copied
 from serving.served import identify, serving
 
 from mlops.core.report import Report, read
+from project.features import irregularity
 
 FILE = "src/project/estimators.py"
 NEAREST = '''
@@ -153,8 +155,10 @@ def test_the_bento_holds_its_file_and_the_registry_gets_it_without_running_it(tr
         "image.FOLDER.mkdir(parents=True)\n(image.FOLDER / 'requirements.txt').write_text('numpy\\n')\n"
         "image.bento(identity.identify(), Path(sys.argv[1]))\nassert 'project' not in sys.modules"
     )
-    project.run(sys.executable, "-c", script, str(tmp_path / "bento"))
-    source = tmp_path / "bento/src/src/project"
+    # bentoml needs uv, which `make` may have put there
+    path = f"{ROOT / '.uv/bin'}{os.pathsep}{project.environment['PATH']}"
+    project.run(sys.executable, "-c", script, str(tmp_path / "bento"), PATH=path)
+    source = tmp_path / "bento/src/project"
     assert (source / "estimators.py").read_bytes() == (ROOT / FILE).read_bytes().replace(
         b"import numpy as np\n", f"import numpy as np\n{IMPORTS}".encode()
     ) + NEAREST.encode()
@@ -175,7 +179,9 @@ def test_the_bento_holds_its_file_and_the_registry_gets_it_without_running_it(tr
         "print(list(model.predict(rows)) == list(pandas.read_parquet(sys.argv[2])['predicted']))\n"
         "import project.estimators\nprint('from', project.estimators.__file__)"
     )
-    given = shutil.copy(project.folder / "data/prepared/test.parquet", tmp_path)
+    rows = pd.read_parquet(project.folder / "data/prepared/test.parquet")
+    rows["irregularity"] = irregularity(rows["mean perimeter"], rows["mean area"])
+    rows.to_parquet(given := tmp_path / "test.parquet")
     recorded = shutil.copy(project.folder / "reports/predictions.parquet", tmp_path)
     done = project.run(sys.executable, "-P", "-c", predict, str(given), str(recorded), **store, PYTHONPATH="")
     assert "True" in done.stdout, done.stdout
