@@ -197,7 +197,7 @@ def test_documentation_beside_code_is_trained(change: Change) -> None:
 
 
 def test_a_change_of_the_canvas_alone_writes_the_card_and_trains_nothing(change: Change) -> None:
-    reworded = replaced("docs/canvas.md", "To show, teach and test", "To teach, show and test")
+    reworded = replaced("docs/canvas.md", "To demonstrate, teach and test", "To teach, demonstrate and test")
     change.commit(reworded, run=False)
     report = change.review()
     # it is no documentation, for the card copies it: the card that was not written anew is missing
@@ -205,7 +205,7 @@ def test_a_change_of_the_canvas_alone_writes_the_card_and_trains_nothing(change:
     assert "card: models/CARD.md" in reasons(report)
 
     change.commit(lambda project: None)
-    assert "To teach, show and test" in change.project.read("models/CARD.md")
+    assert "To teach, demonstrate and test" in change.project.read("models/CARD.md")
     report = change.review()
     assert (change.code, report.verdict) == (0, "pass")
     assert "Running stage 'card'" in change.output
