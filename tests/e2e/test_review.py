@@ -229,7 +229,7 @@ def test_a_model_that_does_not_convert_is_told_to_be_served_otherwise(change: Ch
     assert "- 📦 The model is now served by scikit-learn instead of ONNX Runtime: it does not convert" in change.comment
     assert "On main: ONNX Runtime in double precision" in change.comment
     hashes = {each.name: (each.before, each.after) for each in report.lineage}
-    assert hashes["what is served"][0] != hashes["what is served"][1]
+    assert hashes["served files"][0] != hashes["served files"][1]
     assert "scikit-learn, because `it does not convert" in change.project.read("models/CARD.md")
 
 
