@@ -6,7 +6,6 @@ The image holds these files and no others of the room, and the service runs them
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib.util
 import re
 import sys
@@ -15,6 +14,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from mlops.core.errors import UserError
+from mlops.core.files import md5
 from mlops.core.hooks import PACKAGE, ROOM
 
 FILES = ("features", "cleaning", "metrics", "rules", "estimators")
@@ -124,7 +124,7 @@ def hashes(name: str) -> dict[str, str]:
     """MD5 of each file that a module of the room consists of."""
     room = folder()
     return {
-        path.as_posix(): hashlib.md5((Path(room or "") / path).read_bytes(), usedforsecurity=False).hexdigest()
+        path.as_posix(): md5(Path(room or "") / path)
         for path in files(name)
     }
 
