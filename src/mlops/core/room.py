@@ -123,10 +123,7 @@ def module_of(path: str) -> str | None:
 def hashes(name: str) -> dict[str, str]:
     """MD5 of each file that a module of the room consists of."""
     room = folder()
-    return {
-        path.as_posix(): md5(Path(room or "") / path)
-        for path in files(name)
-    }
+    return {path.as_posix(): md5(Path(room or "") / path) for path in files(name)}
 
 
 def _roots(path: Path) -> set[str]:
