@@ -75,7 +75,7 @@ def publishing(github: GitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (None, with_params(lambda params: params["model"]["params"].update(max_iter=2000)), "✅ May be merged"),
         (None, worse, "❌ Do not merge: "),
         (without_a_model, regularised(1.0), "⚠️ May be merged, with care: "),
-        (None, with_params(lambda params: params["model"].update(estimator="os.system", params={})), "❌ No model to"),
+        (None, with_params(lambda params: params["model"].update(estimator="os.system")), "❌ The review failed"),
     ],
     ids=["nothing changes", "worse", "first model", "no model"],
 )
@@ -88,7 +88,7 @@ def test_an_honest_review_is_posted_as_it_is(
 ) -> None:
     if before is not None:
         before(change)
-    change.commit(edit, run="No model" not in heading)
+    change.commit(edit, run="failed" not in heading)
     text = publishing.post(change, change.review())
     assert text.startswith(f"## {heading}")
     assert ("edits the gate" in text) == (edit is worse)

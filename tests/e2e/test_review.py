@@ -249,7 +249,7 @@ def test_a_broken_table_stops_the_pipeline_and_the_change(change: Change) -> Non
     change.commit(broken, run=False)
     report = change.review()
     assert (change.code, report.verdict, report.policy) == (1, "fail", None)
-    assert "the pipeline failed" in str(report.problem)
+    assert str(report.problem).startswith("the pipeline failed: the table fails 1 critical expectation")
     assert "mean radius" in change.output
     assert "## ❌ The review failed" in change.comment
     assert change.project.git("status", "--porcelain", "dvc.lock") == ""
@@ -463,8 +463,8 @@ SPLIT, EVALUATE = "src/mlops/pipeline/split.py", "src/mlops/pipeline/evaluate.py
             "recorded",
             replaced(
                 EVALUATE,
-                "train, test = tables.read(paths.TRAIN), tables.read(paths.TEST)",
-                "train = test = tables.read(paths.TRAIN)",
+                "train, test = project.read(paths.TRAIN), project.read(paths.TEST)",
+                "train = test = project.read(paths.TRAIN)",
             ),
         ),
         (
@@ -526,7 +526,7 @@ def test_in_github_actions_the_lines_are_marked_and_the_summary_is_filled(change
         REVIEW_HEAD="a" * 40,
     )
     marked = [line for line in done.stdout.splitlines() if line.startswith("::error file=gate.yaml,line=")]
-    assert any("log_loss is worse" in line for line in marked)
+    assert any("log_loss has risen" in line for line in marked)
     assert summary.read_text(encoding="utf-8") == change.comment
     assert "https://github.com/ada/models/actions/runs/7#artifacts" in change.comment
     assert read(change.project.folder / "build/review/report.json").head == "a" * 40

@@ -102,18 +102,32 @@ def reproduce(base: str) -> list[str]:
     else:
         LOCK.write_bytes(trusted)
     try:
-        done = subprocess.run([sys.executable, "-P", "-m", "dvc", "repro"], stdout=sys.stderr, check=False)
+        problem = repro()
         made = LOCK.read_bytes() if LOCK.exists() else b""
     except BaseException:
         LOCK.write_bytes(claimed)
         raise
-    if done.returncode:
+    if problem:
         LOCK.write_bytes(claimed)
-        raise UserError("the pipeline failed: `dvc repro` exited with the error above")
+        raise UserError(f"the pipeline failed: {problem}")
     lock = parse_lock(made) or {}
     moved = evidence.check_outputs(lock) + changes.lock_changes(parse_lock(claimed) or {}, lock)
     # even with a correct lock, other files in Git may have been edited by hand
     return moved or evidence.left_behind(lock)
+
+
+def repro() -> str:
+    """Run `dvc repro`, show its output, and return the error that it stopped at; nothing where it succeeds."""
+    command = [sys.executable, "-P", "-m", "dvc", "repro"]
+    problem = ""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+    ) as run:
+        for line in run.stdout or ():
+            print(line, end="", file=sys.stderr, flush=True)
+            if line.startswith("error: "):
+                problem = line.removeprefix("error: ").strip()
+    return (problem or "`dvc repro` exited with an error; the log has it") if run.returncode else ""
 
 
 def rule_lines() -> dict[tuple[str, str], int]:
