@@ -83,7 +83,7 @@ def told(clean: dict[str, Any], given: pd.DataFrame | None = None, **data: Any) 
 def test_rows_without_a_target_are_refused_with_the_setting_that_drops_them() -> None:
     without = frame(y=[None, "yes", "no", None] * 10)
     said = told({}, without)
-    assert "missing in 20 row(s): row 1 of data/raw/t.csv, row 4 of data/raw/t.csv" in said
+    assert "missing in 20 rows: row 1 of data/raw/t.csv, row 4 of data/raw/t.csv" in said
     assert "try: data.clean: {missing_target: drop}" in said
 
 
@@ -316,7 +316,7 @@ WRONG = {
     ),
     "few left": (
         {"ranges": {"age": {"high": 22, "outside": "drop"}}},
-        "4 row(s) of data/raw/t.csv are left after data.clean",
+        "4 rows of data/raw/t.csv left after data.clean",
     ),
     "not far enough": (
         {"rescale": {"age": {"above": 100, "factor": 0.5}}},

@@ -100,7 +100,7 @@ def test_a_type_that_holds_for_the_start_only_changes_nothing_above(tmp_path: Pa
 
 
 def test_a_row_with_a_cell_too_many_is_named_far_down_too(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"t\.csv: row 2,500,001 has 3 cell\(s\), but the header has 2"):
+    with pytest.raises(UserError, match=r"t\.csv: row 2,500,001 has 3 cells, but the header has 2"):
         read(tmp_path, "x,y\n" + "10001,a\n" * 2_500_000 + "1,2,a\n" + "10002,a\n" * 1_000_000)
 
 
@@ -128,11 +128,11 @@ BROKEN_CSV = [
     (
         "a cell too many",
         CSV + "1,2,a\n1,a\n",
-        "t.csv: row 41 has 3 cell(s), but the header has 2\n  try: correct that row",
+        "t.csv: row 41 has 3 cells, but the header has 2\n  try: correct that row",
     ),
-    ("a cell too few", CSV + "1\n1,a\n", "t.csv: row 41 has 1 cell(s), but the header has 2"),
+    ("a cell too few", CSV + "1\n1,a\n", "t.csv: row 41 has 1 cell, but the header has 2"),
     ("semicolons", CSV.replace(",", ";"), "t.csv has one column, 'x;y'\n  try: data.delimiter: ';'"),
-    ("no delimiter", "x\n1,a\n", "t.csv: row 1 has 2 cell(s), but the header has 1\n  try: set data.delimiter"),
+    ("no delimiter", "x\n1,a\n", "t.csv: row 1 has 2 cells, but the header has 1\n  try: set data.delimiter"),
     ("an open quote", CSV + '1,"a\n1,b\n1,a\n', "t.csv: a quote that opens in row 41 is never closed"),
     (
         "latin-1",

@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_counted() -> None:
 
 def test_rows_without_a_label_are_refused_by_default() -> None:
     said = told(GOOD[1:], data={"clean": {"missing_target": "refuse"}})
-    assert "the target 'y' is missing in 1 row(s): row 1 of data/raw/visits.csv" in said
+    assert "the target 'y' is missing in 1 row: row 1 of data/raw/visits.csv" in said
     assert "missing_target: drop" in said
 
 
@@ -99,7 +99,7 @@ CONFLICTING = [*GOOD, ("003", "well", "2024-01-01")]
 
 def test_two_different_labels_are_refused_with_key_file_and_rows() -> None:
     said = told(CONFLICTING)
-    assert "1 key(s) have different labels: id '003' has 'ill' in row 4 of data/raw/labels.csv" in said
+    assert "1 key has different labels: id '003' has 'ill' in row 4 of data/raw/labels.csv" in said
     assert "and 'well' in row 41 of data/raw/labels.csv" in said
     assert "try: conflict: last, first or drop" in said
 

@@ -158,7 +158,7 @@ def rows(count: int = 20) -> str:
 
 
 STOPPED = [
-    ("one row", rows(1), {}, "data/raw/t.csv has 1 row(s); at least 10 are required\n  try: a larger table"),
+    ("one row", rows(1), {}, "data/raw/t.csv has 1 row; at least 10 are required\n  try: a larger table"),
     (
         "an unknown target",
         rows(),
@@ -175,14 +175,14 @@ STOPPED = [
         "a target with holes",
         rows().replace("3.5,b", "3.5,").replace("8.5,a", "8.5,NA"),
         {},
-        "the target 'y' is missing in 4 row(s): row 4 of data/raw/t.csv, row 9 of data/raw/t.csv, row 14 of "
+        "the target 'y' is missing in 4 rows: row 4 of data/raw/t.csv, row 9 of data/raw/t.csv, row 14 of "
         "data/raw/t.csv, row 19 of data/raw/t.csv\n  try: data.clean: {missing_target: drop}, or complete the source",
     ),
     (
         "a target of NaN",
         rows().replace("3.5,b", "3.5,NaN"),
         {},
-        "the target 'y' is missing in 2 row(s): row 4 of data/raw/t.csv",
+        "the target 'y' is missing in 2 rows: row 4 of data/raw/t.csv",
     ),
     (
         "one class",
@@ -437,7 +437,7 @@ FAILING = [
         "there is no file data/raw/x.csv; did you mean 'data/raw/t.csv'?",
     ),
     ("wrong-encoding", CSV.encode("latin-1"), {}, "data/raw/t.csv is not encoded in utf-8"),
-    ("ragged", CSV + "1,2\n", {}, "data/raw/t.csv: row 41 has 2 cell(s), but the header has 6"),
+    ("ragged", CSV + "1,2\n", {}, "data/raw/t.csv: row 41 has 2 cells, but the header has 6"),
     ("truncated", b"PAR1" + b"\0" * 100, {"source": "data/raw/t.parquet"}, "t.parquet is not a complete Parquet file"),
     ("infinite", CSV.replace("25.0", "inf"), {}, "column 'age': row 11 of data/raw/t.csv holds an infinite value"),
     ("no-key", CSV, {"private": {"town": "pseudonymise"}}, "needs a key of at least 16 characters in $PSEUDONYM_KEY"),

@@ -179,7 +179,7 @@ def test_odd_columns_and_every_task_make_a_whole_page(tmp_path: Path, monkeypatc
     for task, target in (("classification", "class"), ("regression", "price"), ("classification", "町")):
         data = {"source": "data/raw/t.csv", "task": task, "target": target, "features": []}
         prepare(tmp_path, monkeypatch, data=data, split={"method": "random"})
-        assert "note(s)" in profile.main()
+        assert ", 4 notes → " in profile.main()
         text = (tmp_path / paths.PROFILE).read_text(encoding="utf-8")
         page = Page(text)
         assert "größe" in page.text

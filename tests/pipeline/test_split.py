@@ -113,7 +113,7 @@ def test_a_cutoff_of_another_kind_than_its_column_is_reported(cancer: pa.Table) 
 
 def test_a_missing_group_is_reported_with_its_rows(cancer: pa.Table) -> None:
     groups = pa.array([None if number in (3, 7) else "a" for number in range(len(cancer))])
-    with pytest.raises(UserError, match=r"'clinic' determines the split, but is missing in 2 row\(s\): 4, 8"):
+    with pytest.raises(UserError, match=r"'clinic' determines the split, but is missing in 2 rows: 4, 8"):
         assign(cancer.append_column("clinic", groups), settings(method="group", group="clinic"))
 
 

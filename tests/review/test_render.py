@@ -287,6 +287,17 @@ def test_a_metric_stands_beside_its_limits_and_their_verdict() -> None:
     assert "<sub>Lower is better: <code>log&#95;loss</code></sub>" in text
 
 
+@pytest.mark.parametrize(
+    ("worse", "shown"), [(0.0, "&lt;1%"), (0.01, "1%"), (0.99, "99%"), (1.0, "&gt;99%"), (None, "")]
+)
+def test_resampling_never_shows_a_probability_of_none_or_all(worse: float | None, shown: str) -> None:
+    found = report()
+    first = found.metrics[0].model_copy(update={"worse": worse})
+    text = comment(found.model_copy(update={"metrics": [first]}))
+    row = next(line for line in text.splitlines() if line.startswith(f"| <code>{first.metric}"))
+    assert row.strip("|").split("|")[4].strip() == shown
+
+
 def test_every_table_has_a_header_in_each_column_and_rows_of_its_width() -> None:
     text = comment(report(ruled("floor", "recall", "fail"), proposed=policy(ruled("lock", "", "pass"))))
     tables = re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE)

@@ -163,7 +163,7 @@ def write_strange(table: pa.Table, folder: Path) -> dict[str, tuple[str, str]]:
         ),
         "lists.parquet": (f"column {FIELD!r} holds list<element: double>, but the model expects numeric", ""),
         "again.parquet": ("has a column 'prediction', which the result adds", "rename or drop it"),
-        "long.csv": ("row 3 has 33 cell(s), but the header has 32", "fix that row"),
+        "long.csv": ("row 3 has 33 cells, but the header has 32", "fix that row"),
         "latin.csv": ("is not encoded in UTF-8", "iconv"),
         "marked.csv": ("is encoded in UTF-16, not UTF-8", "iconv --from-code utf-16 "),
         "unmarked.csv": ("is encoded in UTF-16, not UTF-8", "iconv --from-code utf-16le "),

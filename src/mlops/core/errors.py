@@ -1,4 +1,4 @@
-"""Errors that a user can fix, and the line of log that ends a stage."""
+"""Errors that a user can fix, their words, and the line of log that ends a stage."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ class UserError(Exception):
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(f"{message}\n  try: {hint}" if hint else message)
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """``1 failure``, ``2 failures``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def first_problem(error: ValidationError) -> str:

@@ -18,7 +18,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from mlops.core.errors import UserError
+from mlops.core.errors import UserError, counted
 from mlops.core.letters import unseen, visible
 from mlops.core.settings import Data
 
@@ -161,7 +161,7 @@ def _malformed_csv(message: str, data: Data, name: str) -> UserError:
     hint = "correct that row; a cell that contains the delimiter needs quotes"
     if expected == "1":
         hint = f"set data.delimiter, if it is not {data.delimiter!r}"
-    return UserError(f"{name}: {where} has {got} cell(s), but the header has {expected}", hint)
+    return UserError(f"{name}: {where} has {counted(int(got), 'cell')}, but the header has {expected}", hint)
 
 
 def _wrong_encoding(name: str, data: Data, where: str) -> UserError:

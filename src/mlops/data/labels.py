@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops.core.errors import UserError
+from mlops.core.errors import UserError, counted
 from mlops.core.settings import PARAMS, Data, Kind, Labels, Query
 from mlops.core.yamlfile import closest
 from mlops.data import sources
@@ -151,7 +151,7 @@ def _chosen(theirs: Array, unmatched: Array, read: Read, settings: Labels, on: l
         shown = ", ".join(f"{name} {key[int(rows[0])].as_py()!r}" for name, key in zip(on, read.keys, strict=True))
         found = [f"{read.labels[int(row)].as_py()!r} in {read.place(int(read.rows[row]))}" for row in (rows[0], other)]
         raise UserError(
-            f"{PARAMS}: data.labels: {len(conflicting):,} key(s) have different labels: "
+            f"{PARAMS}: data.labels: {counted(len(conflicting), 'key has', 'keys have')} different labels: "
             f"{shown} has {' and '.join(found)}",
             "conflict: last, first or drop; or correct the labels",
         )

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from mlops.core import paths, yamlfile
 from mlops.core import settings as settings_module
-from mlops.core.errors import UserError, run
+from mlops.core.errors import UserError, counted, run
 from mlops.core.files import write_json
 from mlops.core.settings import Data, Kind, Settings
 from mlops.data import cleaning, kinds, labels, sources, tables
@@ -77,7 +77,7 @@ def prepare(
     settings_module.check_columns(settings, origin.columns)
     rows = len(next(iter(columns.values())))
     if rows < MIN_ROWS:
-        raise UserError(f"{source} has {rows} row(s); at least {MIN_ROWS} are required", "a larger table")
+        raise UserError(f"{source} has {counted(rows, 'row')}; at least {MIN_ROWS} are required", "a larger table")
     types: dict[str, Kind] = {}
     for name, values in columns.items():
         types[name], columns[name] = typed_or_private(name, values, origin, data.types.get(name), data)
@@ -89,7 +89,7 @@ def prepare(
     table, places, cleaned = cleaning.clean(pa.table(columns), settings, origin.place)
     columns.clear()
     if table.num_rows < MIN_ROWS:
-        left = f"{table.num_rows} row(s) of {source} are left after data.clean"
+        left = f"{counted(table.num_rows, 'row')} of {source} left after data.clean"
         raise UserError(f"{left}; at least {MIN_ROWS} are required", "less strict rules")
 
     def place(row: int) -> str:
@@ -187,7 +187,7 @@ def check_target(values: pa.ChunkedArray, settings: Settings, place: Callable[[i
         rows = pc.indices_nonzero(pc.is_null(values))[:5].to_pylist()
         places = ", ".join(map(place, rows)) + (", …" if values.null_count > len(rows) else "")
         raise UserError(
-            f"the target {name!r} is missing in {values.null_count:,} row(s): {places}",
+            f"the target {name!r} is missing in {counted(values.null_count, 'row')}: {places}",
             "data.clean: {missing_target: drop}, or complete the source",
         )
     classes = values.unique()

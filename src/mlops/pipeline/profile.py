@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlops.core import paths
-from mlops.core.errors import run
+from mlops.core.errors import counted, run
 from mlops.core.files import atomic
 from mlops.core.settings import Settings
 from mlops.data import project as projects
@@ -48,7 +48,7 @@ def main() -> str:
     with atomic(paths.PROFILE) as partial:
         partial.write_text(render(page), encoding="utf-8")
     size = f"{page['rows']:,} training rows × {len(page['columns']) + 1:,} columns"
-    return f"{size}, {len(page['notes'])} note(s) → {paths.PROFILE}"
+    return f"{size}, {counted(len(page['notes']), 'note')} → {paths.PROFILE}"
 
 
 def render(page: Description) -> str:
@@ -393,7 +393,8 @@ def notes(page: Description) -> list[Description]:
         note(
             "note",
             "Nearly identical columns",
-            f"{same:,} pair(s) of columns have a rank correlation of at least {SAME}. See the correlations below.",
+            f"{counted(same, 'pair of columns has', 'pairs of columns have')} a rank correlation of at least {SAME}. "
+            "See the correlations below.",
         )
     if len(page["features"]) > page["rows"]:
         note("note", "More features than rows", "Some features will appear related to the target by chance.")

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from mlops.core import paths
 from mlops.core import settings as settings_module
-from mlops.core.errors import UserError, run
+from mlops.core.errors import UserError, counted, run
 from mlops.core.files import write_json
 from mlops.core.settings import Settings
 from mlops.data import limits, tables
@@ -155,7 +155,7 @@ def _refuse_missing(table: pa.Table, name: str) -> None:
     if len(missing):
         rows = ", ".join(str(row + 1) for row in missing[:5].to_pylist())
         raise UserError(
-            f"column {name!r} determines the split, but is missing in {len(missing):,} row(s): {rows}",
+            f"column {name!r} determines the split, but is missing in {counted(len(missing), 'row')}: {rows}",
             "fill it, or remove those rows from the source",
         )
 

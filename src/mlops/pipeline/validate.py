@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from mlops.core import paths
 from mlops.core import settings as settings_module
-from mlops.core.errors import UserError, run
+from mlops.core.errors import UserError, counted, run
 from mlops.core.files import atomic, write_json
 from mlops.core.settings import Settings
 from mlops.core.yamlfile import closest
@@ -288,8 +288,9 @@ def report(failures: list[dict[str, Any]], source: str) -> None:
     critical = sum(failure["severity"] == "critical" for failure in broken)
     text = [f"{failure['where']} cannot be checked: {failure['error']}" for failure in unchecked[:SHOWN_FAILURES]]
     if broken:
-        count = f"{critical} critical" if critical else f"{len(broken)} non-critical"
-        text += [f"the table fails {count} expectation(s) of {source}", in_a_table(broken[:SHOWN_FAILURES])]
+        severity = "critical" if critical else "non-critical"
+        count = counted(critical or len(broken), f"{severity} expectation")
+        text += [f"the table fails {count} of {source}", in_a_table(broken[:SHOWN_FAILURES])]
     if max(len(unchecked), len(broken)) > SHOWN_FAILURES:
         text.append(f"… {len(failures):,} failures in all: {FAILURES}")
     if unchecked:

@@ -234,10 +234,16 @@ def metric_notes(report: Report) -> list[str]:
 
 
 def _compared(each: Comparison) -> list[str]:
-    worse = "" if each.worse is None else f"{each.worse:.0%}"
     difference = interval(each.difference, signed=True)
     name = code(each.metric) + (f" ({escaped(each.unit)})" if each.unit else "")
-    return [name, number(each.baseline), number(each.candidate), difference, worse]
+    return [name, number(each.baseline), number(each.candidate), difference, _probability(each.worse)]
+
+
+def _probability(value: float | None) -> str:
+    """A probability in percent; resampling does not prove that one is 0 or 1."""
+    if value is None:
+        return ""
+    return "&lt;1%" if value < 0.01 else "&gt;99%" if value > 0.99 else f"{value:.0%}"
 
 
 def _limit(result: Result) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from mlops.core.errors import UserError
+from mlops.core.errors import UserError, counted
 from mlops.data.formats import CSV, MISSING, PARQUET, check_names
 from mlops.inference.contract import Contract
 
@@ -192,4 +192,4 @@ def _malformed(path: Path, message: str, done: int) -> UserError:
     row, expected, got = cells.groups()
     where = f"row {int(row) - 1:,}" if row else f"a row after {done:,}"
     hint = "fix that row; a cell that holds the delimiter needs quotes"
-    return UserError(f"{path}: {where} has {got} cell(s), but the header has {expected}", hint)
+    return UserError(f"{path}: {where} has {counted(int(got), 'cell')}, but the header has {expected}", hint)

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mlops.core import paths
-from mlops.core.errors import UserError, errors_in_words
+from mlops.core.errors import UserError, counted, errors_in_words
 from mlops.core.files import atomic
 from mlops.data.formats import PARQUET
 from mlops.inference import provenance, runtime
@@ -293,11 +293,6 @@ def named(argument: str) -> Path:
     return Path(argument)
 
 
-def counted(rows: int) -> str:
-    """``1 row`` or ``2 rows``."""
-    return f"{rows:,} row{'' if rows == 1 else 's'}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         "make score",
@@ -313,9 +308,9 @@ def main() -> None:
     with errors_in_words():
         tally = score(arguments.given, arguments.wanted)
         seconds = time.perf_counter() - start
-        print(f"scored {counted(tally.rows - tally.unscored)} → {arguments.wanted} ({seconds:.1f} s)")
+        print(f"scored {counted(tally.rows - tally.unscored, 'row')} → {arguments.wanted} ({seconds:.1f} s)")
         if tally.unscored:
-            print(f"{counted(tally.unscored)} could not be scored, see column {PROBLEM!r}:{tally}")
+            print(f"{counted(tally.unscored, 'row')} could not be scored, see column {PROBLEM!r}:{tally}")
 
 
 if __name__ == "__main__":

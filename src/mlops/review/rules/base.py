@@ -137,11 +137,6 @@ def holm(p_values: list[float], alpha: float) -> list[bool]:
     return rejected
 
 
-def counted(count: int, one: str, many: str = "") -> str:
-    """``1 failure``, ``2 failures``."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
 def interval_words(low: float, high: float, confidence: float) -> str:
     """``95% interval 0.81 to 0.93``."""
     return f"{100 * confidence:g}% interval {low:.4g} to {high:.4g}"

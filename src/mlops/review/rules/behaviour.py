@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from mlops.core.errors import counted
 from mlops.core.report import Behaviour as Results
 from mlops.core.report import Report
-from mlops.review.rules.base import Case, Finding, Inconclusive, Rule, counted
+from mlops.review.rules.base import Case, Finding, Inconclusive, Rule
 
 
 class Behaviour(Rule):

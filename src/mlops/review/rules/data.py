@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from mlops.review.rules.base import Case, Finding, Inconclusive, Positive, Rule, counted
+from mlops.core.errors import counted
+from mlops.review.rules.base import Case, Finding, Inconclusive, Positive, Rule
 
 
 class Validation(Rule):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from mlops.core.errors import counted
 from mlops.core.report import Verdict
 from mlops.review.rules.base import (
     ROUNDING,
@@ -18,7 +19,6 @@ from mlops.review.rules.base import (
     MinRows,
     Positive,
     Rule,
-    counted,
     holm,
     interval_words,
 )
