@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Write
 
-from mlops.core import room
+from mlops.core import hooks, room
 from mlops.core.errors import UserError
 
 CANARY = "from pathlib import Path\nPath('canary').touch()\n"
@@ -86,3 +86,17 @@ def test_files_with_hooks_share_code_through_one_folder_only(team: Write, tmp_pa
     team(features="", rules="from project import features\n")
     with pytest.raises(UserError, match=r"rules.py needs src/project/features.py"):
         room.check()
+
+
+def test_an_error_is_placed_in_the_team_s_code_whatever_the_folders_above_are_called(
+    team: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project/dividing.py").write_text("def by_zero():\n    return 1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path / "project")
+    team(metrics="import dividing\n\ndef divide():\n    return dividing.by_zero()\n")
+    found = hooks.module("metrics")
+    assert found is not None
+    with pytest.raises(ZeroDivisionError) as error:
+        found.divide()
+    assert hooks.raised_at(error.value) == "src/project/metrics.py, line 4"

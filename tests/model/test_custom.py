@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-import types
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from conftest import Write
 from sklearn import metrics as sk
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.svm import LinearSVC
 
-from mlops.core import hooks
 from mlops.core.errors import UserError
 from mlops.core.settings import Evaluate
 from mlops.model import checks, metrics, resampling
@@ -48,22 +45,9 @@ def diabetes() -> tuple[Any, Predictions, None]:
 
 
 @pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Write the team's `metrics.py`, as a package of its own."""
-
-    def written(text: str) -> None:
-        folder = tmp_path / hooks.PACKAGE
-        folder.mkdir(exist_ok=True)
-        (folder / "__init__.py").write_text("")
-        head = "import numpy as np\nfrom mlops import metric\n"
-        (folder / "metrics.py").write_text(head + text)
-        package = types.ModuleType(hooks.PACKAGE)
-        package.__path__ = [str(folder)]
-        monkeypatch.setitem(sys.modules, hooks.PACKAGE, package)
-        monkeypatch.delitem(sys.modules, f"{hooks.PACKAGE}.metrics", raising=False)
-        monkeypatch.setattr(sys, "dont_write_bytecode", True)
-
-    return written
+def write(team: Write) -> Callable[[str], None]:
+    """Write the team's `metrics.py`."""
+    return lambda text: team(metrics=f"import numpy as np\nfrom mlops import metric\n{text}")
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mlops.core import paths
 from mlops.core.errors import UserError
 from mlops.data import expectations, tables
 from mlops.pipeline import ingest, validate
@@ -289,7 +290,7 @@ def test_a_critical_failure_stops_the_pipeline_with_a_table_and_the_same_files_e
     assert [failure["severity"] for failure in failures()] == ["critical", "critical", "critical", "warning"]
     assert max(len(str(example)) for failure in failures() for example in failure["examples"]) < 300
     new = set(Path().rglob("*")) - before
-    assert new == {validate.REPORTS, validate.METRIC, validate.FAILURES}
+    assert new == {validate.REPORTS, validate.METRIC, validate.FAILURES, paths.JOURNAL, paths.FAILURE}
 
 
 def test_a_warning_leaves_the_exit_code_zero_and_no_noise() -> None:

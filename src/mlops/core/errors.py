@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from mlops.core import paths
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
@@ -31,6 +33,11 @@ class UserError(Exception):
 def counted(count: int, one: str, many: str = "") -> str:
     """``1 failure``, ``2 failures``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def described(error: BaseException) -> str:
+    """The first line of an error, with its type."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
 def first_problem(error: ValidationError) -> str:
@@ -60,8 +67,16 @@ def errors_in_words() -> Iterator[None]:
 
 
 def run(name: str, main: Callable[[], str]) -> None:
-    """Run one stage and print one line with its input, output and duration."""
+    """Run one stage and print one line with its input, output and duration.
+
+    An error also goes to a file, from which a review puts it into its comment.
+    """
     start = time.perf_counter()
     with errors_in_words():
-        outcome = main()
+        try:
+            outcome = main()
+        except UserError as error:
+            paths.FAILURE.parent.mkdir(parents=True, exist_ok=True)
+            paths.FAILURE.write_text(str(error), encoding="utf-8")
+            raise
     print(f"{name:<9} {outcome}  ({time.perf_counter() - start:.1f} s)", flush=True)

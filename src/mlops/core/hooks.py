@@ -7,6 +7,7 @@ called and tested as any other. Nothing here imports NumPy: jobs with a token im
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -201,12 +202,20 @@ def load(name: str, kind: type[Hook]) -> dict[str, Hook]:
     return {hook.name: hook for hook in declared if isinstance(hook, kind)}  # type: ignore[attr-defined]
 
 
+def folder() -> Path | None:
+    """The folder that `project` would be imported from; nothing of it is imported here."""
+    found = importlib.util.find_spec(PACKAGE)
+    return Path(found.origin).parent if found and found.origin else None
+
+
 def raised_at(error: BaseException) -> str | None:
     """``src/project/estimators.py, line 12``: the last line of the team's code that an error passed through, if any."""
-    if isinstance(error, SyntaxError) and error.filename and PACKAGE in Path(error.filename).parts:
-        return f"{_relative(error.filename)}, line {error.lineno}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if PACKAGE in Path(frame.filename).parts]
-    return f"{_relative(frames[-1].filename)}, line {frames[-1].lineno}" if frames else None
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        places.append((error.filename, error.lineno))
+    room = folder()
+    own = [(path, line) for path, line in places if room is not None and Path(path).is_relative_to(room)]
+    return f"{ROOM / Path(own[-1][0]).relative_to(room or '')}, line {own[-1][1]}" if own else None
 
 
 def place(error: Exception, name: str) -> str:
@@ -214,13 +223,8 @@ def place(error: Exception, name: str) -> str:
     return raised_at(error) or f"{ROOM.joinpath(*name.split('.'))}.py"
 
 
-def _relative(path: str) -> Path:
-    parts = Path(path).parts
-    return ROOM.joinpath(*parts[len(parts) - parts[::-1].index(PACKAGE) :])
-
-
 def _broken(name: str, error: Exception) -> UserError:
     """The import error, with the last line of the team's code that it passed through."""
     hint = f"uv add {error.name}" if isinstance(error, ModuleNotFoundError) and error.name else ""
-    said = error.msg if isinstance(error, SyntaxError) else error  # whose text repeats the line
-    return UserError(f"{place(error, name)}: {type(error).__name__}: {said}", hint)
+    text = error.msg if isinstance(error, SyntaxError) else error  # whose own text repeats the line
+    return UserError(f"{place(error, name)}: {type(error).__name__}: {text}", hint)

@@ -25,3 +25,4 @@ PREDICTIONS = Path("reports/predictions.parquet")
 PROFILE = Path("reports/profile.html")
 TRACKED = Path("reports/track.json")
 JOURNAL = Path("reports/journal")
+FAILURE = JOURNAL / "failure.txt"

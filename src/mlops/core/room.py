@@ -6,7 +6,6 @@ The image holds these files and no others of the room, and the service runs them
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 import sys
 from collections.abc import Collection, Iterator
@@ -15,18 +14,12 @@ from pathlib import Path
 
 from mlops.core.errors import UserError
 from mlops.core.files import md5
-from mlops.core.hooks import PACKAGE, ROOM
+from mlops.core.hooks import PACKAGE, ROOM, folder
 
 FILES = ("features", "cleaning", "metrics", "rules", "estimators")
 PROVIDED = {*sys.stdlib_module_names, PACKAGE, "mlops"}
 # methods that run where a model is made; what only they import is not needed where it predicts
 MAKING = {"fit", "to_onnx"}
-
-
-def folder() -> Path | None:
-    """The folder that `project` would be imported from; nothing of it is imported here."""
-    found = importlib.util.find_spec(PACKAGE)
-    return Path(found.origin).parent if found and found.origin else None
 
 
 def files(name: str) -> list[Path]:

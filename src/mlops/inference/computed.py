@@ -10,15 +10,14 @@ import difflib
 import inspect
 import math
 import reprlib
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlops.core import hooks, room
-from mlops.core.errors import UserError
+from mlops.core import hooks
+from mlops.core.errors import UserError, counted
 from mlops.core.files import md5
 from mlops.core.hooks import Feature
 from mlops.inference.contract import Contract
@@ -84,7 +83,7 @@ def _check_declaration(feature: Feature) -> None:
         inspect.signature(feature.function).bind(*feature.columns)
     except TypeError as error:
         count = len(feature.columns)
-        given = f"{count} column{'s' if count != 1 else ''}"
+        given = counted(count, "column")
         raise UserError(
             f"{place(feature)}: {feature.name} does not take its {given}: {error}",
             "one argument for each column that @feature names, in their order",
@@ -117,7 +116,7 @@ def check_code(contract: Contract, folder: Path | None = None) -> None:
     UserError
         With the file that is missing or differs.
     """
-    folder = folder or room.folder() or hooks.ROOM
+    folder = folder or hooks.folder() or hooks.ROOM
     for name, expected in contract.code.items():
         path = folder / name
         if not path.is_file() or md5(path) != expected:
@@ -130,10 +129,8 @@ def place(feature: Feature, error: BaseException | None = None) -> str:
     code = getattr(inspect.unwrap(feature.function), "__code__", None)
     line = getattr(code, "co_firstlineno", None)
     file = Path(getattr(code, "co_filename", FILE)).name
-    frames = traceback.extract_tb(error.__traceback__) if error else []
-    for frame in frames:
-        if hooks.PACKAGE in Path(frame.filename).parts[:-1]:
-            file, line = Path(frame.filename).name, frame.lineno
+    if error is not None and (found := hooks.raised_at(error)):
+        return found
     return f"{hooks.ROOM / file}, line {line}" if line else str(hooks.ROOM / file)
 
 
@@ -183,7 +180,7 @@ def typed(feature: Feature, values: Any, n_samples: int) -> Array:
         raise MisshapenError(f"returns a {name} instead of a NumPy array")
     if values.shape != (n_samples,):
         raise MisshapenError(
-            f"returns an array of shape {values.shape} for {n_samples:,} rows, expected ({n_samples},)"
+            f"returns an array of shape {values.shape} for {counted(n_samples, 'row')}, expected ({n_samples},)"
         )
     if feature.kind in NUMBERS:
         if values.dtype == np.float64:

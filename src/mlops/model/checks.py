@@ -5,17 +5,14 @@ Errors name the line of the team's file, or the key of `params.yaml`, and say wh
 
 from __future__ import annotations
 
-import traceback
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlops.core import hooks
-from mlops.core.errors import UserError
-from mlops.core.settings import PARAMS
-from mlops.model.custom import FILE, CustomMetric
+from mlops.core.errors import UserError, described
+from mlops.model.custom import CustomMetric
 from mlops.model.metrics import Array, Classes, Predictions
 from mlops.model.resampling import Custom, as_number, attempted, called, inputs, quiet
 
@@ -89,7 +86,8 @@ def _checked(metric: CustomMetric, rows: tuple[Array, ...], classes: Classes | N
             value = called(metric, rows, classes)
     except Exception as error:  # the team's code may raise anything
         hint = _hint(error, classes)
-        raise UserError(f"{_raised_at(error, metric)}: {metric.name} raises {_in_words(error)}", hint) from None
+        place = hooks.raised_at(error) or metric.place
+        raise UserError(f"{place}: {metric.name} raises {described(error)}", hint) from None
     if metric.mode != "per row":
         number = as_number(value)
         if np.isfinite(number):
@@ -106,11 +104,6 @@ def _checked(metric: CustomMetric, rows: tuple[Array, ...], classes: Classes | N
         more = f" (and {len(bad) - 1:,} more rows)" if len(bad) > 1 else ""
         raise UserError(f"{about} returns {where}{more}, expected a finite number", _missing(metric, rows))
     return float(found.mean())
-
-
-def _in_words(error: Exception) -> str:
-    first = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {first[:300]}"
 
 
 def _hint(error: Exception, classes: Classes | None) -> str:
@@ -131,16 +124,6 @@ def _missing(metric: CustomMetric, rows: tuple[Array, ...]) -> str:
         if gaps:
             return f"{name} is missing in {gaps:,} of these rows: np.nan_to_num, or another column"
     return ""
-
-
-def _raised_at(error: Exception, metric: CustomMetric) -> str:
-    """The line of the team's code that an error passed through last."""
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if hooks.PACKAGE in Path(frame.filename).parts
-    ]
-    if not frames or metric.place.startswith(PARAMS.name):
-        return metric.place
-    return f"{FILE.with_name(Path(frames[-1].filename).name)}, line {frames[-1].lineno}"
 
 
 def _shown(value: Any) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops.core import hooks
-from mlops.core.errors import UserError
+from mlops.core.errors import UserError, described
 
 METHODS = ("fit", "predict", "get_params", "set_params")
 BASE = "derive the class from sklearn.base.ClassifierMixin or RegressorMixin, and from BaseEstimator"
@@ -61,7 +61,9 @@ def check_class(kind: Any) -> None:
     try:
         made = kind()
     except Exception as error:  # the team's code may raise anything
-        raise UserError(f"{hooks.raised_at(error) or place(kind)}: {kind.__name__}() raises {said(error)}") from None
+        raise UserError(
+            f"{hooks.raised_at(error) or place(kind)}: {kind.__name__}() raises {described(error)}"
+        ) from None
     for parameter in parameters:
         if getattr(made, parameter.name, parameter.empty) is not parameter.default:
             raise UserError(
@@ -84,9 +86,4 @@ def check_clone(estimator: Any) -> None:
     try:
         clone(estimator)
     except Exception as error:  # the team's code may raise anything
-        raise UserError(f"{place(type(estimator), '__init__')}: {said(error)}") from None
-
-
-def said(error: Exception) -> str:
-    """The first line of an error, with its type."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        raise UserError(f"{place(type(estimator), '__init__')}: {described(error)}") from None

@@ -72,7 +72,7 @@ def load(
             else:
                 found.append(checked)
         found += [
-            from_path(entry, f"{PARAMS}: evaluate.metrics[{number}]", classes)
+            from_path(entry, f"evaluate.metrics[{number}]", classes)
             for number, entry in enumerate(entries or [])
             if isinstance(entry, MetricPath)
         ]

@@ -13,10 +13,10 @@ import numpy as np
 from sklearn.base import is_classifier
 
 from mlops.core import hooks
-from mlops.core.errors import UserError
+from mlops.core.errors import UserError, described
 from mlops.core.settings import Settings
 from mlops.model import modelfile
-from mlops.model.conformance import place, said
+from mlops.model.conformance import place
 
 # Rows on which an estimator is fitted twice
 MOST_ROWS, FEWEST_OF_A_CLASS = 1_000, 10
@@ -139,7 +139,9 @@ def _called(method: Callable[[Any], Any], X: Any, kind: Any) -> Any:
     try:
         return method(X)
     except Exception as error:  # the team's code may raise anything
-        raise UserError(f"{hooks.raised_at(error) or place(kind)}: {method.__name__} raises {said(error)}") from None
+        raise UserError(
+            f"{hooks.raised_at(error) or place(kind)}: {method.__name__} raises {described(error)}"
+        ) from None
 
 
 def estimator_of(model: Any) -> Any:
@@ -160,7 +162,7 @@ def saved(estimator: Any, settings: Settings) -> bytes:
         try:
             content = _content(value)
         except Exception as error:  # skops raises what the object's own methods raise
-            raise _unsaveable(kind, name, value, f": {said(error)}") from None
+            raise _unsaveable(kind, name, value, f": {described(error)}") from None
         foreign = modelfile.untrusted(content, settings)
         if foreign:
             raise _unsaveable(kind, name, value, "" if foreign[0] == _type(value) else f" that holds a {foreign[0]}")

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 from typing import Any, Literal
 
 from mlops.core.errors import UserError
-from mlops.core.settings import MetricPath
+from mlops.core.settings import PARAMS, MetricPath
 from mlops.core.yamlfile import closest
 from mlops.model.custom import CustomMetric, parameters_of
 from mlops.model.metrics import Array, Classes
+from mlops.model.objects import imported
 
 # Names of a second argument that holds probabilities
 PROBABILITIES = ("y_score", "y_prob", "y_proba")
 
 
-def from_path(entry: MetricPath, place: str, classes: Classes | None) -> CustomMetric:
+def from_path(entry: MetricPath, key: str, classes: Classes | None) -> CustomMetric:
     """A function of a library, with its parameters.
+
+    Parameters
+    ----------
+    key : str
+        Where `params.yaml` has it.
 
     Raises
     ------
     UserError
         Names the key of `params.yaml`.
     """
-    function = _imported(entry.metric, place)
+    place = f"{PARAMS}: {key}"
+    function = imported(entry.metric, key)
+    if not callable(function) or inspect.isclass(function):
+        raise UserError(f"{place}: {entry.metric} is not a function", "a function (y_true, y_pred)")
     parameters = parameters_of(function, f"{place}: {entry.metric}")
     names = [each.name for each in parameters]
     if len(names) < 2:
@@ -81,19 +89,3 @@ def known_of(function: Any, second: str) -> tuple[bool | None, Literal["predict"
     if name.endswith("_score"):
         return True, needs
     return (False if name.endswith(("_error", "_loss", "_deviance")) else None), needs
-
-
-def _imported(path: str, place: str) -> Any:
-    module, _, name = path.rpartition(".")
-    try:
-        found = importlib.import_module(module)
-    except Exception as error:  # a module may raise anything
-        raise UserError(f"{place}: {path} cannot be imported: {error}") from None
-    if not hasattr(found, name):
-        raise UserError(
-            f"{place}: {module} has no {name!r}{closest(name, [each for each in dir(found) if each[0] != '_'])}"
-        )
-    function = getattr(found, name)
-    if not callable(function) or inspect.isclass(function):
-        raise UserError(f"{place}: {path} is not a function", "a function (y_true, y_pred)")
-    return function

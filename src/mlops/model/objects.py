@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from mlops.core import hooks
-from mlops.core.errors import UserError
+from mlops.core.errors import UserError, described
 from mlops.core.settings import IMPORT_PATH, PARAMS
 from mlops.core.yamlfile import closest
 
@@ -54,6 +54,8 @@ def imported(path: str, key: str) -> Any:
     except AttributeError:
         # a class where a class was meant, and a function where a function was
         names = [each for each in dir(found) if each[0] != "_" and each[0].isupper() == name[:1].isupper()]
+        if module.partition(".")[0] == hooks.PACKAGE:  # not what the team's file imports itself
+            names = [each for each in names if getattr(getattr(found, each), "__module__", None) == module]
         raise UserError(f"{PARAMS}: {key}: {module} has no {name!r}{closest(name, names)}") from None
 
 
@@ -61,7 +63,12 @@ def _module(name: str, path: str, key: str) -> ModuleType:
     """A module; the team's own through `hooks`, which names the file and line of an error in it."""
     root, _, rest = name.partition(".")
     if root != hooks.PACKAGE or not rest:
-        return importlib.import_module(name)
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            raise
+        except Exception as error:  # a module may raise anything
+            raise UserError(f"{PARAMS}: {key}: {path} cannot be imported: {described(error)}") from None
     found = hooks.module(rest)
     if found is None:
         file = hooks.ROOM / f"{rest.replace('.', '/')}.py"

@@ -16,8 +16,8 @@ import onnx.inliner
 from onnx import TensorProto, helper
 
 from mlops.core import hooks
-from mlops.core.errors import UserError
-from mlops.model.conformance import is_own, place, said
+from mlops.core.errors import UserError, described
+from mlops.model.conformance import is_own, place
 from mlops.pipeline.export_graph import Graph
 
 METHOD = "to_onnx"
@@ -83,12 +83,12 @@ def _own_graph(estimator: Any) -> onnx.ModelProto:
         onnx.checker.check_model(own)
     except ImportError as error:
         hint = f"uv add {error.name}" if error.name else ""
-        raise UserError(f"{hooks.raised_at(error) or place(kind, METHOD)}: {said(error)}", hint) from None
+        raise UserError(f"{hooks.raised_at(error) or place(kind, METHOD)}: {described(error)}", hint) from None
     except (MemoryError, OSError):
         raise
     except Exception as error:  # the team's code may raise anything
         # the text may hold paths, which are another machine's, so that it is not part of an output
-        print(f"  warning: {hooks.raised_at(error) or place(kind, METHOD)}: {said(error)}", flush=True)
+        print(f"  warning: {hooks.raised_at(error) or place(kind, METHOD)}: {described(error)}", flush=True)
         raise GraphError(f"{kind.__name__}.{METHOD} raises {type(error).__name__}") from None
     return own
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from mlops.core import git, pointers
+from mlops.core import git, paths, pointers
 from mlops.core import settings as settings_module
 from mlops.core.errors import UserError, errors_in_words
 from mlops.core.lock import parse_lock
@@ -102,32 +102,20 @@ def reproduce(base: str) -> list[str]:
     else:
         LOCK.write_bytes(trusted)
     try:
-        problem = repro()
+        paths.FAILURE.unlink(missing_ok=True)
+        done = subprocess.run([sys.executable, "-P", "-m", "dvc", "repro"], stdout=sys.stderr, check=False)
         made = LOCK.read_bytes() if LOCK.exists() else b""
     except BaseException:
         LOCK.write_bytes(claimed)
         raise
-    if problem:
+    if done.returncode:
         LOCK.write_bytes(claimed)
-        raise UserError(f"the pipeline failed: {problem}")
+        failed = paths.FAILURE.read_text(encoding="utf-8") if paths.FAILURE.exists() else "the log has the error"
+        raise UserError(f"the pipeline failed: {failed}")
     lock = parse_lock(made) or {}
     moved = evidence.check_outputs(lock) + changes.lock_changes(parse_lock(claimed) or {}, lock)
     # even with a correct lock, other files in Git may have been edited by hand
     return moved or evidence.left_behind(lock)
-
-
-def repro() -> str:
-    """Run `dvc repro`, show its output, and return the error that it stopped at; nothing where it succeeds."""
-    command = [sys.executable, "-P", "-m", "dvc", "repro"]
-    problem = ""
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
-    ) as run:
-        for line in run.stdout or ():
-            print(line, end="", file=sys.stderr, flush=True)
-            if line.startswith("error: "):
-                problem = line.removeprefix("error: ").strip()
-    return (problem or "`dvc repro` exited with an error; the log has it") if run.returncode else ""
 
 
 def rule_lines() -> dict[tuple[str, str], int]:
