@@ -34,7 +34,7 @@ class Server(NamedTuple):
     body : str
         Which of the prepared bodies it takes.
     answer : callable
-        From the answer to the probabilities of each row; None for the echo.
+        From the answer to the probabilities of each row; None for the bare application.
     packages : str
         Folder of prepared packages that it finds beside the environment's.
     """
@@ -99,7 +99,7 @@ def check(server: Server, port: int, prepared: Path, rows: int) -> None:
     """Speed counts only where the answer is right."""
     status, content = post(server, port, prepared, rows)
     if server.answer is None:
-        right = content == b"echo"
+        right = content == b"{}"
     else:
         expected = json.loads((prepared / f"expected-{rows}.json").read_text(encoding="utf-8"))
         found = server.answer(json.loads(content))

@@ -1,4 +1,4 @@
-"""This service beside FastAPI, Flask and MLflow with the same model, and beside BentoML's server with an echo.
+"""This service beside FastAPI, Flask and MLflow with the same model, and beside a bare application on its HTTP server.
 
 Each server is alone while it is measured, in rounds that go through all of them, so that what else happens on the
 machine hits all alike. wrk makes the load: it asks again as soon as it is answered.
@@ -21,9 +21,15 @@ from benchmarks.measuring import clone, progress, run, table, uv, verdict
 ROUNDS, SECONDS, WARM_UP = 5, 4, 1
 SIZES, CONNECTIONS = (1, 100), (1, 16, 64)
 CASES = [(rows, connections) for rows in SIZES for connections in CONNECTIONS]
-GOALS = {1: 2.0, 100: 1.5}
-LEAST_OF_ECHO = 0.85
-OURS, CEILING, ECHO = "this service", "echo on its server", "echo on BentoML as it comes"
+FASTAPI_GOAL = 25
+OURS, FASTAPI, BARE, PARSING = "this service", "FastAPI, uvicorn", "bare application", "bare application, `json.loads`"
+# what this service is measured against, and which share of its requests is the goal
+LIMITS = {1: (BARE, 0.5), 100: (PARSING, 0.7)}
+MOST_P99 = 3.0
+
+
+# as BentoML starts it
+UVICORN = "--port {port} --loop asyncio --http httptools --no-access-log --log-level error --lifespan off"
 
 
 def by_name(answer: Any) -> list[list[float]]:
@@ -32,7 +38,7 @@ def by_name(answer: Any) -> list[list[float]]:
 
 SERVERS = {
     OURS: Server("bentoml serve mlops.serving.service:Service --port {port}", "/predict", "rows", by_name),
-    "FastAPI, uvicorn": Server(
+    FASTAPI: Server(
         f"uvicorn --app-dir {PEERS} fastapi_app:app --port {{port}} --loop asyncio --no-access-log",
         "/predict",
         "rows",
@@ -51,10 +57,10 @@ SERVERS = {
         "split",
         lambda answer: answer["predictions"],
     ),
-    CEILING: Server(f"bentoml serve --working-dir {PEERS} echo_app:LeanEcho --port {{port}}", "/predict", "text", None),
-    ECHO: Server(f"bentoml serve --working-dir {PEERS} echo_app:Echo --port {{port}}", "/predict", "text", None),
+    BARE: Server(f"uvicorn --app-dir {PEERS} bare_app:app {UVICORN}", "/predict", "rows", None),
+    PARSING: Server(f"uvicorn --app-dir {PEERS} bare_app:parsing {UVICORN}", "/predict", "rows", None),
 }
-RIVALS = [name for name in SERVERS if name not in (OURS, CEILING, ECHO)]
+RIVALS = [name for name in SERVERS if name not in (OURS, BARE, PARSING)]
 
 
 class Round(NamedTuple):
@@ -87,6 +93,10 @@ def measure() -> str:
         prepared = Path(place)
         sizes = [str(rows) for rows in SIZES]
         progress("serving: running the pipeline")
+        params = folder / "params.yaml"
+        text = params.read_text(encoding="utf-8")
+        # the other servers would need the team's features as code of their own
+        params.write_text(text.replace("\ndata:\n", "\ndata:\n  features: []\n", 1), encoding="utf-8")
         run("dvc", "repro", folder=folder)
         run("python", "-m", "mlops.release.identity", folder=folder)
         run("python", str(PEERS / "prepare.py"), str(prepared), *sizes, folder=folder)
@@ -142,18 +152,23 @@ def report(rounds: dict[str, list[Round]], limits: list[dict[str, list[float]]])
     memory = {name: statistics.median(each.memory for each in found) for name, found in rounds.items()}
     best = {case: max(rate[name][case] for name in RIVALS) for case in CASES}
     ratio = {case: rate[OURS][case] / best[case] for case in CASES}
-    of_echo = {case: rate[OURS][case] / rate[CEILING][case] for case in CASES}
+    of_limit = {case: rate[OURS][case] / rate[LIMITS[case[0]][0]][case] for case in CASES}
     goals = []
-    for rows, goal in GOALS.items():
-        least = min(ratio[rows, connections] for connections in CONNECTIONS)
+    for rows, (limit, goal) in LIMITS.items():
+        least = min(of_limit[rows, connections] for connections in CONNECTIONS)
         goals.append(
-            f"Goal: {several(rows)}, at least {goal:g}× the requests of the best other server: "
-            f"{verdict(least >= goal)} ({least:.1f}× at worst)."
+            f"Goal: {several(rows)}, at least {goal:.0%} of the requests of the {limit}: "
+            f"{verdict(least >= goal)} ({least:.0%} at worst)."
         )
-    least = min(of_echo[SIZES[0], connections] for connections in CONNECTIONS)
+    times = rate[OURS][1, 16] / rate[FASTAPI][1, 16]
     goals.append(
-        f"Goal: {several(SIZES[0])}, at least {LEAST_OF_ECHO:.0%} of an echo on the same server: "
-        f"{verdict(least >= LEAST_OF_ECHO)} ({least:.0%} at worst)."
+        f"Goal: 1 row, 16 connections, at least {FASTAPI_GOAL}× the requests of FastAPI: "
+        f"{verdict(times >= FASTAPI_GOAL)} ({times:.0f}×)."
+    )
+    tail = p99[OURS][1, 64] / p50[OURS][1, 64]
+    goals.append(
+        f"Goal: 1 row, 64 connections, a p99 of at most {MOST_P99:g}× the median: "
+        f"{verdict(tail <= MOST_P99)} ({tail:.1f}×)."
     )
     slower = [
         f"{name} ({several(rows)})"
@@ -175,12 +190,11 @@ def report(rounds: dict[str, list[Round]], limits: list[dict[str, list[float]]])
     }
     return "\n\n".join(
         [
-            "The model is the default table's logistic regression on 30 columns. Every server has one worker; wrk "
-            "generates "
-            "the load on the same machine and shares its cores. The other servers validate with pydantic, build a data "
-            "frame and call the pipeline. FastAPI uses httptools, but not uvloop, which made its p99 worse. The echo "
-            "returns one word. It shows the upper limit of BentoML's server, by default and as this service configures "
-            "it.",
+            "The model is the default table's logistic regression on 30 columns. Every server has one "
+            "worker; wrk generates the load on the same machine and shares its cores. The other servers validate with "
+            "pydantic, build a data frame and call the pipeline. FastAPI uses httptools, but not uvloop, which made "
+            "its p99 worse. The bare application runs on the same uvicorn and httptools as this service. It reads the "
+            "body and answers two bytes, without a model; the second one also parses the body.",
             "\n".join(f"{goal}  " for goal in goals).rstrip(),
             f"Requests per second, medians of {ROUNDS} rounds. The fastest round reached "
             f"{statistics.median(spread):.2f}× the slowest (median over cells; maximum {max(spread):.2f}×):",
@@ -189,7 +203,7 @@ def report(rounds: dict[str, list[Round]], limits: list[dict[str, list[float]]])
                 [
                     *([name, *(f"{rate[name][case]:,.0f}" for case in CASES)] for name in SERVERS),
                     ["this service ÷ the best other server", *(f"{ratio[case]:.1f}×" for case in CASES)],
-                    ["this service ÷ the echo on its server", *(f"{of_echo[case]:.0%}" for case in CASES)],
+                    ["this service ÷ its limit", *(f"{of_limit[case]:.0%}" for case in CASES)],
                 ],
             ),
             "Latency in milliseconds, p50 / p99:",

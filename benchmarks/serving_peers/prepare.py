@@ -20,7 +20,6 @@ for rows in map(int, sys.argv[2:]):
     bodies = {
         "rows": {"rows": X.to_dict(orient="records")},
         "split": {"dataframe_split": {"columns": NAMES, "data": X.to_numpy().tolist()}},
-        "text": {"text": "echo"},
         "expected": probabilities.tolist(),
     }
     for name, body in bodies.items():

@@ -23,6 +23,7 @@ from mlops.inference.contract import Contract, Correction, Field
 from mlops.inference.corrections import corrected
 from mlops.pipeline import ingest, split
 from mlops.serving import batches, rows
+from mlops.serving.codec import Decoder
 
 ROWS = 40
 AGES = [*range(20, 58), -4, 430]
@@ -373,9 +374,9 @@ def contract(**field: Any) -> Contract:
 def test_the_service_and_batch_scoring_correct_as_training_does() -> None:
     sent = [1.8, 180.0, 0.1, 5000.0, None]
     expected = [1.8, 1.8, 0.5, 2.3, np.nan]
-    read = rows.Reader(contract())
+    decode = Decoder(contract())
     body = json.dumps({"rows": [{"height": value, "town": "a"} for value in sent]}).encode()
-    np.testing.assert_allclose(rows.columns(read(body), contract())["height"], expected)
+    np.testing.assert_allclose(decode.columns(*decode(body))["height"], expected)
     batch = pa.record_batch({"height": pa.array(sent), "town": ["a"] * 5})
     np.testing.assert_allclose(batches.checked(batch, contract()).columns["height"], expected)
     text = pa.record_batch({"height": ["1.8", "180", "0.1", "5000", ""], "town": ["a"] * 5})

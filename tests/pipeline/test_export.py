@@ -25,7 +25,7 @@ from mlops.inference.contract import Contract
 from mlops.model import metrics, modelfile
 from mlops.model.estimators import make_model
 from mlops.pipeline import export
-from mlops.serving import rows
+from mlops.serving import codec
 
 N, TRAINED = 400, 300
 CLASSIFIERS = {
@@ -97,7 +97,8 @@ TARGETS = {
 
 def of_example(contract: Contract) -> dict[str, Any]:
     """The contract's example as the service reads it."""
-    return rows.columns(rows.Reader(contract)(json.dumps({"rows": [contract.example]}).encode()), contract)
+    decode = codec.Decoder(contract)
+    return decode.columns(*decode(json.dumps({"rows": [contract.example]}).encode()))
 
 
 def exported(
@@ -275,7 +276,8 @@ def test_a_step_that_does_not_convert_is_served_by_scikit_learn(step: dict[str, 
 def test_labels_keep_their_type(estimator: str, target: str) -> None:
     _, _, contract, content = exported(f"sklearn.{estimator}", {}, TARGETS[target])
     answer = runtime.loaded(content, contract)(of_example(contract))
-    assert rows.answers(answer, contract)[0]["prediction"] in [-1, 3] if target == "number" else [False, True]
+    first = json.loads(codec.Encoder(contract, "1.0.0", "0" * 32)(answer, "id"))["predictions"][0]
+    assert first["prediction"] in [-1, 3] if target == "number" else [False, True]
     assert answer.predicted.dtype == TARGETS[target].dtype
 
 

@@ -62,7 +62,7 @@ def test_an_answer_that_is_no_number_is_a_refusal_that_names_the_row(wrong: floa
         if answer.probabilities is not None:
             asked = asked.model_copy(update={"classes": ["a", "b"], "probabilities": True})
         with pytest.raises(rows.InvalidRequestError) as refused:
-            rows.answers(answer, asked)
+            rows.check_finite(answer, asked)
         assert (refused.value.status, [each["row"] for each in refused.value.detail]) == (422, [1])
 
 

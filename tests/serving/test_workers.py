@@ -68,6 +68,14 @@ def test_metrics_are_those_of_all_workers_and_outlive_one_that_is_killed(pair: S
     assert pair.count("model_rows_total") == sent
 
 
+def test_a_scrape_does_not_fail_on_the_empty_file_of_a_worker_that_starts(pair: Served) -> None:
+    assert pair.works()
+    (counters, *_) = pair.log.parent.rglob("counter_*.db")
+    (counters.parent / "counter_999999.db").touch()
+    assert pair.client.get("/metrics").status_code == 200
+    assert pair.count("model_rows_total") == 1
+
+
 def test_a_stop_answers_what_has_been_asked(pair: Served) -> None:
     body = json.dumps({"rows": [pair.example] * 1_000}).encode()
     connections = [pair.connection() for _ in range(8)]

@@ -133,14 +133,14 @@ def onnx_model(content: bytes, contract: Contract) -> Model:
         n_samples = len(columns[contract.fields[0].name])
         feed: dict[str, Array] = {}
         if "numbers" in shapes:
-            feed["numbers"] = numbers = np.empty((n_samples, shapes["numbers"]))
             given = [columns[name] for name in numeric]
             for name in dates:
                 given += parts(columns[name])
             for name in times:
                 given += clock(columns[name])
-            for place, values in enumerate(given):
-                numbers[:, place] = values
+            # all at once: of one row and 30 fields that takes half the time of a loop
+            numbers = np.concatenate(given, dtype=np.float64).reshape(len(given), n_samples)
+            feed["numbers"] = np.ascontiguousarray(numbers.T)
         if "codes" in shapes:
             feed["codes"] = codes = np.empty((n_samples, shapes["codes"]), dtype=np.int64)
             for place, (name, coded) in enumerate(categorical):

@@ -1,21 +1,27 @@
-"""Middleware before the model: request ids, the token, limits on size and number, and 4xx responses.
+"""The way of a request to the model and back: its id, the token, limits on size and number, 4xx responses, metrics.
 
-It is ASGI middleware inside BentoML's own, which counts and times what passes. It also answers what BentoML has no
-endpoint for: the metadata, and a page at `/` that loads nothing from elsewhere.
+It also answers what BentoML has no endpoint for: the metadata, and a page at `/`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
+import itertools
 import json
+import logging
 import os
 import re
-import uuid
+import secrets
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from bentoml._internal.context import server_context
+
 from mlops.core.errors import UserError
+from mlops.serving.page import page
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -23,8 +29,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
+Response = tuple[int, bytes, bytes, tuple[Header, ...]]
+"""Status, content type, content and further headers."""
 
-REQUEST_ID = "mlops.request_id"  # its key in the ASGI scope
 TOKEN = "SERVICE_TOKEN"  # noqa: S105 the variable's name
 MOST_BYTES = 20_000_000
 MOST_HELD = 3 * MOST_BYTES  # of all large bodies together
@@ -32,135 +39,164 @@ SMALL = 100_000  # bytes of a body that always find room, whatever others send
 MOST_WAITING = 64
 BODY_SECONDS = 10
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+# a new id is random for each process and counted within it: asking the system each time takes as long as parsing a row
+PROCESS, NUMBERS = secrets.token_hex(8), itertools.count()
 
 PREDICT = "/predict"
 PAGES = ("/", "/page.js", "/page.css", "/docs.json", "/metadata")
-FROM_BENTOML = ("/livez", "/readyz", "/healthz", "/metrics")
 STATIC = tuple(f"/static_content/{name}" for name in ("swagger-ui.css", "swagger-ui-bundle.js"))
-OFFERED = frozenset((PREDICT, *PAGES, *FROM_BENTOML, *STATIC))
+FROM_BENTOML = frozenset(("/livez", "/readyz", "/healthz", "/metrics", *STATIC))
+OFFERED = frozenset((PREDICT, *PAGES, *FROM_BENTOML))
 UNKNOWN = "/unknown"
 GUARDED = (PREDICT, "/metadata", "/docs.json")
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<link rel="icon" href="data:,">
-<link rel="stylesheet" href="./static_content/swagger-ui.css"><link rel="stylesheet" href="./page.css"></head>
-<body><form id="sign-in" hidden><h1>This service asks for a token</h1>
-<label for="token">Bearer token</label> <input id="token" type="password" autocomplete="off" required>
-<button>Open</button> <span id="refused" role="alert" hidden>The service refused this token.</span></form>
-<div id="swagger-ui"></div>
-<script src="./static_content/swagger-ui-bundle.js"></script>
-<script src="./page.js"></script></body></html>
-"""
-SCRIPT = """if (!location.hash) location.hash = "#/model/predict"  // opened, with the example filled in
-const signed = (token) => (token ? {Authorization: `Bearer ${token}`} : {})
-const form = document.getElementById("sign-in")
-async function show(token) {
-  const answer = await fetch("./docs.json", {headers: signed(token)})
-  form.hidden = answer.status !== 401
-  if (!answer.ok) {
-    document.getElementById("refused").hidden = !token
-    return
-  }
-  SwaggerUIBundle({
-    spec: await answer.json(), dom_id: "#swagger-ui", deepLinking: true, tryItOutEnabled: true,
-    defaultModelsExpandDepth: -1,
-    requestInterceptor: (request) => Object.assign(request, {headers: {...request.headers, ...signed(token)}}),
-  })
-}
-form.addEventListener("submit", (event) => {
-  event.preventDefault()
-  show(document.getElementById("token").value.trim())
-})
-show("")
-"""
-STYLE = """body { margin: 0 }
-#sign-in { font: 1rem/2 system-ui, sans-serif; max-width: 36rem; margin: 15vh auto; padding: 0 1rem }
-#sign-in h1 { font-size: 1.4rem }
-#sign-in input, #sign-in button { font: inherit; padding: 0.2rem 0.6rem }
-#refused { color: #b00020; display: block }
-#refused[hidden] { display: none }
-.swagger-ui .servers-title, .swagger-ui .servers, .swagger-ui .operation-servers { display: none }
-.swagger-ui .response-col_links, .swagger-ui .response-control-media-type__accept-message { display: none }
-.swagger-ui .scheme-container:not(:has(.auth-wrapper)) { display: none }
-.swagger-ui .info { margin: 30px 0 }
-.swagger-ui textarea { min-height: 300px }
-"""
 POLICY = (
     b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     b"frame-ancestors 'none'; form-action 'none'"
 )
 CLOSE = (b"connection", b"close")
+JSON = b"application/json"
+SAFE = ((b"content-security-policy", POLICY), (b"x-content-type-options", b"nosniff"))
+SERVER = ((b"server", b"BentoML Service/model"),)
+
+logger = logging.getLogger("bentoml")
+
+
+class Traffic:
+    """BentoML's metrics of requests, for those that do not pass through its middleware.
+
+    Parameters
+    ----------
+    metrics : RunnerTrafficMetricsMiddleware
+        BentoML's middleware, whose metrics these are.
+    """
+
+    def __init__(self, metrics: Any) -> None:
+        if not metrics._is_setup:
+            metrics._setup()
+        self.metrics = metrics
+        self.names = {
+            "service_name": server_context.bento_name,
+            "service_version": server_context.bento_version,
+            "runner_name": server_context.service_name,
+        }
+        for status in (200, 500):  # at zero from the start, so that Prometheus sees the first of each as a change
+            self._answered(PREDICT, status)
+        self.last = metrics.metrics_last_request_timestamp.labels(**self.names)
+        self.in_progress = functools.cache(self._in_progress)
+        self.answered = functools.cache(self._answered)
+
+    def _in_progress(self, path: str) -> Any:
+        return self.metrics.metrics_request_in_progress.labels(endpoint=path, **self.names)
+
+    def _answered(self, path: str, status: int) -> tuple[Any, Any]:
+        labels = {"endpoint": path, "http_response_code": status, **self.names}
+        return self.metrics.metrics_request_total.labels(**labels), self.metrics.metrics_request_duration.labels(
+            **labels
+        )
 
 
 class Front:
-    """ASGI middleware.
+    """The ASGI application of the service.
+
+    It answers predictions and its own pages, and leaves health, metrics and static files to BentoML. Requests for
+    predictions do not pass through BentoML's layers, which take six times as long as the model.
 
     Parameters
     ----------
     app : ASGI application
+        BentoML's, in its middleware for metrics.
     pages : dict of str to bytes
         JSON documents to answer a GET with, by path.
     title : str
     token : bytes
-        What `/predict`, `/metadata` and `/docs.json` ask for; nothing where it is empty.
+        Required by `/predict`, `/metadata` and `/docs.json`; nothing is required if it is empty.
+    predict : callable
+        From the body of a request and its id to status and JSON.
     """
 
-    def __init__(self, app: App, pages: dict[str, bytes], title: str, token: bytes) -> None:
+    def __init__(
+        self,
+        app: App,
+        pages: dict[str, bytes],
+        title: str,
+        token: bytes,
+        predict: Callable[[bytes, str], Awaitable[tuple[int, bytes]]],
+    ) -> None:
         self.app = app
-        self.pages = {path: (b"application/json", content) for path, content in pages.items()}
-        self.pages["/"] = (b"text/html; charset=utf-8", PAGE.format(title=title).encode())
-        self.pages["/page.js"] = (b"text/javascript; charset=utf-8", SCRIPT.encode())
-        self.pages["/page.css"] = (b"text/css; charset=utf-8", STYLE.encode())
+        self.traffic = Traffic(app)
+        self.pages = {**page(title), **{path: (JSON, content) for path, content in pages.items()}}
         self.token = token
+        self.model = predict
         self.waiting = 0  # requests that are not answered yet
         self.held = 0  # bytes of large bodies, of those that are arriving as well
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        kind = scope["type"]
+        if kind == "websocket":  # not supported
+            await send({"type": "websocket.close"})
+            return
+        if kind != "http":
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
         request_id = requested(headers.get(b"x-request-id", b""))
-        scope[REQUEST_ID] = request_id
-
-        async def named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
-            await send(message)
-
-        path = scope["path"]
+        path = scope["path"] if scope["path"] in OFFERED else UNKNOWN
+        if path in FROM_BENTOML:
+            await self.app(scope, receive, with_id(request_id, send))
+            return
+        start = time.perf_counter()
+        in_progress = self.traffic.in_progress(path)
+        in_progress.inc()
         try:
-            if path in GUARDED and not self.allowed(headers.get(b"authorization", b"")):
-                raise RefusedError(401, f"a bearer token is required ({TOKEN})", (b"www-authenticate", b"Bearer"))
-            if path == PREDICT:
-                await self.predict(scope, headers, receive, named)
-            elif path in self.pages:
-                if scope["method"] not in ("GET", "HEAD"):
-                    raise RefusedError(405, f"{path} accepts GET only", (b"allow", b"GET, HEAD"))
-                await answer(named, 200, *self.pages[path])
-            elif path == UNKNOWN:
-                raise RefusedError(404, "not found; / lists the endpoints")
-            else:
-                await self.app(scope, receive, named)
-        except RefusedError as refused:
-            body = {"error": refused.error, "detail": [], "request_id": request_id}
-            await answer(named, refused.status, b"application/json", json.dumps(body).encode(), *refused.headers)
+            self.traffic.last.set(time.time())
+            response = await self.respond(path, scope, headers, receive, request_id)
+            status = response[0]
+            total, duration = self.traffic.answered(path, status)
+            total.inc()
+            duration.observe(time.perf_counter() - start)
+            await answer(send, request_id, *response)
         except GoneError:
             pass
+        finally:
+            in_progress.dec()
+
+    async def respond(
+        self, path: str, scope: Scope, headers: dict[bytes, bytes], receive: Receive, request_id: str
+    ) -> Response:
+        """Status, content type, content and further headers."""
+        method = scope["method"]
+        try:
+            if path in GUARDED and self.token and not self.allowed(headers.get(b"authorization", b"")):
+                raise RefusedError(401, f"a bearer token is required ({TOKEN})", (b"www-authenticate", b"Bearer"))
+            if path == PREDICT:
+                return await self.predict(method, headers, receive, request_id)
+            if path == UNKNOWN:
+                raise RefusedError(404, "not found; / lists the endpoints")
+            if method not in ("GET", "HEAD"):
+                raise RefusedError(405, f"{path} accepts GET only", (b"allow", b"GET, HEAD"))
+            return 200, *self.pages[path], SAFE
+        except RefusedError as refused:
+            status, error, more = refused.status, refused.error, refused.headers
+        except GoneError:
+            raise
+        except Exception:
+            logger.exception("request %s failed", request_id)
+            status, error, more = 500, "an unexpected error; the log of the service has it", ()
+        content = json.dumps({"error": error, "detail": [], "request_id": request_id}).encode()
+        return status, JSON, content, (*SAFE, *more)
 
     def allowed(self, authorization: bytes) -> bool:
-        """Whether the request carries the token, where one is set; takes as long whatever it carries."""
+        """Whether the request carries the token; takes as long whatever it carries."""
         kind, _, given = authorization.partition(b" ")
-        return not self.token or (hmac.compare_digest(given.strip(), self.token) and kind.lower() == b"bearer")
+        return hmac.compare_digest(given.strip(), self.token) and kind.lower() == b"bearer"
 
-    async def predict(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
-        """Read the body within limits, and pass it on unless too many wait already."""
-        if scope["method"] != "POST":
+    async def predict(self, method: str, headers: dict[bytes, bytes], receive: Receive, request_id: str) -> Response:
+        """Read the body within limits, and predict unless too many wait already."""
+        if method != "POST":
             raise RefusedError(405, f"{PREDICT} accepts POST only", (b"allow", b"POST"))
-        kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-        if kind != b"application/json":
+        kind = headers.get(b"content-type", b"")
+        if kind != JSON and kind.split(b";")[0].strip().lower() != JSON:
             raise RefusedError(415, "the content type must be application/json")
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise RefusedError(415, "the body must not be compressed")
@@ -180,13 +216,12 @@ class Front:
                 raise RefusedError(429, "too many requests at once; try again", (b"retry-after", b"1"))
             self.waiting += 1
             try:
-                # let what has arrived meanwhile be counted, and refused if need be, before this one is computed
-                await asyncio.sleep(0)
-                await self.app(scope, replay(body, receive), send)
+                status, content = await self.model(body, request_id)
             finally:
                 self.waiting -= 1
         finally:
             self.held -= held
+        return status, JSON, content, SERVER
 
 
 class RefusedError(Exception):
@@ -217,7 +252,9 @@ def token() -> bytes:
 
 def requested(given: bytes) -> str:
     """The id that the client gave, if it is one, or a new one."""
-    return given.decode() if GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
+    if given and GIVEN_ID.fullmatch(given):
+        return given.decode()
+    return f"{PROCESS}{next(NUMBERS):016x}"
 
 
 async def read(receive: Receive, headers: dict[bytes, bytes], hold: Callable[[int], None]) -> bytes:
@@ -250,24 +287,23 @@ async def read(receive: Receive, headers: dict[bytes, bytes], hold: Callable[[in
     return b"".join(chunks)
 
 
-def replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body that was read."""
-    given = False
+def with_id(request_id: str, send: Send) -> Send:
+    """A `send` that adds the id of the request."""
 
-    async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+    async def named(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+        await send(message)
 
-    return again
+    return named
 
 
-async def answer(send: Send, status: int, kind: bytes, content: bytes, *headers: Header) -> None:
-    length = (b"content-length", str(len(content)).encode())
-    safe = ((b"content-security-policy", POLICY), (b"x-content-type-options", b"nosniff"))
+async def answer(
+    send: Send, request_id: str, status: int, kind: bytes, content: bytes, headers: tuple[Header, ...]
+) -> None:
+    length = (b"content-length", b"%d" % len(content))
+    named = (b"x-request-id", request_id.encode())
     await send(
-        {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), length, *safe, *headers]}
+        {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), length, named, *headers]}
     )
     await send({"type": "http.response.body", "body": content})

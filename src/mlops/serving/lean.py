@@ -1,8 +1,4 @@
-"""BentoML's server without slow parts and without metrics that clients can grow without bound.
-
-Unknown paths share one name, because otherwise each would be a separate series in the metrics. What
-BentoML does for every request without need is left out: see `Lean`.
-"""
+"""BentoML's server without what it does for every request without need: see `Lean`."""
 
 from __future__ import annotations
 
@@ -13,45 +9,51 @@ from typing import Any
 
 import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
-from starlette.middleware import Middleware
 
-from mlops.serving.front import OFFERED, UNKNOWN, App, Receive, Scope, Send
-
-METRICS = "PROMETHEUS_MULTIPROC_DIR"
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+METRICS, TRACING = "RunnerTrafficMetricsMiddleware", "OpenTelemetryMiddleware"
 
 
 class Lean(bentoml.Service):  # type: ignore[misc]
-    """A service without two of BentoML's middlewares.
+    """A service whose own ASGI middleware comes first, so that what it answers itself skips BentoML's layers.
 
-    The one that limits a request's time sets a timer of 60 seconds for each and never takes it back: at 1,000
-    requests a second 60,000 of them, with the requests they hold, which the garbage collector walks through again and
-    again. It could not interrupt a prediction anyway. The one for OpenTelemetry takes a quarter of a request's time,
-    and stays only where an exporter is configured.
+    Two of BentoML's middlewares are left out. The one that limits a request's time sets a timer of 60 seconds for each
+    and never takes it back: at 1,000 requests a second 60,000 of them, with the requests they hold, which the garbage
+    collector walks through again and again. It could not interrupt a prediction anyway. The one for OpenTelemetry
+    takes a quarter of a request's time; it is around everything where an exporter is configured.
     """
 
     def to_asgi(self, is_main: bool = True) -> Any:
+        prepare_metrics()
         app = super().to_asgi(is_main=is_main)
-        unwanted = {"TimeoutMiddleware"}
-        if BentoMLContainer.tracing.exporter_type.get() is None:
-            unwanted.add("OpenTelemetryMiddleware")
-        kept = [each for each in app.user_middleware if each.cls.__name__ not in unwanted]
-        app.user_middleware = [Middleware(Named), *kept]
+        own = {cls for cls, _ in self.middlewares}
+        layers = {each.cls.__name__: each for each in app.user_middleware if each.cls not in own}
+        metrics, tracing = layers.pop(METRICS), layers.pop(TRACING)
+        layers.pop("TimeoutMiddleware", None)
+        app.user_middleware = list(layers.values())
+        app = metrics.cls(app, *metrics.args, **metrics.kwargs)
+        for cls, options in reversed(self.middlewares):
+            app = cls(app, **options)
+        if BentoMLContainer.tracing.exporter_type.get() is not None:
+            app = tracing.cls(app, *tracing.args, **tracing.kwargs)
         return app
 
 
-class Named:
-    """ASGI middleware around the metrics, which have a series for each path: gives all unknown ones the same."""
+def prepare_metrics() -> None:
+    """Call before there are metrics: let them keep the number of this process, and read the files of new workers.
 
-    def __init__(self, app: App) -> None:
-        self.app = app
+    They ask the system for the number whenever a value changes, for programs that fork, which a worker does not. And a
+    scrape that meets the file of a worker in the moment between its creation and its first bytes would fail.
+    """
+    if FOLDER not in os.environ:
+        return
+    from prometheus_client import mmap_dict, values
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":  # not supported
-            await send({"type": "websocket.close"})
-            return
-        if scope["type"] == "http" and scope["path"] not in OFFERED:
-            scope["path"] = UNKNOWN
-        await self.app(scope, receive, send)
+    process = os.getpid()
+    values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]
+    files: Any = mmap_dict.MmapedDict
+    read = files.read_all_values_from_file
+    files.read_all_values_from_file = staticmethod(lambda path: read(path) if Path(path).stat().st_size else iter(()))
 
 
 def settle() -> None:
@@ -64,7 +66,7 @@ def settle() -> None:
 
     gc.collect()
     gc.freeze()
-    for path in Path(os.environ[METRICS]).glob("gauge_live*.db") if METRICS in os.environ else ():
+    for path in Path(os.environ[FOLDER]).glob("gauge_live*.db") if FOLDER in os.environ else ():
         worker = path.stem.rpartition("_")[2]
         if not Path(f"/proc/{worker}").exists() and Path("/proc/self").exists():
             multiprocess.mark_process_dead(int(worker))  # type: ignore[no-untyped-call]

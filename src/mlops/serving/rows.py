@@ -20,7 +20,6 @@ from typing_extensions import TypedDict
 from mlops.inference.computed import FeatureError
 from mlops.inference.contract import MOST_NUMBER, Contract, label_name
 from mlops.inference.contract import Field as Column
-from mlops.inference.corrections import correct
 from mlops.inference.runtime import Answer, Array
 
 MOST_ROWS = 10_000
@@ -86,8 +85,7 @@ def value_type(field: Column) -> Any:
     documented = Field(description=described, examples=[field.example])
     kind: Any
     if field.kind == "numeric":
-        most = max([MOST_NUMBER, *(abs(each) for each in (field.low, field.high) if isinstance(each, float))])
-        kind = Annotated[float, Field(ge=-most, le=most, allow_inf_nan=False)]
+        kind = Annotated[float, Field(ge=-most(field), le=most(field), allow_inf_nan=False)]
     elif field.kind == "boolean":
         kind = bool
     elif field.kind == "date":
@@ -99,6 +97,11 @@ def value_type(field: Column) -> Any:
     else:
         kind = Annotated[str, Field(max_length=MOST_LETTERS)]
     return Annotated[kind | None if field.nullable else kind, documented]
+
+
+def most(field: Column) -> float:
+    """The largest absolute value that a numeric field takes."""
+    return max([MOST_NUMBER, *(abs(each) for each in (field.low, field.high) if isinstance(each, float))])
 
 
 def _range(field: Column) -> str | None:
@@ -288,7 +291,7 @@ def _strange(row: int | None, sent: Fields, names: list[str]) -> Iterator[Proble
 
 
 def columns(rows: Rows, contract: Contract) -> dict[str, Array]:
-    """The rows as `inference` takes them; what is missing becomes NaN, NaT or None."""
+    """The rows as columns, not yet corrected; what is missing becomes NaN, NaT or None."""
     found: dict[str, Array] = {}
     numbers = [field.name for field in contract.fields if field.kind in ("numeric", "boolean", "time")]
     # all at once: of one row and 30 fields that takes a quarter of the time
@@ -298,31 +301,22 @@ def columns(rows: Rows, contract: Contract) -> dict[str, Array]:
         if field.name not in found:
             kind = "datetime64[us]" if field.kind == "date" else "object"
             found[field.name] = np.array([row[field.name] for row in rows], dtype=kind)
-    correct(found, contract)
     return found
 
 
-def answers(answer: Answer, contract: Contract) -> list[dict[str, Any]]:
-    """One object for each row.
+def check_finite(answer: Answer, contract: Contract) -> None:
+    """Check that a model has not calculated with infinity, because a value was too large.
 
     Raises
     ------
     InvalidRequestError
-        Where a value was so large that the model has calculated with infinity.
+        With the rows where it has.
     """
     numbers = answer.predicted if contract.classes is None else answer.probabilities
     if numbers is not None and not np.isfinite(numbers).all():
         rows = np.flatnonzero(~np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1))
         why = "has values too large for the model to compute a prediction"
         raise misfits(_problem(int(row), None, why) for row in rows)
-    predicted = answer.predicted.tolist()
-    if answer.probabilities is None or contract.classes is None:
-        return [{"prediction": each} for each in predicted]
-    names = [label_name(label) for label in contract.classes]
-    return [
-        {"prediction": each, "probabilities": dict(zip(names, row, strict=True))}
-        for each, row in zip(predicted, answer.probabilities.tolist(), strict=True)
-    ]
 
 
 def answer_type(contract: Contract) -> TypeAdapter[Any]:

@@ -5,23 +5,19 @@ It does not start with a model other than the release's. The schema of its input
 
 from __future__ import annotations
 
-import html
 import os
 import sys
 from collections import Counter
-from typing import Any
 
 import bentoml
-from starlette.requests import Request
-from starlette.responses import Response
 
 from mlops.core import paths
 from mlops.core.errors import UserError
 from mlops.inference import computed, provenance, runtime
 from mlops.inference import contract as contracts
-from mlops.inference.computed import FeatureError
-from mlops.serving import rows
-from mlops.serving.front import REQUEST_ID, Front, token
+from mlops.serving import codec, rows
+from mlops.serving.batcher import Batcher
+from mlops.serving.front import Front, token
 from mlops.serving.lean import Lean, settle
 from mlops.serving.openapi import description
 
@@ -44,6 +40,8 @@ def workers() -> int:
     return int(given)
 
 
+current = bentoml.get_current_service
+
 try:
     COUNT, SECRET = workers(), token()
     RELEASE = provenance.read()
@@ -52,17 +50,6 @@ try:
     computed.check_code(CONTRACT)
 except UserError as error:
     sys.exit(f"error: {error}")
-
-
-class Body(bentoml.IODescriptor):  # type: ignore[misc]
-    """The body of a request as it came: the contract checks it, with errors by row and field."""
-
-    body: bytes
-    request_id: str
-
-    @classmethod
-    async def from_http_request(cls, request: Request, serde: Any) -> Body:
-        return cls(body=await request.body(), request_id=request.scope[REQUEST_ID])
 
 
 @bentoml.service(
@@ -77,8 +64,10 @@ class Service:
     def __init__(self) -> None:
         import prometheus_client as prometheus
 
-        self.contract, self.model = runtime.load()
-        self.read = rows.Reader(CONTRACT)
+        _, model = runtime.load()
+        self.decode = codec.Decoder(CONTRACT)
+        self.answer = Batcher(model, self.decode.columns, CONTRACT, self.count)
+        self.encode = codec.Encoder(CONTRACT, RELEASE.version, RELEASE.model_md5)
         self.rows = prometheus.Counter("model_rows_total", "Rows that were predicted", ["prediction"])
         self.refused = prometheus.Counter(
             "model_refused_requests_total", "Requests whose values did not fit", ["status"]
@@ -90,31 +79,19 @@ class Service:
         info.labels(RELEASE.version, *("", "") if SECRET else (RELEASE.commit, RELEASE.model_md5)).set(1)
         settle()
 
-    @bentoml.api(route="/predict", input_spec=Body)  # type: ignore[untyped-decorator]
-    async def predict(self, body: bytes, request_id: str) -> Any:
-        """Predict one row or many."""
+    async def predict(self, body: bytes, request_id: str) -> tuple[int, bytes]:
+        """Status and JSON of the answer to a request."""
         try:
-            try:
-                answer = self.model(rows.columns(self.read(body), self.contract))
-            except FeatureError as error:
-                raise rows.uncomputable(error) from None
-            predictions = rows.answers(answer, self.contract)
+            answer = await self.answer(*self.decode(body))
         except rows.InvalidRequestError as refused:
             self.refused.labels(refused.status).inc()
             refusal = {"error": refused.error, "detail": refused.detail, "request_id": request_id}
-            return Response(rows.to_json(refusal), refused.status, media_type="application/json")
-        self.count(answer)
-        found = {
-            "predictions": predictions,
-            "version": RELEASE.version,
-            "model": RELEASE.model_md5,
-            "request_id": request_id,
-        }
-        return Response(rows.to_json(found), media_type="application/json")
+            return refused.status, rows.to_json(refusal)
+        return 200, self.encode(answer, request_id)
 
     def count(self, answer: runtime.Answer) -> None:
         """For Prometheus: rows by label; a number has none."""
-        if self.contract.classes is None:
+        if CONTRACT.classes is None:
             self.rows.labels("").inc(len(answer.predicted))
             return
         for label, count in Counter(answer.predicted.tolist()).items():
@@ -127,6 +104,7 @@ Service.add_asgi_middleware(  # type: ignore[attr-defined]
         "/metadata": rows.to_json(RELEASE.model_dump()),
         "/docs.json": rows.to_json(description(CONTRACT, RELEASE, guarded=bool(SECRET))),
     },
-    title="Predictions" if SECRET else html.escape(f"{CONTRACT.target} {RELEASE.version}"),
+    title="Predictions" if SECRET else f"{CONTRACT.target} {RELEASE.version}",
     token=SECRET,
+    predict=lambda body, request_id: current().predict(body, request_id),
 )
