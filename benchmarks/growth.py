@@ -14,7 +14,9 @@ MOST_MEMORY = 3.0
 MOST_GROWTH = 1.25
 
 PARAMS = """
-data: {{source: data/raw/growth.{ending}, task: classification, target: left, positive: 'yes'}}
+data:
+  {{source: data/raw/growth.{ending}, task: classification, target: left, positive: 'yes', features: [],
+    clean: {{functions: []}}}}
 validate: {{suite: data/expectations/growth.json}}
 split: {{method: stratified, test_size: 0.25}}
 model: {{estimator: sklearn.ensemble.HistGradientBoostingClassifier}}

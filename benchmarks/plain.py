@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from mlops.core import settings as settings_module
 from mlops.data import tables
 from mlops.model import curves, metrics, modelfile
+from mlops.model.bootstrap import bootstrap
 from mlops.pipeline import evaluate, profile, split
 
 settings = settings_module.load()
@@ -64,7 +65,7 @@ asked = settings.evaluate.model_dump(include={"confidence", "resamples", "seed"}
 drawn = curves.classification_curves(y_test, predictions, classes)
 importance = evaluate.permutation_importance(model, X_test, y_test, classes)
 curves.write({**drawn, "importance": importance})
-estimates = metrics.bootstrap(y_test, predictions, classes, **asked)
+estimates = bootstrap(y_test, predictions, classes, **asked)
 evaluation = {
     "metrics": {name: evaluate.as_numbers(estimate) for name, estimate in estimates.items()},
     "train": metrics.score(y_train, metrics.predict(model, X_train), classes),

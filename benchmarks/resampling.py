@@ -11,6 +11,7 @@ from sklearn import metrics as by_sklearn
 
 from benchmarks.measuring import progress, table, verdict
 from mlops.model import metrics
+from mlops.model.bootstrap import bootstrap, resample_counts
 from mlops.review.compare import compare
 
 GOAL, MOST_DIFFERENCE = 20.0, 1e-12
@@ -20,11 +21,11 @@ ROWS, RESAMPLES, LOOPED = 100_000, 2_000, 10
 def measure() -> str:
     y, main, here, classes = rows()
     progress(f"resampling: {RESAMPLES:,} resamples of {ROWS:,} rows")
-    _, one = timed(lambda: metrics.bootstrap(y, here, classes, resamples=RESAMPLES, seed=0))
+    _, one = timed(lambda: bootstrap(y, here, classes, resamples=RESAMPLES, seed=0))
     pairs, two = timed(lambda: compare(y, main, here, classes, resamples=RESAMPLES))
 
     difference, looped = 0.0, 0.0
-    counts = np.concatenate(list(metrics.resample_counts(ROWS, LOOPED, 0)))
+    counts = np.concatenate(list(resample_counts(ROWS, LOOPED, 0)))
     for number, weights in enumerate(counts):
         progress(f"resampling: scikit-learn {number + 1}/{LOOPED}")
         there = np.repeat(np.arange(ROWS), weights.astype(int))
@@ -49,7 +50,7 @@ def measure() -> str:
                     "speed-up over the loop",
                 ],
                 [
-                    _row("`mlops.model.metrics.bootstrap`, one model", one, looped),
+                    _row("`mlops.model.bootstrap.bootstrap`, one model", one, looped),
                     _row("`mlops.review.compare.compare`, main's and this change's", two, 2 * looped),
                     [
                         f"scikit-learn in a loop, one model (mean of {2 * LOOPED})",

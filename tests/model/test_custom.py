@@ -17,8 +17,10 @@ from sklearn.svm import LinearSVC
 
 from mlops.core.errors import UserError
 from mlops.core.settings import Evaluate
+from mlops.model import bootstrap as bootstraps
 from mlops.model import checks, metrics, resampling
-from mlops.model.metrics import Classes, Predictions, bootstrap, predict, resample_counts
+from mlops.model.bootstrap import bootstrap, resample_counts
+from mlops.model.metrics import Classes, Predictions, predict
 from mlops.model.resampling import Custom
 
 EXACT = 1e-10
@@ -246,7 +248,7 @@ def test_slow_metrics_get_fewer_resamples_the_same_number_in_every_run(
     assert resampling.allowed(metric, 1000, len(y)) == 1000
     assert resampling.allowed(metric, 1000, 1_000_000) == resampling.FEWEST
     monkeypatch.setattr(resampling, "SECONDS", 0.15)
-    monkeypatch.setattr(metrics, "CHUNK", 10 * len(y))
+    monkeypatch.setattr(bootstraps, "CHUNK", 10 * len(y))
     expected = int(0.15 / (resampling.PER_CALL + resampling.PER_ROW * len(y)))
     estimates = bootstrap(y, predictions, classes, custom, resamples=1000)
     assert 100 < expected < 1000

@@ -3,13 +3,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn import metrics as sk
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, make_classification
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from mlops.model.metrics import Classes, Predictions, bootstrap, predict, resample_counts, score, weighted_metrics
+from mlops.model.bootstrap import bootstrap, resample_counts
+from mlops.model.metrics import Classes, Predictions, predict, score, weighted_metrics
 
 EXACT = 1e-12
 
@@ -117,7 +121,7 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 def test_the_same_seed_gives_the_same_interval_however_it_is_chunked(monkeypatch: pytest.MonkeyPatch) -> None:
     y, predictions, classes, positive, _ = cancer()
     first = bootstrap(y, predictions, Classes.of(classes, positive), resamples=200, seed=5)
-    monkeypatch.setattr("mlops.model.metrics.CHUNK", 1000)
+    monkeypatch.setattr("mlops.model.bootstrap.CHUNK", 1000)
     again = bootstrap(y, predictions, Classes.of(classes, positive), resamples=200, seed=5)
     for name, estimate in first.items():
         assert tuple(again[name]) == pytest.approx(tuple(estimate))
@@ -142,3 +146,25 @@ def test_prediction_by_blocks_is_prediction_at_once(monkeypatch: pytest.MonkeyPa
     assert found.probabilities is not None
     assert (found.predicted == model.predict(X)).all()
     assert found.probabilities == pytest.approx(model.predict_proba(X))
+
+
+@pytest.mark.parametrize("ensemble", [HistGradientBoostingClassifier, RandomForestClassifier, ExtraTreesClassifier])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_labels_of_ensembles_come_from_their_probabilities_and_are_those_of_predict(
+    ensemble: Any, n_classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, number = make_classification(500, 6, n_informative=4, n_classes=n_classes, random_state=0)
+    y = np.array(["a", "b", "c"])[number]
+    model = make_pipeline(StandardScaler(), ensemble(max_leaf_nodes=5, random_state=0)).fit(X, y)
+    expected = model.predict(X)
+    asked = []
+    monkeypatch.setattr(ensemble, "predict", lambda self, X: asked.append(len(X)) or expected)
+    assert np.array_equal(predict(model, pd.DataFrame(X)).predicted, expected)
+    assert asked == []
+
+
+def test_where_two_classes_are_equally_likely_the_estimator_chooses() -> None:
+    X = np.zeros((20, 1))
+    y = np.array(["a", "b"] * 10)
+    model = HistGradientBoostingClassifier().fit(X, y)
+    assert np.array_equal(predict(model, pd.DataFrame(X)).predicted, model.predict(X))

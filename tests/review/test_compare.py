@@ -14,8 +14,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from mlops.model.metrics import Classes, Predictions, resample_counts
-from mlops.review.compare import Paired, compare, interval, p_value, parts
+from mlops.model.bootstrap import resample_counts
+from mlops.model.metrics import Classes, Predictions, parts
+from mlops.review.compare import Paired, compare, interval, p_value
 from mlops.review.rules.base import holm
 
 RESAMPLES = 12

@@ -1,4 +1,4 @@
-"""Metrics with bootstrap intervals, for many resamples of the same rows at once.
+"""Metrics, for many resamples of the same rows at once.
 
 A resample is a vector of row counts, so a metric of all resamples takes a few matrix products and cumulative sums over
 rows that are sorted once. The values equal those of scikit-learn's functions with `sample_weight`.
@@ -6,7 +6,7 @@ rows that are sorted once. The values equal those of scikit-learn's functions wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-# Cells of the matrix of counts (resamples × rows) per chunk: about the size of a processor's cache.
-CHUNK = 100_000
 # Rows per prediction, so that the memory of the preprocessing does not grow with the table.
 PREDICT_ROWS = 100_000
+# Ensembles whose labels are those of the largest probability, and which take long to predict
+BY_PROBABILITY = frozenset(
+    f"sklearn.{name}" for name in ("HistGradientBoostingClassifier", "RandomForestClassifier", "ExtraTreesClassifier")
+)
 
 
 class Predictions(NamedTuple):
@@ -42,6 +44,12 @@ class Predictions(NamedTuple):
 
     predicted: Array
     probabilities: Array | None
+
+
+def parts(predictions: Predictions, rows: Array) -> Predictions:
+    """Some of the rows."""
+    probabilities = predictions.probabilities
+    return Predictions(predictions.predicted[rows], None if probabilities is None else probabilities[rows])
 
 
 class Classes(NamedTuple):
@@ -64,16 +72,6 @@ class Classes(NamedTuple):
         return cls(labels, len(labels) - 1 if positive is None else int(np.flatnonzero(labels == positive)[0]))
 
 
-class Estimate(NamedTuple):
-    """A metric with its bootstrap interval; None if undefined."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    resamples: int = 0
-    """How many the interval comes from, where a metric cannot be computed for all of them in time."""
-
-
 def predict(model: Any, X: Any) -> Predictions:
     """Predict labels and, if available, probabilities, in blocks of rows."""
     return _predict(model, (X.iloc[start : start + PREDICT_ROWS] for start in range(0, len(X), PREDICT_ROWS)))
@@ -88,10 +86,24 @@ def predict_table(model: Any, table: pa.Table, columns: list[Column]) -> Predict
 def _predict(model: Any, blocks: Iterable[Any]) -> Predictions:
     labels, probabilities = [], []
     for block in blocks:
-        labels.append(model.predict(block))
         if hasattr(model, "predict_proba"):
             probabilities.append(model.predict_proba(block))
+            labels.append(_labels(model, block, probabilities[-1]))
+        else:
+            labels.append(model.predict(block))
     return Predictions(np.concatenate(labels), np.concatenate(probabilities) if probabilities else None)
+
+
+def _labels(model: Any, block: Any, probabilities: Array) -> Array:
+    """The labels that `predict` gives, without computing the probabilities again where they decide."""
+    estimator = model[-1] if hasattr(model, "steps") else model
+    if f"{type(estimator).__module__.partition('.')[0]}.{type(estimator).__name__}" in BY_PROBABILITY:
+        largest = np.partition(probabilities, -2, axis=1)[:, -2:]
+        if (largest[:, 0] < largest[:, 1]).all():
+            likely: Array = np.take(model.classes_, probabilities.argmax(axis=1))
+            return likely
+    labels: Array = model.predict(block)
+    return labels
 
 
 def scorer(
@@ -144,65 +156,6 @@ def score(
     """
     weigh, _ = all_metrics(y, predictions, classes, custom, 1)
     return {name: float(values[0]) for name, values in weigh(np.ones((1, len(y))), 0).items()}
-
-
-def bootstrap(
-    y: Array,
-    predictions: Predictions,
-    classes: Classes | None,
-    custom: Custom | None = None,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> dict[str, Estimate]:
-    """All metrics with percentile bootstrap intervals (Efron and Tibshirani 1993, chapter 13).
-
-    Resamples in which a metric is undefined (for example without a row of a class) are excluded.
-    """
-    if classes is not None and predictions.probabilities is not None:
-        # sorted by score, so that the curve reads every resample in order
-        order = np.argsort(predictions.probabilities[:, classes.positive], kind="stable")
-        y, predictions = y[order], Predictions(predictions.predicted[order], predictions.probabilities[order])
-        custom = custom and custom.at(order)
-    weigh, limits = all_metrics(y, predictions, classes, custom, resamples)
-    (drawn,) = resampled([weigh], len(y), resamples, seed)
-    tail = 100 * (1 - confidence) / 2
-    estimates = {}
-    for name, value in weigh(np.ones((1, len(y))), 0).items():
-        used = limits.get(name, resamples)
-        used = used if used < resamples else 0
-        defined = drawn[name][np.isfinite(drawn[name])]
-        if not np.isfinite(value[0]) or not len(defined):
-            estimates[name] = Estimate(None, None, None, used)
-            continue
-        low, high = np.percentile(defined, [tail, 100 - tail])
-        estimates[name] = Estimate(float(value[0]), float(low), float(high), used)
-    return estimates
-
-
-def resampled(
-    weighers: Sequence[Callable[[Array, int], dict[str, Array]]], n_samples: int, resamples: int, seed: int
-) -> list[dict[str, Array]]:
-    """The metrics of several models on the same resamples, of shape (n_resamples,) each."""
-    drawn: list[list[dict[str, Array]]] = [[] for _ in weighers]
-    first = 0
-    for counts in resample_counts(n_samples, resamples, seed):
-        for chunks, weigh in zip(drawn, weighers, strict=True):
-            chunks.append(weigh(counts, first))
-        first += len(counts)
-    return [{name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]} for chunks in drawn]
-
-
-def resample_counts(n_samples: int, resamples: int, seed: int) -> Any:
-    """Yield the counts of the rows in chunks of shape (n_resamples_of_the_chunk, n_samples)."""
-    rng = np.random.default_rng(seed)
-    at_once = max(1, CHUNK // n_samples)
-    for start in range(0, resamples, at_once):
-        counts = np.empty((min(at_once, resamples - start), n_samples))
-        for row in counts:
-            row[:] = np.bincount(rng.integers(0, n_samples, n_samples), minlength=n_samples)
-        yield counts
 
 
 def all_metrics(

@@ -22,8 +22,9 @@ from mlops.data import project as projects
 from mlops.data import tables
 from mlops.inference.contract import probability_column
 from mlops.model import checks, curves, metrics, modelfile, resampling, slices
+from mlops.model.bootstrap import Estimate, bootstrap
 from mlops.model.curves import rounded
-from mlops.model.metrics import Array, Classes, Predictions
+from mlops.model.metrics import Array, Classes, Predictions, parts
 from mlops.model.resampling import Custom
 
 # Limits of permutation importance: number of predictions, and cells per prediction
@@ -44,7 +45,7 @@ def main() -> str:
 
     declared, left_out = resampling.declared(settings.evaluate, classes)
     custom = checks.check(declared.on(test), y, predictions, classes)
-    estimates = metrics.bootstrap(y, predictions, classes, custom, **options)
+    estimates = bootstrap(y, predictions, classes, custom, **options)
     train_scores = score_training_rows(model, train, columns, settings, classes, custom.on(train))
     dummy = score_dummy(train, y, settings, classes, custom)
     by_slice = evaluate_slices(train, test, y, predictions, settings, classes, custom, options)
@@ -98,7 +99,7 @@ def main() -> str:
     return f"{first} {shown(estimate)} on {len(y):,} test rows → {EVALUATION}"
 
 
-def as_numbers(estimate: metrics.Estimate) -> dict[str, float | None]:
+def as_numbers(estimate: Estimate) -> dict[str, float | None]:
     """Value, low and high, rounded; and the number of resamples if it is lower than requested."""
     bounds = {key: getattr(estimate, key) for key in ("value", "low", "high")}
     numbers = {key: None if number is None else rounded(number) for key, number in bounds.items()}
@@ -109,7 +110,7 @@ def _finite(value: float | None) -> float | None:
     return rounded(value) if value is not None and np.isfinite(value) else None
 
 
-def shown(estimate: metrics.Estimate) -> str:
+def shown(estimate: Estimate) -> str:
     """``0.991 [0.981, 0.998]``."""
     if estimate.value is None:
         return "undefined"
@@ -172,11 +173,7 @@ def evaluate_slices(
     results = []
     for column in settings.evaluate.slices:
         for label, rows in slices.slice_rows(column, train[column], test[column]):
-            part = Predictions(
-                predictions.predicted[rows],
-                None if predictions.probabilities is None else predictions.probabilities[rows],
-            )
-            estimates = metrics.bootstrap(y[rows], part, classes, custom.at(rows), **options)
+            estimates = bootstrap(y[rows], parts(predictions, rows), classes, custom.at(rows), **options)
             judged = {name: as_numbers(estimate) for name, estimate in estimates.items()}
             results.append({"column": column, "slice": label, "rows": len(rows), "metrics": judged})
     return results

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlops.model.metrics import Array, Classes, Predictions, all_metrics, greater_is_better, resampled, score
+from mlops.model.bootstrap import draw
+from mlops.model.metrics import Array, Classes, Predictions, greater_is_better, score
 from mlops.model.resampling import Custom
 
 # A loss counts as detectable if it would be detected with this probability
@@ -206,22 +207,20 @@ def compare(
         In the order of the metrics.
     """
     models = [candidate] if baseline is None else [candidate, baseline]
-    prepared = [all_metrics(y, model, classes, custom, resamples) for model in models]
-    whole = [weigh(np.ones((1, len(y))), 0) for weigh, _ in prepared]
-    drawn = resampled([weigh for weigh, _ in prepared], len(y), resamples, seed)
-    limits = prepared[0][1]
+    drawn = draw(y, models, classes, custom, resamples=resamples, seed=seed)
+    used = drawn[0].used
     unseen = {} if baseline is None else unseen_rows(y, baseline, candidate, classes, custom, resamples, seed)
     pairs = {}
-    for name, value in whole[0].items():
-        here = drawn[0][name]
-        pair = Paired(name, float("nan"), float(value[0]), np.full_like(here, np.nan), here)
-        if baseline is not None and name in whole[1]:
-            pair = pair._replace(baseline=float(whole[1][name][0]), baseline_values=drawn[1][name])
+    for name, value in drawn[0].values.items():
+        here = drawn[0].resampled[name]
+        pair = Paired(name, float("nan"), value, np.full_like(here, np.nan), here)
+        if baseline is not None and name in drawn[1].values:
+            pair = pair._replace(baseline=drawn[1].values[name], baseline_values=drawn[1].resampled[name])
             pair = pair._replace(unseen=unseen.get(name, 0.0))
         if custom is not None and name in custom.names:
-            used = limits[name] if limits[name] < resamples else 0
+            count = used[name] if used[name] < resamples else 0
             own = custom.greater_is_better(name)
-            pair = pair._replace(own=own, unit=custom.details(name).get("unit", ""), resamples=used)
+            pair = pair._replace(own=own, unit=custom.details(name).get("unit", ""), resamples=count)
         pairs[name] = pair
     return pairs
 
@@ -256,9 +255,3 @@ def unseen_rows(
             for name, value in score(y, Predictions(wrong, None), classes, custom).items():
                 steps[name] = float(np.fmax(steps[name], abs(value - whole[name])))
     return {name: step * rows for name, step in steps.items() if np.isfinite(step)}
-
-
-def parts(predictions: Predictions, rows: Array) -> Predictions:
-    """Some of the rows."""
-    probabilities = predictions.probabilities
-    return Predictions(predictions.predicted[rows], None if probabilities is None else probabilities[rows])

@@ -26,11 +26,11 @@ from mlops.data import features, tables
 from mlops.data.project import Project
 from mlops.data.tables import Catalogue
 from mlops.model import curves, metrics, modelfile, slices
-from mlops.model.metrics import Array, Classes, Predictions
+from mlops.model.metrics import Array, Classes, Predictions, parts
 from mlops.model.resampling import Custom
 from mlops.review import drift
 from mlops.review.baseline import Baseline
-from mlops.review.compare import Paired, compare, parts
+from mlops.review.compare import Paired, compare
 from mlops.review.definitions import Definitions, define, recorded
 from mlops.review.gate import Judged, Measurements, SliceMeasurements
 
