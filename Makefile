@@ -111,8 +111,9 @@ review: .venv/.checked ## compare with main, apply the gate, write the comment: 
 .PHONY: serve
 serve: .venv/.ready ## serve the model on this machine: make serve PORT=3000
 	@python -m mlops.release.identity
-	@# exec, because the shell would not pass on a signal
-	@exec python -m mlops.serving.serve "$(PORT)"
+	@# exec, because the shell would not pass on a signal; BentoML keeps its counters at home, and would report its use
+	@BENTOML_HOME="$(CURDIR)/build/serve-$(PORT)" BENTOML_DO_NOT_TRACK=true exec \
+		python -m mlops.serving.start mlops.serving.service:Service --host 127.0.0.1 --port "$(PORT)"
 
 .PHONY: image
 image: .venv/.ready ## build the image with docker, podman or buildah: make image PLATFORM=linux/arm64

@@ -84,12 +84,12 @@ class Served(NamedTuple):
 
 @contextlib.contextmanager
 def serve(project: Project, folder: Path) -> Iterator[Served]:
-    """`bentoml serve` of a project, with its counters in a folder of its own."""
+    """The service of a project, with its counters in a folder of its own."""
     port = free_port()
     folder.mkdir(exist_ok=True)
     environment = {**project.environment, "BENTOML_HOME": str(folder / "bentoml"), "BENTOML_DO_NOT_TRACK": "true"}
     environment.pop("SERVICE_TOKEN", None)
-    command = [str(Path(sys.executable).parent / "bentoml"), "serve", "mlops.serving.service:Service"]
+    command = [sys.executable, "-m", "mlops.serving.start", "mlops.serving.service:Service"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     with process(command, folder / "log", cwd=project.folder, env=environment) as running:
 

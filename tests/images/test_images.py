@@ -155,7 +155,7 @@ def test_it_runs_as_nobody_in_particular_and_can_write_nothing(one: smoke.Runnin
     for path in ("/a", "/etc/a", f"{HELD}/a"):
         assert "Read-only file system" in inside("touch", path).stderr
     assert inside("sh", "-c", "grep CapEff /proc/1/status").stdout.split()[1] == "0" * 16
-    assert "python3 -m bentoml serve" in inside("sh", "-c", "tr '\\0' ' ' </proc/1/cmdline").stdout
+    assert "python3 -m mlops.serving.start" in inside("sh", "-c", "tr '\\0' ' ' </proc/1/cmdline").stdout
 
 
 def test_its_health_check_passes_while_it_runs(one: smoke.Running) -> None:

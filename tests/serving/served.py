@@ -76,7 +76,9 @@ class Served:
 
     @property
     def workers(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children()
+        """The only process, or those that BentoML supervises."""
+        process = psutil.Process(self.process.pid)
+        return process.children() or [process]
 
     def connection(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
@@ -97,7 +99,7 @@ def identify(project: Project) -> Project:
 
 
 def command(port: int) -> list[str]:
-    return [sys.executable, "-m", "bentoml", "serve", "mlops.serving.service:Service", "--port", str(port)]
+    return [sys.executable, "-m", "mlops.serving.start", "mlops.serving.service:Service", "--port", str(port)]
 
 
 def environment(project: Project, home: Path, **more: str) -> dict[str, str]:
@@ -105,13 +107,17 @@ def environment(project: Project, home: Path, **more: str) -> dict[str, str]:
     return {**project.environment, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "true", **more}
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextmanager
 def serving(project: Project, home: Path, **more: str) -> Iterator[Served]:
     """Start the service, wait until it is ready, and stop it as a supervisor would."""
     home.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = home / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(

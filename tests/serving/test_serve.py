@@ -1,40 +1,46 @@
-"""`make serve`: on this machine only, on a port that is free."""
+"""`make serve`: on this machine only, on a port that is free; one process unless several workers are wanted."""
 
 from __future__ import annotations
 
+import re
 import signal
-import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Project
-from serving.served import eventually
+from conftest import ROOT, Project
+from serving.served import eventually, free_port
+
+
+def make(port: str | int) -> list[str]:
+    """What `make serve PORT=…` runs, without the set-up."""
+    (line,) = re.findall(r"mlops.serving.start .*", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    return [sys.executable, "-m", *(str(port) if word == '"$(PORT)"' else word for word in line.split())]
 
 
 def serve(project: Project, port: str) -> str:
     """Start where it cannot start, and return what it says."""
-    done = project.run(sys.executable, "-m", "mlops.serving.serve", port, check=False)
+    done = project.run(*make(port), check=False)
     assert done.returncode == 1
     assert done.stdout.startswith("error: "), done.stdout
     return done.stdout
 
 
 @pytest.mark.parametrize("port", ["abc", "0", "-1", "65536", "", "3000 "])
-def test_what_is_no_port_is_told(released: Project, port: str) -> None:
-    assert f"PORT={port} is not a port number\n  try: make serve PORT=3000" in serve(released, port)
+def test_a_port_that_is_none_is_an_error(released: Project, port: str) -> None:
+    assert f"{port!r} is not a port number\n  try: make serve PORT=3000, or" in serve(released, port)
 
 
-def test_it_listens_on_this_machine_only_and_a_second_one_is_refused_its_port(released: Project) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlops.serving.serve", str(port)]
+def test_it_listens_on_this_machine_only_and_a_second_one_is_refused_its_port(
+    released: Project, tmp_path: Path
+) -> None:
+    port = free_port()
     process = subprocess.Popen(
-        command,
+        make(port),
         cwd=released.folder,
-        env=released.environment,
+        env=released.environment | {"BENTOML_HOME": str(tmp_path)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -48,10 +54,10 @@ def test_it_listens_on_this_machine_only_and_a_second_one_is_refused_its_port(re
     try:
         eventually(listening)
         assert listening() == {"127.0.0.1"}
-        counted = released.folder / f"build/serve-{port}"
-        before = sorted(counted.rglob("*"))
+        before = sorted(tmp_path.rglob("*.db"))
+        assert before
         assert f"port {port} is in use\n  try: make serve PORT={port + 1}" in serve(released, str(port))
-        assert set(before) <= set(counted.rglob("*"))
+        assert before == sorted(tmp_path.rglob("*.db"))
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Project, copied
-from serving.served import PATIENCE, command, environment
+from serving.served import PATIENCE, command, environment, free_port
 
 from mlops.core.files import md5
 
@@ -24,7 +24,7 @@ def project(released: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
 def start(project: Project, home: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Start the service where it cannot start."""
     started = subprocess.run(
-        command(0),
+        command(free_port()),
         cwd=project.folder,
         env=environment(project, home, **more),
         capture_output=True,

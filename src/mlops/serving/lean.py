@@ -66,6 +66,7 @@ def settle() -> None:
 
     gc.collect()
     gc.freeze()
+    gc.enable()
     for path in Path(os.environ[FOLDER]).glob("gauge_live*.db") if FOLDER in os.environ else ():
         worker = path.stem.rpartition("_")[2]
         if not Path(f"/proc/{worker}").exists() and Path("/proc/self").exists():

@@ -20,25 +20,9 @@ from mlops.serving.batcher import Batcher
 from mlops.serving.front import Front, token
 from mlops.serving.lean import Lean, settle
 from mlops.serving.openapi import description
-
-WORKERS = "SERVICE_WORKERS"
+from mlops.serving.start import workers
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
-
-
-def workers() -> int:
-    """How many processes shall serve.
-
-    Raises
-    ------
-    UserError
-        Where it is no such number.
-    """
-    given = os.environ.get(WORKERS) or "1"
-    if not (given.strip().isdecimal() and int(given) > 0):
-        raise UserError(f"{WORKERS} must be an integer of at least 1, got {given!r}", f"{WORKERS}=1")
-    return int(given)
-
 
 current = bentoml.get_current_service
 

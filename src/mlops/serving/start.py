@@ -1,0 +1,110 @@
+"""Starts the service: `make serve` on this machine, the image's entry point in a container.
+
+BentoML starts a supervisor and a worker, and each imports everything: twice the time and memory. Where one worker is
+asked for, BentoML's worker runs in this very process, and the container's runtime or systemd starts it again. Several
+workers, and options of `bentoml serve` other than host and port, are BentoML's to start.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import signal
+import socket
+import sys
+from argparse import ArgumentParser
+from typing import NoReturn
+
+from mlops.core.errors import UserError, errors_in_words
+
+WORKERS = "SERVICE_WORKERS"
+SERVICE = "model"  # its name in bentofile.yaml and service.py
+# what BentoML itself reads when it starts a worker
+CONFIGURED = ("BENTOML_CONFIG", "BENTOML_CONFIG_OPTIONS", "BENTOML_API_WORKERS", "BENTOML_TIMEOUT")
+BACKLOG = 2048
+
+
+def workers() -> int:
+    """How many processes shall serve.
+
+    Raises
+    ------
+    UserError
+        Where it is no such number.
+    """
+    given = os.environ.get(WORKERS) or "1"
+    if not (given.strip().isdecimal() and int(given) > 0):
+        raise UserError(f"{WORKERS} must be an integer of at least 1, got {given!r}", f"{WORKERS}=1")
+    return int(given)
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that holds a port.
+
+    Raises
+    ------
+    UserError
+        Where the port or the address is not free. A second service on the port would empty the metrics of the first.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except OSError:
+        raise UserError(f"{host} is not an address of this machine", "--host 0.0.0.0") from None
+    held = socket.socket(family)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a connection that has ended holds it no longer
+    try:
+        held.bind(address)
+    except PermissionError:
+        held.close()
+        raise UserError(f"port {port} is reserved for system services", another(3000)) from None
+    except OSError as error:
+        held.close()
+        why = "is in use" if error.errno == errno.EADDRINUSE else f"of {host} cannot be used: {error.strerror}"
+        raise UserError(f"port {port} {why}", another(port % 65_535 + 1)) from None
+    return held
+
+
+def another(port: int) -> str:
+    return f"make serve PORT={port}, or BENTOML_PORT={port} for the image"
+
+
+def main(arguments: list[str]) -> None:
+    parser = ArgumentParser("python -m mlops.serving.start", add_help=False)
+    parser.add_argument("bento", nargs="?", default=".")
+    parser.add_argument("--host", default=os.environ.get("BENTOML_HOST") or "0.0.0.0")  # noqa: S104 a container's
+    parser.add_argument("--port", default=os.environ.get("BENTOML_PORT") or "3000")
+    given, more = parser.parse_known_args(arguments)
+    if not (given.port.isascii() and given.port.isdecimal() and 0 < int(given.port) < 65_536):
+        raise UserError(f"{given.port!r} is not a port number", another(3000))
+    held = bound(given.host, int(given.port))
+    if workers() > 1 or more or any(name in os.environ for name in CONFIGURED):
+        held.close()
+        options = ["--host", given.host, "--port", given.port, *more]
+        # in the place of this process, which would keep a signal to itself
+        os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", given.bento, *options])  # noqa: S606
+    print(f"serving on http://{given.host}:{given.port} (Ctrl+C to stop)", flush=True)
+    serve(given.bento, held)
+
+
+def serve(bento: str, held: socket.socket) -> None:
+    """Be the only worker, until a signal ends it."""
+    for each in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises it again when all requests are answered
+        signal.signal(each, stop)
+    gc.disable()  # imports leave no garbage, and looking for it takes a fifth of the start; `settle` enables it
+    from bentoml.serving import ensure_prometheus_dir
+
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = ensure_prometheus_dir()
+    from _bentoml_impl.worker.service import main as worker
+
+    options = ["--service-name", SERVICE, "--backlog", str(BACKLOG), "--worker-id", "1"]
+    worker([bento, "--fd", str(held.detach()), *options])
+
+
+def stop(*_: object) -> NoReturn:
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    with errors_in_words():
+        main(sys.argv[1:])
