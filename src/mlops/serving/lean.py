@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ class Lean(bentoml.Service):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> Any:
         prepare_metrics()
+        # uvicorn would compose the line of each request, for a level that nobody reads
+        logging.getLogger("uvicorn.access").propagate = False
         app = super().to_asgi(is_main=is_main)
         own = {cls for cls, _ in self.middlewares}
         layers = {each.cls.__name__: each for each in app.user_middleware if each.cls not in own}
@@ -67,6 +70,7 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+    gc.set_threshold(50_000, 20)  # a request makes no cycles; by default its objects are looked through again and again
     for path in Path(os.environ[FOLDER]).glob("gauge_live*.db") if FOLDER in os.environ else ():
         worker = path.stem.rpartition("_")[2]
         if not Path(f"/proc/{worker}").exists() and Path("/proc/self").exists():
