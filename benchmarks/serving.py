@@ -37,7 +37,9 @@ def by_name(answer: Any) -> list[list[float]]:
 
 
 SERVERS = {
-    OURS: Server("bentoml serve mlops.serving.service:Service --port {port}", "/predict", "rows", by_name),
+    OURS: Server(
+        "python -m mlops.serving.start mlops.serving.service:Service --port {port}", "/predict", "rows", by_name
+    ),
     FASTAPI: Server(
         f"uvicorn --app-dir {PEERS} fastapi_app:app --port {{port}} --loop asyncio --no-access-log",
         "/predict",
