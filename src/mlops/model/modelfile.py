@@ -215,7 +215,11 @@ def types(content: bytes) -> list[str]:
 
 def own_types(path: Path = paths.MODEL) -> list[str]:
     """Types of a model file that `src/project/` defines, sorted; nothing is imported or built."""
-    return [name for name in types(path.read_bytes()) if room.module_of(name) is not None]
+    content = path.read_bytes()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if f'"{hooks.PACKAGE}.'.encode() not in archive.read("schema.json"):
+            return []  # before skops is imported, which takes a second
+    return [name for name in types(content) if room.module_of(name) is not None]
 
 
 def own_modules(path: Path = paths.MODEL) -> list[str]:
