@@ -86,6 +86,19 @@ def test_a_forest_that_learns_by_heart_shows_an_overfitting_gap(
     assert [next(iter(plot)) for plot in drawn] == ["Permutation importance", "Residuals"]
 
 
+def test_of_many_training_rows_a_sample_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = run(tmp_path, monkeypatch)
+    monkeypatch.setattr(evaluate, "MOST_TRAINING_ROWS", 200)
+    evaluate.main()
+    some = json.loads((tmp_path / "reports/evaluation.json").read_text())
+    assert some["metrics"]["log_loss"]["train"] != every["metrics"]["log_loss"]["train"]
+    assert some["metrics"]["log_loss"]["train"] == pytest.approx(every["metrics"]["log_loss"]["train"], abs=0.03)
+    for evaluation in (some, every):
+        for each in evaluation["metrics"].values():
+            del each["train"]
+    assert some == every
+
+
 def test_the_column_that_decides_is_the_most_important_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     x, noise = rng.normal(size=600), rng.normal(size=600)

@@ -413,3 +413,13 @@ def test_the_stage_writes_the_same_bytes_in_another_process_and_nothing_of_this_
     onnx.checker.check_model(written, full_check=True)
     domains = [each.domain for each in onnx.load(written).opset_import]
     assert domains == sorted(set(domains))  # a set's order showed itself in one run of sixty
+
+
+def test_of_many_test_rows_a_sample_is_compared(done: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = copied(done, tmp_path)
+    monkeypatch.chdir(project.folder)
+    before = json.loads(paths.EXPORTED.read_text())
+    monkeypatch.setattr(export, "MOST_COMPARED", 50)
+    export.main()
+    # 50 test rows, as many mixtures of them, one row with missing values and one with unseen categories
+    assert json.loads(paths.EXPORTED.read_text()) == {**before, "rows": 102}

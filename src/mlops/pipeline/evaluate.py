@@ -27,6 +27,8 @@ from mlops.model.curves import rounded
 from mlops.model.metrics import Array, Classes, Predictions, parts
 from mlops.model.resampling import Custom
 
+# Training rows that are scored: a sample of this size shows overfitting as well as all rows do
+MOST_TRAINING_ROWS = 100_000
 # Limits of permutation importance: number of predictions, and cells per prediction
 IMPORTANCE_PREDICTIONS, IMPORTANCE_CELLS = 1_000, 100_000
 
@@ -46,7 +48,8 @@ def main() -> str:
     declared, left_out = resampling.declared(settings.evaluate, classes)
     custom = checks.check(declared.on(test), y, predictions, classes)
     estimates = bootstrap(y, predictions, classes, custom, **options)
-    train_scores = score_training_rows(model, train, columns, settings, classes, custom.on(train))
+    learned = tables.some(train, MOST_TRAINING_ROWS)
+    train_scores = score_training_rows(model, learned, columns, settings, classes, custom.on(learned))
     dummy = score_dummy(train, y, settings, classes, custom)
     by_slice = evaluate_slices(train, test, y, predictions, settings, classes, custom, options)
     importance = permutation_importance(model, X, y, classes)
@@ -142,7 +145,7 @@ def score_training_rows(
     classes: Classes | None,
     custom: Custom,
 ) -> dict[str, float]:
-    """The same metrics on the training rows; much better values mean overfitting."""
+    """The same metrics on training rows; much better values mean overfitting."""
     known = metrics.predict_table(model, train, columns)
     return metrics.score(tables.target(train, settings), known, classes, custom)
 

@@ -41,6 +41,8 @@ MOST_VALUES = 50
 DOUBLE = 1e-9
 # Probes with values from different test rows, which cover combinations that no test row has
 MOST_MIXED = 1_000
+# Test rows whose predictions are compared; an operator that converts wrongly shows on far fewer
+MOST_COMPARED = 50_000
 # Columns, and rows in the format of a model, that are in memory at once
 COLUMNS_READ, ROWS_PREDICTED = 20, 10_000
 
@@ -114,8 +116,8 @@ def with_features(project: Project, columns: list[Column], nullable: Set[str]) -
     Probes for which a feature cannot be computed are left out, because the service refuses them.
     """
     test = tables.read(paths.TEST, [column.name for column in columns])
-    project.append(test)
-    raw = probes(test, columns, nullable)
+    project.append(test)  # refuses a feature without a value for any test row
+    raw = probes(tables.some(test, MOST_COMPARED), columns, nullable)
     complete, problems = on_tables.appended(raw, project.features, project.source)
     kept = pa.array([row not in problems for row in range(raw.num_rows)])
     return raw.filter(kept), complete.filter(kept)

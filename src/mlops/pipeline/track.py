@@ -13,7 +13,7 @@ import os
 import sys
 from urllib.parse import urlsplit
 
-from mlops.core import files, journal, paths
+from mlops.core import journal, paths
 from mlops.core import settings as settings_module
 from mlops.core.errors import run
 from mlops.core.files import write_json
@@ -28,12 +28,13 @@ def main() -> str:
     logging.getLogger("alembic").setLevel(logging.ERROR)
     settings = settings_module.load()
     evaluation = json.loads(paths.EVALUATION.read_text(encoding="utf-8"))
+    hashes = tracking.hashes()
     facts = {
         "params": tracking.parameters(settings),
-        "metrics": tracking.numbers(evaluation, files.md5(paths.MODEL)),
-        "tags": {"commit": journal.commit(), **tracking.hashes()},
+        "metrics": tracking.numbers(evaluation, hashes["model.md5"]),
+        "tags": {"commit": journal.commit(), **hashes},
     }
-    write_json(tracking.hashes(), paths.TRACKED)
+    write_json(hashes, paths.TRACKED)
     uri = os.environ["MLFLOW_TRACKING_URI"]
     credentials = urlsplit(uri).netloc.rpartition("@")[0]
     where = uri.replace(f"{credentials}@", "")
