@@ -26,7 +26,7 @@ all: pipeline ## set up, run the pipeline, and show the results
 
 .PHONY: help
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-17s %s\n", $$1, $$2}'
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: .venv/.ready ## install everything from uv.lock into .venv
@@ -154,8 +154,12 @@ lint: .venv/.ready ## check formatting, style, types, the direction of imports a
 	@ruff format --check . && ruff check . && mypy && lint-imports && deptry src
 
 .PHONY: test
-test: .venv/.ready ## run the tests
-	@pytest -n auto --dist worksteal
+test: .venv/.ready ## run the tests, each feature once
+	@pytest -n auto --dist worksteal -m "not e2e"
+
+.PHONY: test-e2e
+test-e2e: .venv/.ready ## run the tests of whole pipelines, reviews, examples and the README's commands
+	@pytest -n auto --dist worksteal -m e2e
 
 .PHONY: behaviour
 behaviour: pipeline ## run the tests of the model's behaviour, in tests/behaviour

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import os
 import shutil
@@ -15,12 +16,26 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
+E2E = ROOT / "tests/e2e"
 
 # fixtures of the running service
 pytest_plugins = ("serving.served",)
 
 
 Write = Callable[..., None]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests in `tests/e2e`, and start with those that run the pipeline.
+
+    These take longest; started last, they would leave one process without work.
+    """
+    for item in items:
+        if item.path.parent == E2E and not item.get_closest_marker("quick"):
+            item.add_marker("e2e")
+    order = ("done", "project")
+    items.sort(key=lambda item: next((n for n, name in enumerate(order) if name in item.fixturenames), len(order)))
 
 
 class Project:
@@ -43,6 +58,13 @@ class Project:
         self.git("config", "user.name", "Ada")
         self.git("config", "user.email", "ada@example.org")
         self.commit("start")
+
+    @classmethod
+    def at(cls, folder: Path) -> Project:
+        """The project in a folder that holds one already."""
+        project = object.__new__(cls)
+        project.folder = folder
+        return project
 
     @property
     def environment(self) -> dict[str, str]:
@@ -105,23 +127,31 @@ def project(tmp_path: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A copy in which the pipeline has run once; tests that change it take a copy of their own."""
-    folder = tmp_path_factory.mktemp("done") / "a project"
-    folder.mkdir()
-    project = Project(folder)
-    (folder / "dvc.lock").unlink()
-    shutil.rmtree(folder / "reports")
-    project.run("dvc", "repro")
-    project.commit("run")
-    return project
+    """A copy in which the pipeline has run; tests that change it take a copy of their own.
+
+    The pipeline runs once for all processes of pytest-xdist: the first one runs it, the others wait for it.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    finished = shared / "finished"
+    with (shared / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            folder = tmp_path_factory.mktemp("running") / "a project"
+            folder.mkdir()
+            project = Project(folder)
+            (folder / "dvc.lock").unlink()
+            shutil.rmtree(folder / "reports")
+            project.run("dvc", "repro")
+            project.commit("run")
+            folder.rename(finished)
+    return copied(Project.at(finished), tmp_path_factory.mktemp("done"))
 
 
 def copied(done: Project, folder: Path) -> Project:
     """A copy of a project that has run, cache included."""
-    shutil.copytree(done.folder, folder / "a copy")
-    project = object.__new__(Project)
-    project.folder = folder / "a copy"
-    return project
+    shutil.copytree(done.folder, folder / "a copy", symlinks=True)
+    return Project.at(folder / "a copy")
 
 
 @pytest.fixture

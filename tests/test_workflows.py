@@ -16,7 +16,7 @@ from mlops.review import required
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").iterdir())
 MAKE = "make --file=Makefile"
-TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def test_an_action_has_the_same_commit_everywhere() -> None:
 def test_every_command_is_one_call_of_make() -> None:
     for workflow, name, step in steps():
         if "run" in step:
-            match = re.fullmatch(rf"{MAKE}( [a-z-]+)?", step["run"])
+            match = re.fullmatch(rf"{MAKE}( [a-z0-9-]+)?", step["run"])
             assert match, f"{workflow}/{name}: {step['run']}"
             assert (match[1] or " all").strip() in TARGETS, f"{workflow}/{name}: {step['run']}"
 

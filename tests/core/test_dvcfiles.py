@@ -120,6 +120,7 @@ def test_what_dvc_add_writes_is_accepted(project: Project) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.e2e
 def test_a_module_beside_the_data_is_not_imported_as_an_estimator(project: Project, tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     (project.folder / "data/raw/evil.py").write_text(f"open({str(marker)!r}, 'w')", encoding="utf-8")

@@ -68,12 +68,14 @@ class Example(Project):
         return params["params"]
 
 
+@pytest.mark.quick
 def test_every_example_is_run_here() -> None:
     assert tuple(sorted(path.parent.name for path in ROOT.glob("examples/*/params.yaml"))) == EVERY
     readme = (ROOT / "examples/README.md").read_text(encoding="utf-8")
     assert all(f"({name}/params.yaml)" in readme for name in EVERY)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", EVERY)
 def test_an_example_is_valid_and_small_and_touches_only_params_data_and_the_team_s_code(name: str) -> None:
     folder = ROOT / "examples" / name

@@ -21,6 +21,7 @@ from mlops.pipeline.verify import differences
 STAGES = ("ingest", "validate", "split", "profile", "train", "export", "evaluate", "card", "track")
 
 
+@pytest.mark.quick
 def test_every_stage_leaves_what_it_promises_and_git_stays_clean(done: Project) -> None:
     assert done.git("status", "--porcelain") == ""
     for stage in YAML(typ="safe").load(done.folder / "dvc.yaml")["stages"].values():
@@ -29,6 +30,7 @@ def test_every_stage_leaves_what_it_promises_and_git_stays_clean(done: Project) 
             assert (done.folder / path).exists(), path
 
 
+@pytest.mark.quick
 def test_nothing_runs_when_nothing_changed(done: Project) -> None:
     output = done.run("dvc", "repro").stdout
     assert "Data and pipelines are up to date." in output
@@ -50,12 +52,17 @@ def test_a_cold_run_elsewhere_reproduces_every_hash(done: Project, project: Proj
     assert differences(read_lock(done.folder / "dvc.lock"), read_lock(project.folder / "dvc.lock")) == []
 
 
-def test_no_output_names_this_machine_or_this_run(done: Project) -> None:
+def test_no_output_names_this_machine_or_this_run(done: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
     (run,) = [json.loads(path.read_text()) for path in (done.folder / "reports/journal").glob("track.json")]
     listed = done.git("ls-files", "reports", "data/prepared", "models").splitlines()
     for path in [done.folder / name for name in [*listed, "models/model.skops", "reports/profile.html"]]:
         content = path.read_bytes()
-        for secret in (run["run_id"], str(done.folder), os.uname().nodename, str(Path.home())):
+        for secret in (
+            run["run_id"],
+            str(tmp_path_factory.getbasetemp().parent),
+            os.uname().nodename,
+            str(Path.home()),
+        ):
             assert secret.encode() not in content, f"{path.name} holds {secret}"
 
 
@@ -103,6 +110,7 @@ def test_a_flipped_byte_in_an_output_is_made_anew(done: Project, tmp_path: Path)
     assert model.read_bytes() == before
 
 
+@pytest.mark.quick
 def test_verify_names_the_stage_and_file_that_moved(done: Project) -> None:
     before = read_lock(done.folder / "dvc.lock")
     after = json.loads(json.dumps(before))

@@ -79,6 +79,7 @@ def merge(document: Any, added: Any) -> None:
             document[key] = value
 
 
+@pytest.mark.quick
 def test_the_tables_of_the_readme_are_valid_settings() -> None:
     yaml = YAML(typ="safe")
     parsed = [yaml.load(block) for block in blocks("yaml")]
@@ -93,6 +94,7 @@ def test_the_tables_of_the_readme_are_valid_settings() -> None:
             Gate.model_validate(each)
 
 
+@pytest.mark.quick
 def test_the_rules_of_the_readme_are_all_there_are_and_valid() -> None:
     rules = [YAML(typ="safe").load(rule) for rule in re.findall(r"`(\{rule: [^`]*\})`", README)]
     Gate.model_validate({"rules": rules})
@@ -101,6 +103,7 @@ def test_the_rules_of_the_readme_are_all_there_are_and_valid() -> None:
         assert f"rule: {kind}" in README or f"`{kind}`" in README, kind
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)", README))))
 def test_each_file_that_the_readme_links_is_there(link: str) -> None:
     assert (ROOT / link).exists()

@@ -168,6 +168,7 @@ def test_a_behaviour_test_that_is_removed_is_named(change: Change) -> None:
     assert [place.place for place in report.owned] == ["/tests/"]
 
 
+@pytest.mark.quick
 def test_a_stale_lock_is_named_by_stage_and_file(change: Change) -> None:
     change.commit(regularised(0.5), run=False)
     report = change.review()
@@ -532,6 +533,7 @@ def test_in_github_actions_the_lines_are_marked_and_the_summary_is_filled(change
     assert read(change.project.folder / "build/review/report.json").head == "a" * 40
 
 
+@pytest.mark.quick
 def test_an_unknown_base_is_told_with_a_way_out(done: Project) -> None:
     told = done.run(sys.executable, "-m", "mlops.review", "--base", "nowhere", check=False)
     assert told.returncode == 1

@@ -49,6 +49,7 @@ def server(tmp_path: Path) -> Iterator[str]:
     process.wait(timeout=30)
 
 
+@pytest.mark.e2e
 def test_a_training_is_one_run_with_its_lineage_and_a_model_that_comes_back(project: Project, server: str) -> None:
     for stage in ("ingest", "split", "train", "export", "evaluate"):
         project.stage(stage)

@@ -93,6 +93,7 @@ def test_an_error_inside_leaves_this_change_s_code_as_it_was(here: Project) -> N
     assert (imported(), sys.path) == (before, path)
 
 
+@pytest.mark.e2e
 def test_main_s_model_is_scored_with_main_s_features_whatever_this_change_makes_of_them(here: Project) -> None:
     main = find(git("rev-parse", "HEAD"), settings_module.load())
     same = gather(projects.open(), main, [], False, 200).evidence.pairs["log_loss"]

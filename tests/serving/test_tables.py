@@ -256,6 +256,7 @@ def stars(folders: Callable[[str], Project], tmp_path_factory: pytest.TempPathFa
         yield served
 
 
+@pytest.mark.e2e
 def test_classes_that_are_numbers_stay_numbers(stars: Served) -> None:
     assert stars.contract["runtime"] == "onnx"
     rows, expected = recorded(stars)
@@ -278,6 +279,7 @@ def amounts(folders: Callable[[str], Project], tmp_path_factory: pytest.TempPath
         yield served
 
 
+@pytest.mark.e2e
 def test_a_regression_answers_with_numbers_alone(amounts: Served) -> None:
     rows, expected = recorded(amounts)
     predictions = amounts.predict(*rows).json()["predictions"]

@@ -168,7 +168,7 @@ def _steps(job: Job) -> Iterable[str]:
                 yield f"checks out {given['ref']}, which is neither main nor the event's own commit"
         if "run" not in step:
             continue
-        if not re.fullmatch(r"make --file=Makefile( [a-z-]+)?", step["run"]):
+        if not re.fullmatch(r"make --file=Makefile( [a-z0-9-]+)?", step["run"]):
             yield f"does not name its makefile: {step['run']}"
         target = _target(step["run"])
         token = bool(re.search(r"secrets\.|github\.token", json.dumps(step.get("env", {}))))
