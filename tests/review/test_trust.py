@@ -37,7 +37,7 @@ def test_the_table_knows_what_the_jobs_are() -> None:
         "ci / test",
         "ci / review",
         "ci / gate",
-        "e2e / e2e",
+        "ci / e2e",
     }
     assert {name for name, job in found.items() if job.writes} == {
         "release / publish",

@@ -16,8 +16,9 @@ from conftest import Project
 from workflows.machine import GitHub, Run
 from workflows.releasing import Asked, asked
 
-WAY_THROUGH = {"test": "success", "review": "success", "gate": "success"}
-STOPPED = {"test": "success", "review": "failure", "gate": "failure"}
+WAY_THROUGH = {"test": "success", "e2e": "success", "review": "success", "gate": "success"}
+STOPPED = {"test": "success", "e2e": "success", "review": "failure", "gate": "failure"}
+BROKEN = dict.fromkeys(WAY_THROUGH, "failure")
 
 
 def parameters(**values: float) -> Callable[[Project], None]:
@@ -39,7 +40,7 @@ def untrained(project: Project) -> None:
 def github(tmp_path_factory: pytest.TempPathFactory) -> GitHub:
     github = GitHub(tmp_path_factory.mktemp("github"), weak)
     merged = github.merged()
-    assert merged.jobs == {"test": "success", "main": "success"}, merged.log
+    assert merged.jobs == {"test": "success", "e2e": "success", "main": "success"}, merged.log
     assert len(list(github.cache.iterdir())) == 1
     return github
 
@@ -216,8 +217,11 @@ def test_a_change_that_brings_a_makefile_and_modules_meets_our_gate(github: GitH
         (project.folder / "params.yaml").write_text("no: parameters\n", encoding="utf-8")
 
     run = github.pull_request(change, reproduce=False)
-    assert run.jobs == {"test": "failure", "review": "failure", "gate": "failure"}, run.log
-    assert "this change cannot be merged: review ended as 'failure'; test ended as 'failure'" in run.log
+    assert run.jobs == BROKEN, run.log
+    assert (
+        "this change cannot be merged: e2e ended as 'failure'; review ended as 'failure'; test ended as 'failure'"
+        in run.log
+    )
     assert not mark.exists(), mark.read_text(encoding="utf-8")
 
 
@@ -225,8 +229,8 @@ def test_a_change_that_brings_an_interpreter_stops_before_it_runs(github: GitHub
     mark = tmp_path / "ran"
     for name in (".venv/bin/python3", ".uv/bin/uv"):
         run = github.pull_request(installed(name, mark), reproduce=False)
-        assert run.jobs == {"test": "failure", "review": "failure", "gate": "failure"}, run.log
-        assert run.log.count(f"{HELD}{name}") == 3, run.log
+        assert run.jobs == BROKEN, run.log
+        assert run.log.count(f"{HELD}{name}") == 4, run.log
     assert not mark.exists(), mark.read_text(encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ import os
 
 from mlops.core.errors import UserError, errors_in_words
 
-JOBS = ("test", "review")
+JOBS = ("test", "e2e", "review")
 
 
 def problems(needs: str) -> list[str]:
