@@ -125,9 +125,8 @@ def report(costs: dict[str, list[Cost]], bytes_held: list[int]) -> str:
             ),
             f"Goal: no stage's peak memory exceeds that at {SIZES[0]:,} rows by more than {MOST_MEMORY:g}× the table's "
             f"size: {_outcome(too_large)}.  \n"
-            f"Goal: the CPU time per row from {_short(SIZES[1])} to {_short(SIZES[2])} rows is at most {MOST_GROWTH:g}× that "
-            f"up to {_short(SIZES[1])} (sorting takes "
-            f"n log n): {_outcome(too_slow)}.",
+            f"Goal: the CPU time per row from {_short(SIZES[1])} to {_short(SIZES[2])} rows is at most "
+            f"{MOST_GROWTH:g}× that up to {_short(SIZES[1])} (sorting takes n log n): {_outcome(too_slow)}.",
         ]
     )
 

@@ -148,17 +148,21 @@ def test_prediction_by_blocks_is_prediction_at_once(monkeypatch: pytest.MonkeyPa
     assert found.probabilities == pytest.approx(model.predict_proba(X))
 
 
-@pytest.mark.parametrize("ensemble", [HistGradientBoostingClassifier, RandomForestClassifier, ExtraTreesClassifier])
+@pytest.mark.parametrize(
+    "estimator",
+    [HistGradientBoostingClassifier, RandomForestClassifier, ExtraTreesClassifier, LogisticRegression],
+    ids=lambda estimator: estimator.__name__,
+)
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_labels_of_ensembles_come_from_their_probabilities_and_are_those_of_predict(
-    ensemble: Any, n_classes: int, monkeypatch: pytest.MonkeyPatch
+def test_labels_come_from_their_probabilities_and_are_those_of_predict(
+    estimator: Any, n_classes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     X, number = make_classification(500, 6, n_informative=4, n_classes=n_classes, random_state=0)
     y = np.array(["a", "b", "c"])[number]
-    model = make_pipeline(StandardScaler(), ensemble(max_leaf_nodes=5, random_state=0)).fit(X, y)
+    model = make_pipeline(StandardScaler(), estimator(random_state=0)).fit(X, y)
     expected = model.predict(X)
     asked = []
-    monkeypatch.setattr(ensemble, "predict", lambda self, X: asked.append(len(X)) or expected)
+    monkeypatch.setattr(estimator, "predict", lambda self, X: asked.append(len(X)) or expected)
     assert np.array_equal(predict(model, pd.DataFrame(X)).predicted, expected)
     assert asked == []
 

@@ -25,9 +25,15 @@ Array = np.ndarray[Any, Any]
 
 # Rows per prediction, so that the memory of the preprocessing does not grow with the table.
 PREDICT_ROWS = 100_000
-# Ensembles whose labels are those of the largest probability, and which take long to predict
+# Estimators whose labels are those of the largest probability
 BY_PROBABILITY = frozenset(
-    f"sklearn.{name}" for name in ("HistGradientBoostingClassifier", "RandomForestClassifier", "ExtraTreesClassifier")
+    f"sklearn.{name}"
+    for name in (
+        "ExtraTreesClassifier",
+        "HistGradientBoostingClassifier",
+        "LogisticRegression",
+        "RandomForestClassifier",
+    )
 )
 
 
