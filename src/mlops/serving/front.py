@@ -36,7 +36,7 @@ TOKEN = "SERVICE_TOKEN"  # noqa: S105 the variable's name
 MOST_BYTES = 20_000_000
 MOST_HELD = 3 * MOST_BYTES  # of all large bodies together
 SMALL = 100_000  # bytes of a body that always find room, whatever others send
-MOST_WAITING = 64
+MOST_WAITING = 256  # of one row each, the last one waits about 25 ms
 BODY_SECONDS = 10
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # a new id is random for each process and counted within it: asking the system each time takes as long as parsing a row
