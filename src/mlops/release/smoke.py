@@ -88,9 +88,10 @@ def _ready(builder: Builder, container: str, deadline: float) -> str:
     while time.perf_counter() < deadline:
         if tool(builder, "inspect", "--format", "{{.State.Running}}", container) != "true":
             raise UserError(f"the image does not start: {last_words(builder, container)}")
-        url = url or f"http://{tool(builder, 'port', container, '3000/tcp').splitlines()[0]}"
+        # no port is listed for a container that has just ended
+        url = url or next((f"http://{at}" for at in tool(builder, "port", container, "3000/tcp").splitlines()), None)
         try:
-            if requests.get(f"{url}/readyz", timeout=5).ok:
+            if url and requests.get(f"{url}/readyz", timeout=5).ok:
                 return url
         except requests.RequestException:
             pass
@@ -105,7 +106,7 @@ def last_words(builder: Builder, container: str) -> str:
     )
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     first = next((number for number, line in enumerate(lines) if line.startswith("error: ")), -1)
-    return " ".join(lines[first:]) if lines else "it lines nothing"
+    return " ".join(lines[first:]) if lines else "it printed nothing"
 
 
 def stop(one: Running, seconds: int = 60) -> float:
