@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import Project
+
+from mlops.review.required import JOBS
 
 ATTACK = """stages:
   prepare:
@@ -149,7 +152,7 @@ def test_a_module_at_the_root_or_in_src_does_not_stand_in_for_python_s_own(proje
     marker = tmp_path / "ran"
     for name in ("json.py", "src/json.py", "sitecustomize.py", "src/runpy.py"):
         (project.folder / name).write_text(f"open({str(marker)!r}, 'w')", encoding="utf-8")
-    needs = '{"test": {"result": "success"}, "review": {"result": "success"}}'
+    needs = json.dumps({name: {"result": "success"} for name in JOBS})
     done = project.run("make", "--file=Makefile", "gate-required", NEEDS=needs, PYTHONPATH="")
     assert "every required job succeeded" in done.stdout
     assert not marker.exists()

@@ -93,6 +93,7 @@ def silent() -> Iterator[str]:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.mark.e2e
 def test_training_goes_on_where_mlflow_cannot_be_reached(project: Project, silent: str) -> None:
     for stage in ("ingest", "split", "train", "export", "evaluate"):
         project.stage(stage)

@@ -114,6 +114,7 @@ def test_it_comes_from_the_remote_where_the_cache_is_empty(here: Project) -> Non
     assert main.origin == "remote"
 
 
+@pytest.mark.e2e
 def test_one_flipped_bit_in_the_remote_is_refused_and_the_model_rebuilt_and_nothing_left_behind(
     here: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,6 +138,7 @@ def test_one_flipped_bit_in_the_remote_is_refused_and_the_model_rebuilt_and_noth
     assert "because neither the cache nor the remote has it" in told
 
 
+@pytest.mark.e2e
 def test_a_lock_that_names_another_model_is_told_after_the_rebuild(here: Project) -> None:
     lock = Path("dvc.lock")
     md5 = str(hash_of(parse_lock(lock.read_bytes()) or {}, "models/model.skops"))

@@ -427,6 +427,7 @@ def prepare(project: Project, task: str, estimator: str, test_rows: int | None =
         project.stage(stage)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("task", "estimator", "calibrated"),
     [

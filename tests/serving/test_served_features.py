@@ -63,7 +63,7 @@ def table() -> pa.Table:
     )
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=["onnx", pytest.param("scikit-learn", marks=pytest.mark.e2e)])
 def sold(request: pytest.FixtureRequest, done: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project with another table, whose model is released; `sold` determines the split, so only features take it."""
     project = copied(done, tmp_path_factory.mktemp("sold"))
