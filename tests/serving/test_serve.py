@@ -54,6 +54,7 @@ def test_it_listens_on_this_machine_only_and_a_second_one_is_refused_its_port(
     try:
         eventually(listening)
         assert listening() == {"127.0.0.1"}
+        assert psutil.Process(process.pid).children() == [], "BentoML's supervisor, for one worker"
         before = sorted(tmp_path.rglob("*.db"))
         assert before
         assert f"port {port} is in use\n  try: make serve PORT={port + 1}" in serve(released, str(port))

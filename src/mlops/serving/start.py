@@ -20,9 +20,8 @@ from mlops.core.errors import UserError, errors_in_words
 
 WORKERS = "SERVICE_WORKERS"
 SERVICE = "model"  # its name in bentofile.yaml and service.py
-# what BentoML itself reads when it starts a worker
+# settings that `bentoml serve` passes on to its workers
 CONFIGURED = ("BENTOML_CONFIG", "BENTOML_CONFIG_OPTIONS", "BENTOML_API_WORKERS", "BENTOML_TIMEOUT")
-BACKLOG = 2048
 
 
 def workers() -> int:
@@ -78,12 +77,13 @@ def main(arguments: list[str]) -> None:
     if not (given.port.isascii() and given.port.isdecimal() and 0 < int(given.port) < 65_536):
         raise UserError(f"{given.port!r} is not a port number", another(3000))
     held = bound(given.host, int(given.port))
+    address = held.getsockname()[0]  # BentoML takes no names
     if workers() > 1 or more or any(name in os.environ for name in CONFIGURED):
         held.close()
-        options = ["--host", given.host, "--port", given.port, *more]
+        options = ["--host", address, "--port", given.port, *more]
         # in the place of this process, which would keep a signal to itself
         os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", given.bento, *options])  # noqa: S606
-    print(f"serving on http://{given.host}:{given.port} (Ctrl+C to stop)", flush=True)
+    print(f"starting the service on http://{given.host}:{given.port} (Ctrl+C to stop)", flush=True)
     serve(given.bento, held)
 
 
@@ -97,7 +97,7 @@ def serve(bento: str, held: socket.socket) -> None:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = ensure_prometheus_dir()
     from _bentoml_impl.worker.service import main as worker
 
-    options = ["--service-name", SERVICE, "--backlog", str(BACKLOG), "--worker-id", "1"]
+    options = ["--service-name", SERVICE, "--worker-id", "1"]
     worker([bento, "--fd", str(held.detach()), *options])
 
 
