@@ -208,7 +208,7 @@ def estimated(value: float | None, spread: float = 0.01, **other: Any) -> dict[s
 def evaluated(slices: dict[str, tuple[int, float | None]], spread: float = 0.01) -> dict[str, Any]:
     whole = estimated(0.9, spread, train=0.95, dummy=0.6, greater_is_better=True)
     return {
-        "rows": {"train": 900, "test": 300},
+        "rows": {"train": 900, "train_scored": 900, "test": 300},
         "metrics": {"accuracy": whole},
         "slices": [
             {"column": "town", "slice": name, "rows": rows, "metrics": {"accuracy": estimated(value)}}
@@ -228,6 +228,14 @@ def test_slices_that_are_worse_useless_or_small_are_named_and_others_are_not() -
         "**Small slices** (fewer than 30 test rows): `town tiny (3)`.",
         "**Other groups** than those by `town` were not evaluated.",
     ]
+
+
+def test_the_card_says_where_the_training_scores_are_of_a_sample() -> None:
+    found = evaluated({})
+    assert "sample" not in card_sections.metric_table(found)
+    found["rows"] |= {"train": 1_000_000, "train_scored": 250_000}
+    note = "Training: on a random sample of 250,000 of the 1,000,000 training rows."
+    assert card_sections.metric_table(found).endswith(f"|\n\n{note}")
 
 
 def test_the_worst_slice_of_an_error_is_the_largest_one() -> None:

@@ -43,7 +43,7 @@ def test_the_metrics_are_those_of_the_test_predictions(tmp_path: Path, monkeypat
     for each in evaluation["metrics"].values():
         assert each["low"] <= each["value"] <= each["high"]
     assert evaluation["metrics"]["roc_auc"]["dummy"] == 0.5
-    assert evaluation["rows"] == {"train": 426, "test": 143}
+    assert evaluation["rows"] == {"train": 426, "train_scored": 426, "test": 143}
     summary = json.loads((tmp_path / "reports/metrics.json").read_text())
     assert summary["recall"] == found["recall"]
     assert summary["model_bytes"] == (tmp_path / "models/model.skops").stat().st_size
@@ -93,6 +93,7 @@ def test_of_many_training_rows_a_sample_is_scored(tmp_path: Path, monkeypatch: p
     some = json.loads((tmp_path / "reports/evaluation.json").read_text())
     assert some["metrics"]["log_loss"]["train"] != every["metrics"]["log_loss"]["train"]
     assert some["metrics"]["log_loss"]["train"] == pytest.approx(every["metrics"]["log_loss"]["train"], abs=0.03)
+    assert (some["rows"].pop("train_scored"), every["rows"].pop("train_scored")) == (200, some["rows"]["train"])
     for evaluation in (some, every):
         for each in evaluation["metrics"].values():
             del each["train"]

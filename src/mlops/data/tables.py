@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+ROW_GROUP = 1 << 20
 # Before a value is corrected, a row without a key gets the hash of its content as a column that only `split` reads
 IDENTITY = "row identity"
 
@@ -103,10 +104,18 @@ def some(table: pa.Table, most: int) -> pa.Table:
     return table.take(pa.array(np.sort(np.random.default_rng(0).choice(table.num_rows, most, replace=False))))
 
 
-def write(table: pa.Table, path: str | Path) -> None:
-    """Write a table as Parquet, atomically, with the same bytes for the same table."""
-    with atomic(path) as partial:
-        pq.write_table(table, partial, compression="zstd", row_group_size=1 << 20)
+def write(table: pa.Table, path: str | Path, rows: np.ndarray[Any, Any] | None = None) -> None:
+    """Write a table as Parquet, atomically, with the same bytes for the same table.
+
+    Parameters
+    ----------
+    rows : ndarray of bool of shape (n_samples,), optional
+        Which rows to write. They are never copied all at once.
+    """
+    with atomic(path) as partial, pq.ParquetWriter(partial, table.schema, compression="zstd") as writer:
+        for start in range(0, max(1, table.num_rows), ROW_GROUP):
+            group = table.slice(start, ROW_GROUP)
+            writer.write_table(group if rows is None else group.filter(rows[start : start + ROW_GROUP]), ROW_GROUP)
 
 
 def read_catalogue(path: str | Path = paths.CATALOGUE) -> Catalogue:

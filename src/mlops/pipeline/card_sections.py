@@ -43,9 +43,11 @@ def metric_table(evaluation: Evaluation) -> str:
         for name, metric in found.items()
     ]
     less = ", ".join(f"`{name}`" for name, metric in found.items() if not metric["greater_is_better"])
-    return table(["metric", "test", "interval", "training", "dummy model"], rows) + (
-        f"\n\nLower is better: {less}." if less else ""
-    )
+    notes = [f"Lower is better: {less}."] if less else []
+    scored, learned = (evaluation["rows"][key] for key in ("train_scored", "train"))
+    if scored < learned:
+        notes.append(f"Training: on a random sample of {scored:,} of the {learned:,} training rows.")
+    return "\n\n".join([table(["metric", "test", "interval", "training", "dummy model"], rows), *notes])
 
 
 def named(name: str, metric: dict[str, Any]) -> str:

@@ -63,7 +63,7 @@ def main() -> str:
         "target": settings.data.target,
         "classes": None if classes is None else classes.labels.tolist(),
         "positive": classes.labels[classes.positive].item() if classes and len(classes.labels) == 2 else None,
-        "rows": {"train": train.num_rows, "test": test.num_rows},
+        "rows": {"train": train.num_rows, "train_scored": learned.num_rows, "test": test.num_rows},
         "model": {
             "estimator": settings.model.estimator,
             "steps": [{"name": step.key, "transformer": step.transformer} for step in settings.model.steps],

@@ -50,8 +50,8 @@ def main() -> str:
     sides, steps = sides._replace(train=train), [*steps, *found]
     if settings.data.task == "classification":
         check_classes(table, sides, settings)
-    tables.write(table.filter(pa.array(sides.train)), paths.TRAIN)
-    tables.write(table.filter(pa.array(sides.test)), paths.TEST)
+    tables.write(table, paths.TRAIN, sides.train)
+    tables.write(table, paths.TEST, sides.test)
     counts = {"train": int(sides.train.sum()), "test": int(sides.test.sum()), "copies": copies}
     write_json(counts | {"cleaning": [step.model_dump() for step in steps]}, paths.SPLIT)
     removed = f", {copies:,} copies of test rows removed" if copies else ""
