@@ -14,7 +14,7 @@ from typing import NamedTuple
 from benchmarks.measuring import Cost, clone, progress, run, table, verdict
 from mlops.core.environment import apart
 
-GOAL = 0.25
+GOAL = 0.1
 RUNS = 2
 PHASES = Path(__file__).with_name("phases.py")
 CACHE = Path(".dvc/cache/files")

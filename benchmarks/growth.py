@@ -12,6 +12,8 @@ SIZES = (10_000, 1_000_000, 10_000_000)
 MOST_MEMORY = 3.0
 # sorting and caches that overflow are not what is looked for
 MOST_GROWTH = 1.25
+# a CSV of 100 and of 1,000 columns
+WIDE_ROWS, TIMES, COLUMNS = 20_000, (5, 50), 20
 PLAIN, MOST_WHOLE = Path(__file__).with_name("plain_growth.py"), 1.6
 
 CSV = "ingest (CSV)"
@@ -38,7 +40,27 @@ def measure() -> str:
                 costs.setdefault(name, []).append(cost)
                 progress(f"growth {size:,} rows: {name} {cost.wall:.1f} s, {cost.memory / 2**20:,.0f} MiB")
             bytes_held.append(_in_memory(folder / "data/prepared/table.parquet"))
-    return report(costs, bytes_held)
+    return f"{report(costs, bytes_held)}\n\n{by_columns()}"
+
+
+def by_columns() -> str:
+    """How the time of `ingest` grows with the columns of a CSV."""
+    cost = []
+    for times in (1, *TIMES):
+        with clone() as folder:
+            _synthetic(str(WIDE_ROWS), str(folder / "data/raw/growth.csv"), str(times))
+            (folder / "params.yaml").write_text(PARAMS.format(ending="csv"), encoding="utf-8")
+            cost.append(run("python", "-m", "mlops.pipeline.ingest", folder=folder).cpu)
+            progress(f"growth {COLUMNS * times:,} columns: ingest {cost[-1]:.1f} s")
+    # the first only shows what a start takes
+    per_column = [(after - cost[0]) / (COLUMNS * (times - 1)) for after, times in zip(cost[1:], TIMES, strict=True)]
+    growth = per_column[1] / per_column[0]
+    wide, wider = (f"{COLUMNS * times:,}" for times in TIMES)
+    return (
+        f"`ingest` of a CSV of {WIDE_ROWS:,} rows with {COLUMNS}, {wide} and {wider} columns takes "
+        f"{cost[0]:.1f}, {cost[1]:.1f} and {cost[2]:.1f} s of CPU time. A column more takes **{growth:.2f}×** as long "
+        f"with {wider} columns as with {wide} (goal: at most {MOST_GROWTH:g}×: {verdict(growth <= MOST_GROWTH)})."
+    )
 
 
 def grow(folder: Path, size: int) -> list[tuple[str, Cost]]:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from mlops.core.environment import apart
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("ingest", "validate", "split", "profile", "train", "export", "evaluate", "card", "track")
+STAGES = ("ingest", "validate", "split", "profile", "tune", "train", "export", "evaluate", "card", "track")
 
 
 class Cost(NamedTuple):

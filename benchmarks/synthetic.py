@@ -1,6 +1,7 @@
 """A table to grow: 14 numbers, 3 categories, a boolean, a date and a target, with missing values.
 
 ``python -m benchmarks.synthetic ROWS FILE`` writes it as Parquet or CSV by the file's ending, a chunk at a time;
+``python -m benchmarks.synthetic ROWS FILE TIMES`` repeats its columns under other names, for a wide table;
 ``python -m benchmarks.synthetic --bytes FILE`` says what a Parquet file takes in memory.
 """
 
@@ -45,14 +46,20 @@ def chunk(rows: int, seed: int) -> pa.Table:
     return pa.table(columns)
 
 
-def write(rows: int, path: Path) -> None:
+def repeated(table: pa.Table, times: int) -> pa.Table:
+    """The columns, and `times` - 1 copies of all but the target."""
+    copies = {f"{name} {n}": table[name] for n in range(2, times + 1) for name in table.column_names if name != "left"}
+    return pa.table({**{name: table[name] for name in table.column_names}, **copies})
+
+
+def write(rows: int, path: Path, times: int = 1) -> None:
     """Write the table."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    first = chunk(1, 0)
+    first = repeated(chunk(1, 0), times)
     make = pyarrow.csv.CSVWriter if path.suffix == ".csv" else pq.ParquetWriter
     with make(path, first.schema) as writer:
         for number, start in enumerate(range(0, rows, CHUNK)):
-            writer.write_table(chunk(min(CHUNK, rows - start), number))
+            writer.write_table(repeated(chunk(min(CHUNK, rows - start), number), times))
 
 
 def in_memory(path: Path) -> int:
@@ -64,4 +71,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "--bytes":
         print(in_memory(Path(sys.argv[2])))
     else:
-        write(int(sys.argv[1].replace("_", "")), Path(sys.argv[2]))
+        write(int(sys.argv[1].replace("_", "")), Path(sys.argv[2]), *map(int, sys.argv[3:]))
