@@ -48,6 +48,12 @@ def problems(folder: Path, text: str) -> str:
 FILES = pytest.mark.parametrize(("name", "kind"), [("params", Settings), ("gate", policy.Gate)], ids=["params", "gate"])
 
 
+def test_a_url_may_stand_without_quotes_in_braces(tmp_path: Path) -> None:
+    """ruamel.yaml's parser in C, where it is installed, refuses it, here and in DVC."""
+    path = write(tmp_path, VALID.replace("{C: 1.0}", "{memory: s3://bucket/x.csv}"))
+    assert load(path).model.params == {"memory": "s3://bucket/x.csv"}
+
+
 @FILES
 def test_the_committed_schema_is_the_one_of_the_models(name: str, kind: Any) -> None:
     committed = json.loads((ROOT / f"{name}.schema.json").read_text(encoding="utf-8"))
