@@ -31,7 +31,6 @@ NEEDLESS = (
     "**/*.pyi",  # for type checkers
     *(f"**/*.{ending}" for ending in ("a", "c", "h", "pxd", "pyx")),  # for compilers
     "numpy/distutils",
-    "numpy/f2py",
     # a second copy of the library, for programs in C; and what makes and converts models
     "onnxruntime/capi/libonnxruntime.so*",
     *(f"onnxruntime/{name}" for name in ("datasets", "quantization", "tools", "transformers")),

@@ -6,6 +6,7 @@ The container is read-only, without capabilities and with limits. An image is te
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import subprocess
 import time
@@ -105,8 +106,13 @@ def last_words(builder: Builder, container: str) -> str:
         [builder, "logs", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     lines = [line for line in done.stdout.splitlines() if line.strip()]
-    first = next((number for number, line in enumerate(lines) if line.startswith("error: ")), -1)
-    return " ".join(lines[first:]) if lines else "it printed nothing"
+    if not lines:
+        return "it printed nothing"
+    first = next((number for number, line in enumerate(lines) if line.startswith("error: ")), None)
+    if first is not None:
+        return " ".join(lines[first:])
+    # the end of a traceback, before what the server says about it
+    return next((line for line in reversed(lines) if re.match(r"[\w.]+(Error|Exception): ", line)), lines[-1])
 
 
 def stop(one: Running, seconds: int = 60) -> float:
