@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.measuring import STAGES, Cost, clone, least_and_median, progress, run, table, verdict
 
 GOAL = 1.5
-RUNS = 5
+RUNS = 3
 PLAIN = Path(__file__).with_name("plain.py")
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from benchmarks.load import PEERS, Server, check, started, wrk
 from benchmarks.measuring import clone, progress, run, table, uv, verdict
 
-ROUNDS, SECONDS, WARM_UP = 5, 4, 1
+ROUNDS, SECONDS, WARM_UP = 3, 4, 1
 SIZES, CONNECTIONS = (1, 100), (1, 16, 64)
 CASES = [(rows, connections) for rows in SIZES for connections in CONNECTIONS]
 FASTAPI_GOAL = 25
