@@ -26,6 +26,8 @@ from mlops.review.rules.behaviour import Behaviour as BehaviourRule
 FOLDER = Path("tests/behaviour")
 MOST = 20
 SECONDS = 300.0
+# Plugins of packages that are here for something else; they take two seconds to import
+NEEDLESS = ("schemathesis", "hydra_pytest")
 # pytest's own exit codes: all passed, some failed, none collected
 ORDERLY = (0, 1, 5)
 
@@ -64,6 +66,7 @@ def _pytest(record: Path, seconds: float) -> int | None:
     plugins = ["-p", "mlops.review.recorder", f"--record={record}", "-p", "no:cacheprovider"]
     # a file that cannot be imported does not keep the others from running
     plugins.append("--continue-on-collection-errors")
+    plugins += [option for name in NEEDLESS for option in ("-p", f"no:{name}")]
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     process = subprocess.Popen([*command, *plugins], stdout=sys.stderr, env=environment, start_new_session=True)
     try:
