@@ -65,7 +65,9 @@ class GitHub:
         for path in sorted((self.work.folder / "tests").rglob("*.py")):
             if str(path.relative_to(self.work.folder)) not in TESTS:
                 path.unlink()
-        (self.work.folder / "tests/e2e/test_nothing.py").write_text("def test_nothing() -> None:\n    pass\n", encoding="utf-8")
+        (self.work.folder / "tests/e2e/test_nothing.py").write_text(
+            "def test_nothing() -> None:\n    pass\n", encoding="utf-8"
+        )
         start(self.work)
         self.work.commit("main")
         self.work.git("clone", "--quiet", "--bare", ".", str(self.origin))
