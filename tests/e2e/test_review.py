@@ -472,7 +472,7 @@ SPLIT, EVALUATE = "src/mlops/pipeline/split.py", "src/mlops/pipeline/evaluate.py
             "leakage",
             replaced(
                 SPLIT,
-                "tables.write(table.filter(pa.array(sides.train)), paths.TRAIN)",
+                "tables.write(table, paths.TRAIN, sides.train)",
                 "tables.write(table, paths.TRAIN)",
             ),
         ),
