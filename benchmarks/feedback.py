@@ -53,9 +53,9 @@ def measure() -> str:
     added = statistics.median(each.added for each in warm)
     return "\n\n".join(
         [
-            f"Comparison, gate, report, comment and preview add **{added:.1f} s** of CPU time to a review's "
-            f"`dvc repro`: **{added / pipeline:.0%}** of the {pipeline:.1f} s of a cold one on the default table "
-            f"(medians of {RUNS}; goal: at most {GOAL:.0%}: {verdict(added / pipeline <= GOAL)}).",
+            f"Comparison, behaviour tests, gate, report, comment and preview add **{added:.1f} s** of CPU time to a "
+            f"review's `dvc repro`: **{added / pipeline:.0%}** of the {pipeline:.1f} s of a cold one on the default "
+            f"table (medians of {RUNS}; goal: at most {GOAL:.0%}: {verdict(added / pipeline <= GOAL)}).",
             "`make review` of a change of one parameter, by part. Cold: no cache, so main's model is rebuilt too. "
             "Warm: "
             "main's DVC cache is available, as in CI after a merge:",

@@ -110,7 +110,7 @@ def write(table: pa.Table, path: str | Path, rows: np.ndarray[Any, Any] | None =
     Parameters
     ----------
     rows : ndarray of bool of shape (n_samples,), optional
-        Which rows to write. They are never copied all at once.
+        Which rows to write; all by default. They are copied one row group at a time.
     """
     with atomic(path) as partial, pq.ParquetWriter(partial, table.schema, compression="zstd") as writer:
         for start in range(0, max(1, table.num_rows), ROW_GROUP):

@@ -27,7 +27,7 @@ from mlops.model.curves import rounded
 from mlops.model.metrics import Array, Classes, Predictions, parts
 from mlops.model.resampling import Custom
 
-# Training rows that are scored; the sampling error of ROC AUC is below 0.001
+# Training rows that are scored; the standard error of their accuracy is at most 0.001
 MOST_TRAINING_ROWS = 250_000
 # Limits of permutation importance: number of predictions, and cells per prediction
 IMPORTANCE_PREDICTIONS, IMPORTANCE_CELLS = 1_000, 100_000

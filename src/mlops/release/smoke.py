@@ -101,11 +101,16 @@ def _ready(builder: Builder, container: str, deadline: float) -> str:
 
 
 def last_words(builder: Builder, container: str) -> str:
-    """The end of what a container has printed."""
+    """Why a container does not run, from what it has printed."""
     done = subprocess.run(
         [builder, "logs", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
-    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    return cause(done.stdout)
+
+
+def cause(printed: str) -> str:
+    """The part of a service's output that says why it does not run."""
+    lines = [line for line in printed.splitlines() if line.strip()]
     if not lines:
         return "it printed nothing"
     first = next((number for number, line in enumerate(lines) if line.startswith("error: ")), None)
