@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import requests
 from conftest import ROOT, Project
 from making import BASE, PATIENCE, build, clone, serving
 
@@ -156,6 +158,25 @@ def test_it_runs_as_nobody_in_particular_and_can_write_nothing(one: smoke.Runnin
         assert "Read-only file system" in inside("touch", path).stderr
     assert inside("sh", "-c", "grep CapEff /proc/1/status").stdout.split()[1] == "0" * 16
     assert "python3 -m mlops.serving.start" in inside("sh", "-c", "tr '\\0' ' ' </proc/1/cmdline").stdout
+
+
+def test_it_logs_its_predictions_into_a_volume(image: str, inside: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    options = ["--env", "PREDICTION_LOG=/log", "--volume", f"{folder}:/log"]
+    with smoke.running("podman", image, token="", options=options) as one:
+        answer = requests.post(
+            f"{one.url}/predict",
+            json={"rows": [contract.read().example]},
+            headers={"X-Request-ID": "order-7"},
+            timeout=60,
+        )
+        assert answer.status_code == 200
+        smoke.stop(one)
+    (sealed,) = folder.iterdir()
+    assert sealed.name.endswith(".jsonl.gz")
+    assert json.loads(gzip.decompress(sealed.read_bytes()))["request_id"] == "order-7"
 
 
 def test_its_health_check_passes_while_it_runs(one: smoke.Running) -> None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from mlops.core import paths
 from mlops.core.errors import UserError, first_problem
 from mlops.core.files import md5
+from mlops.core.logoptions import LogOptions
 
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
@@ -37,6 +38,8 @@ class Release(BaseModel):
     """Runtime and its largest difference from scikit-learn's predictions, from `reports/export.json`."""
     metrics: dict[str, Any]
     """Metrics on the test rows with intervals, as the gate used them."""
+    log: LogOptions = LogOptions()
+    """What the service logs, from `monitor.log` in `params.yaml`."""
 
 
 def read(path: Path = paths.RELEASE) -> Release:

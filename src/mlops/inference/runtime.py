@@ -55,10 +55,13 @@ class Answer(NamedTuple):
     predicted : ndarray of shape (n_samples,)
         Labels, or numbers for a regression.
     probabilities : ndarray of shape (n_samples, n_classes) or None
+    computed : dict of str to ndarray of shape (n_samples,), or None
+        The team's features, where there are any.
     """
 
     predicted: Array
     probabilities: Array | None
+    computed: dict[str, Array] | None = None
 
 
 Model = Callable[[Columns], Answer]
@@ -105,7 +108,7 @@ def loaded(content: bytes, contract: Contract) -> Model:
         found, problems = computed.compute(features, given)
         if problems:
             raise computed.FeatureError(problems)
-        return predict({**columns, **found})
+        return predict({**columns, **found})._replace(computed=found)
 
     return predict_fields
 

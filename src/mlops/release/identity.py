@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from mlops.core import journal, paths
+from mlops.core import settings as settings_module
 from mlops.core.errors import UserError, errors_in_words
 from mlops.core.files import folder_md5, md5, write_json
 from mlops.core.git import git
@@ -66,6 +67,7 @@ def identify() -> Release:
         },
         export=json.loads(paths.EXPORTED.read_text(encoding="utf-8")),
         metrics={name: _interval(each) for name, each in evaluation["metrics"].items()},
+        log=settings_module.load().monitor.log,
     )
 
 

@@ -10,7 +10,7 @@ import re
 import secrets
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -59,13 +59,15 @@ class Running(NamedTuple):
 
 
 @contextmanager
-def running(builder: Builder, image: str, token: str | None = None) -> Iterator[Running]:
+def running(builder: Builder, image: str, token: str | None = None, options: Sequence[str] = ()) -> Iterator[Running]:
     """Start a container, wait until it is ready, and remove it in the end.
 
     Parameters
     ----------
     token : str, optional
         That it asks for; a random one by default, none where it is empty.
+    options : sequence of str
+        Further ones of `run`.
 
     Raises
     ------
@@ -74,7 +76,7 @@ def running(builder: Builder, image: str, token: str | None = None) -> Iterator[
     """
     token = secrets.token_hex() if token is None else token
     start = time.perf_counter()
-    options = [*HARDENED, "--publish", "127.0.0.1::3000", *(["--env", f"{TOKEN}={token}"] if token else [])]
+    options = [*HARDENED, *options, "--publish", "127.0.0.1::3000", *(["--env", f"{TOKEN}={token}"] if token else [])]
     container = tool(builder, "run", "--detach", *options, image).splitlines()[-1]
     try:
         url = _ready(builder, container, start + PATIENCE)

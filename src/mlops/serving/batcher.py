@@ -96,7 +96,8 @@ class Batcher:
         for request in batch:
             rows_ = slice(start, start := start + len(request.numbers))
             probabilities = None if found.probabilities is None else found.probabilities[rows_]
-            settle(request.answer, Answer(found.predicted[rows_], probabilities))
+            computed = found.computed and {name: values[rows_] for name, values in found.computed.items()}
+            settle(request.answer, Answer(found.predicted[rows_], probabilities, computed))
 
     def predict(self, batch: list[Request]) -> Answer:
         first = batch[0]

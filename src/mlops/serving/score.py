@@ -192,7 +192,7 @@ def result(
         answer = Answer(
             answer.predicted[finite], None if answer.probabilities is None else answer.probabilities[finite]
         )
-    predicted, probabilities = answer or ([], None)
+    predicted, probabilities = answer[:2] if answer else ([], None)
     tally.add(batch.num_rows, problems)
     where = spread(fits) if problems else None
 

@@ -15,7 +15,7 @@ from mlops.core import paths
 from mlops.core.errors import UserError
 from mlops.inference import computed, provenance, runtime
 from mlops.inference import contract as contracts
-from mlops.serving import codec, rows
+from mlops.serving import codec, prediction_log, rows
 from mlops.serving.batcher import Batcher
 from mlops.serving.front import Front, token
 from mlops.serving.lean import Lean, settle
@@ -32,6 +32,7 @@ try:
     provenance.check(RELEASE, paths.SERVICE)
     CONTRACT = contracts.read()
     computed.check_code(CONTRACT)
+    prediction_log.check(RELEASE.log)
 except UserError as error:
     sys.exit(f"error: {error}")
 
@@ -61,6 +62,7 @@ class Service:
         )
         # Prometheus asks without the token, so behind one the metrics name the version only
         info.labels(RELEASE.version, *("", "") if SECRET else (RELEASE.commit, RELEASE.model_md5)).set(1)
+        self.log = prediction_log.opened(RELEASE.log, RELEASE.version, RELEASE.model_md5)
         settle()
 
     async def predict(self, body: bytes, request_id: str) -> tuple[int, bytes]:
@@ -71,7 +73,20 @@ class Service:
             self.refused.labels(refused.status).inc()
             refusal = {"error": refused.error, "detail": refused.detail, "request_id": request_id}
             return refused.status, rows.to_json(refusal)
-        return 200, self.encode(answer, request_id)
+        content = self.encode(answer, request_id)
+        if self.log is not None:
+            self.log.put(request_id, body, content, len(answer.predicted), answer.computed or {})
+        return 200, content
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator]
+    async def open(self) -> None:
+        if self.log is not None:
+            self.log.start()
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    async def close(self) -> None:
+        if self.log is not None:
+            await self.log.close()
 
     def count(self, answer: runtime.Answer) -> None:
         """For Prometheus: rows by label; a number has none."""
