@@ -1,0 +1,1 @@
+"""What production reports: the prediction log and labels, compared with what the release recorded."""
