@@ -1,0 +1,153 @@
+"""Two versions compared by outcome: promote, abort, not yet, and what is said where labels are late."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Project, copied
+
+from mlops.model.metrics import Classes, Predictions
+from mlops.monitoring.canary import decide, judge, metrics
+from mlops.monitoring.collect import Labelled
+from mlops.monitoring.losses import losses
+
+CLASSES = Classes(np.array(["no", "yes"], dtype=object), 1)
+OTHER = {"benign": "malignant", "malignant": "benign"}
+
+
+def labelled(rng: Any, hours: int, wrong: float, per_hour: int = 60) -> Labelled:
+    """Labels of a champion that errs in 10 % and of a canary with 30 % of the rows."""
+    rows = hours * per_hour
+    version = np.where(rng.random(rows) < 0.3, "2", "1").astype(object)
+    y = np.where(rng.random(rows) < 0.4, "yes", "no").astype(object)
+    error = rng.random(rows) < np.where(version == "2", wrong, 0.1)
+    predicted = np.where(error, np.where(y == "yes", "no", "yes"), y).astype(object)
+    known = (np.datetime64("2026-01-01", "us") + np.arange(rows) * np.timedelta64(3600 // per_hour, "s")).astype(
+        "datetime64[us]"
+    )
+    return Labelled(y, known, Predictions(predicted, None), {}, version=version)
+
+
+def answers(rng: Any, times: int, wrong: float, names: list[str], hours: int = 40) -> list[tuple[str, int | None]]:
+    found = []
+    for _ in range(times):
+        rows = labelled(rng, hours, wrong)
+        found.append(decide(judge(losses(names, rows.y, rows.predictions, CLASSES), rows, "2", 0.05)))
+    return found
+
+
+def test_equal_versions_are_promoted_and_hardly_ever_aborted_though_looked_at_each_hour() -> None:
+    found = [answer for answer, _ in answers(np.random.default_rng(0), 100, 0.1, ["accuracy", "specificity"], 100)]
+    assert found.count("abort") <= 5
+    assert found.count("promote") >= 80
+
+
+def test_a_canary_with_twice_the_errors_is_aborted_within_hours() -> None:
+    found = answers(np.random.default_rng(0), 20, 0.2, ["accuracy", "recall"])
+    assert {answer for answer, _ in found} == {"abort"}
+    assert np.median([hour for _, hour in found if hour is not None]) <= 20
+
+
+def test_the_first_decision_stands() -> None:
+    rows = labelled(np.random.default_rng(0), 60, 0.3)
+    same = labelled(np.random.default_rng(1), 600, 0.1)
+    later = (same.known + (rows.known[-1] - same.known[0]) + np.timedelta64(1, "h")).astype("datetime64[us]")
+    together = Labelled(
+        np.concatenate([rows.y, same.y]),
+        np.concatenate([rows.known, later]),
+        Predictions(np.concatenate([rows.predictions.predicted, same.predictions.predicted]), None),
+        {},
+        version=np.concatenate([rows.version, same.version]),
+    )
+    first, all_ = (
+        judge(losses(["accuracy"], each.y, each.predictions, CLASSES), each, "2", 0.05) for each in (rows, together)
+    )
+    assert decide(first) == decide(all_)
+    assert decide(first)[0] == "abort"
+    (loss,) = all_  # and what is proven stays so: the evidence of many good rows takes nothing away
+    assert loss.harm[-1] == loss.harm.max()
+
+
+def test_without_labels_nothing_is_decided_and_more_are_asked_for() -> None:
+    rows = labelled(np.random.default_rng(0), 0, 0.1)
+    judged = judge(losses(["accuracy"], rows.y, rows.predictions, CLASSES), rows, "2", 0.05)
+    assert decide(judged) == ("not yet", None)
+    assert judged[0].needed > 1_000
+
+
+def test_the_answer_is_a_number_for_prometheus() -> None:
+    versions = {role: {"version": role[0], "rows": 5, "labelled": 2} for role in ("champion", "canary")}
+    for answer, number in {"promote": "1.0", "abort": "-1.0", "not yet": "0.0"}.items():
+        text = metrics({"answer": answer, **versions})
+        assert f'monitor_canary_verdict{{canary="c",champion="c"}} {number}\n' in text
+
+
+# -- from the log to the exit code
+
+
+def simulate(project: Project, wrong: float, labels: float) -> None:
+    """Two days of requests, whose labels come after some hours."""
+    rng = np.random.default_rng(0)
+    (project.folder / "log").mkdir(exist_ok=True)
+    known = []
+    for hour in range(48):
+        start = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=hour)
+        lines = []
+        for number in range(60):
+            canary, y = rng.random() < 0.3, str(rng.choice(["benign", "malignant"]))
+            predicted = OTHER[y] if rng.random() < (wrong if canary else 0.04) else y
+            line = {
+                "time": f"{start:%Y-%m-%dT%H}:{number:02}:00Z",
+                "request_id": f"{hour}-{number}",
+                "row": 0,
+                "version": "1.1.0" if canary else "1.0.0",
+                "model": "f" * 32,
+                "features": {},
+                "prediction": predicted,
+                "probabilities": {predicted: 0.9, OTHER[predicted]: 0.1},
+            }
+            lines.append(json.dumps(line).encode() + b"\n")
+            if rng.random() < labels:
+                known.append((f"{hour}-{number}", 0, y, str(start + timedelta(hours=rng.exponential(3)))))
+        path = project.folder / f"log/{start:%Y%m%dT%H%M%SZ}-{hour:012x}.jsonl.gz"
+        path.write_bytes(gzip.compress(b"".join(lines)))
+    table = pd.DataFrame(known, columns=["request_id", "row", "diagnosis", "known_at"])
+    table.to_csv(project.folder / "labels.csv", index=False)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("wrong", "labels", "code", "told"),
+    [
+        (0.04, 1.0, 0, "promote, since 2026-01-"),
+        (0.15, 1.0, 1, "abort, since 2026-01-0"),
+        (0.04, 0.02, 2, "few labels have arrived, so only technical health was judged"),
+    ],
+    ids=["equal", "worse", "late labels"],
+)
+def test_the_exit_code_is_the_answer(
+    done: Project, tmp_path: Path, wrong: float, labels: float, code: int, told: str
+) -> None:
+    project = copied(done, tmp_path)
+    source = {"source": "labels.csv", "row": "row", "time": "known_at"}
+    project.edit_params(lambda params: params.update(monitor={"labels": source}))
+    simulate(project, wrong, labels)
+    command = [sys.executable, "-m", "mlops.monitoring.canary", "log", "--champion", "1.0.0", "--metrics", "accuracy"]
+    found = project.run(*command, "--canary", "1.1.0", check=False)
+    assert (found.returncode, told in found.stdout) == (code, True), found.stdout
+    report = json.loads(project.read("build/canary/report.json"))
+    assert report["canary"]["rows"] + report["champion"]["rows"] == 48 * 60
+    assert "monitor_canary_verdict{" in project.read("build/canary/canary.prom")
+    unknown = project.run(*command, "--canary", "1.1.1", check=False)
+    assert (unknown.returncode, unknown.stdout) == (
+        3,
+        "error: log holds no row of version 1.1.1; did you mean '1.1.0'?\n",
+    )
