@@ -7,6 +7,7 @@ is built, started as production would, asked for recorded test rows, and stopped
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mlops.core import settings
 from mlops.core.errors import UserError, errors_in_words
 from mlops.core.files import write_json
 from mlops.core.git import git
@@ -31,6 +33,8 @@ def main() -> None:
     step("clean", clean, str)
     step("lock", lock, str)
     step("gate", gate, str)
+    if os.environ.get("LOG") or settings.load().monitor.replay:
+        step("replay", replay, str)
     made = step("image", lambda: image.make(builder=builder), lambda made: f"{made.reference}, by {made.builder}")
     with smoke.running(builder, made.id) as one:
         print(f"start     ready, on a read-only file system and without rights  ({one.cold_start:.1f} s)", flush=True)
@@ -113,6 +117,28 @@ def gate() -> str:
         output = "\n".join(line for line in done.stdout.splitlines() if line.strip())
         raise UserError(f"the gate blocks this commit:\n{output}")
     return "every rule holds that needs no other model"
+
+
+def replay() -> str:
+    """Predict recorded rows with this commit's model and with the last release's."""
+    here = git("tag", "--list", "v[0-9]*", "--points-at", "HEAD")
+    command = ["describe", "--tags", "--abbrev=0", "--match", "v[0-9]*", "HEAD^" if here else "HEAD"]
+    base = git(*command, check=False)
+    if not base:
+        return "there is no release before this one to compare with"
+    log = [os.environ["LOG"]] if os.environ.get("LOG") else []
+    done = subprocess.run(
+        [sys.executable, "-m", "mlops.review.replay", *log, "--base", base],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    said = [line for line in done.stdout.splitlines() if line.strip()]
+    if done.returncode:
+        reason = [line for line in said if line.startswith(("error:", "  try:"))] or said[-1:]
+        raise UserError(f"the recorded rows cannot be replayed: {'; '.join(reason).removeprefix('error: ')}")
+    return "\n".join([f"with {base}", *said])
 
 
 if __name__ == "__main__":
