@@ -142,7 +142,10 @@ class GitHub:
         self.activities: list[dict[str, Any]] = []
         """Pushes, oldest first."""
         self.files: list[dict[str, str]] = []
+        self.reviews: dict[int, list[dict[str, Any]]] = {}
+        """Pull request → reviews, oldest first."""
         self.comments: list[dict[str, Any]] = []
+        self.issues: list[dict[str, Any]] = []
         self.artifacts: dict[int, list[dict[str, Any]]] = {}
         self.storage: dict[int, bytes] = {}
         self.check_runs: dict[str, list[dict[str, Any]]] = {}
@@ -177,6 +180,14 @@ class GitHub:
         address = f"{self.url}/{self.repository}/pull/7#issuecomment-{number}"
         self.comments.append({"id": number, "html_url": address, "user": author, "body": body})
         return self.comments[-1]
+
+    def add_issue(self, author: dict[str, str], title: str, body: str, labels: list[str]) -> dict[str, Any]:
+        number = len(self.issues) + 1
+        address = f"{self.url}/{self.repository}/issues/{number}"
+        named = [{"name": label} for label in labels]
+        made = {"number": number, "html_url": address, "user": author, "state": "open", "labels": named}
+        self.issues.append({**made, "title": title, "body": body})
+        return self.issues[-1]
 
     def add_check(self, commit: str, conclusion: str | None = "success", **different: Any) -> dict[str, Any]:
         """The check `gate` of a commit, by a run of `ci.yaml` for a pull request, unless something is different."""
@@ -367,8 +378,26 @@ class GitHub:
         release.update(body)
         return 200, release, {}
 
+    def pulls_list_reviews(self, path: dict[str, str], *_: Any) -> Answer:
+        return 200, self.reviews.get(int(path["pull_number"]), []), {}
+
     def pulls_list_files(self, *_: Any) -> Answer:
         return 200, self.files, {}
+
+    def issues_list_for_repo(self, _path: Any, query: dict[str, str], _: Any) -> Answer:
+        def asked_for(issue: dict[str, Any]) -> bool:
+            labelled = query["labels"] in {label["name"] for label in issue["labels"]}
+            return issue["state"] == query["state"] and labelled
+
+        return 200, [issue for issue in self.issues if asked_for(issue)][::-1], {}
+
+    def issues_create(self, _path: Any, _query: Any, body: dict[str, Any]) -> Answer:
+        return 201, self.add_issue(self.user or BOT, **body), {}
+
+    def issues_update(self, path: dict[str, str], _: Any, body: dict[str, Any]) -> Answer:
+        issue = next(each for each in self.issues if each["number"] == int(path["issue_number"]))
+        issue.update(body)
+        return 200, issue, {}
 
     def issues_list_comments(self, *_: Any) -> Answer:
         return 200, self.comments, {}

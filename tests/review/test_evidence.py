@@ -81,7 +81,7 @@ def test_a_change_of_nothing_passes_and_makes_a_report(here: Project) -> None:
     assert {each.column for each in one.slices} == {"mean radius"}
     assert sum(each.rows for each in one.slices) == 143
     assert one.drift is not None
-    assert {index for _, index in one.drift} == {0.0}
+    assert {each.change.effect for each in one.drift} == {0.0}
     assert one.model_bytes == paths.MODEL.stat().st_size
     assert one.validation is not None
     policy = judged(found)

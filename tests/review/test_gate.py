@@ -11,8 +11,10 @@ import pytest
 
 from mlops.core.report import Behaviour, NotRun, Policy, Result
 from mlops.model.metrics import Classes, Predictions
+from mlops.monitoring.drift import Change
 from mlops.review import rules
 from mlops.review.compare import Paired, compare
+from mlops.review.drift import OTHER_TYPE, Moved
 from mlops.review.gate import Measurements, SliceMeasurements, error_by_chance, judge
 from mlops.review.policy import Gate
 
@@ -45,6 +47,10 @@ def bins(*pairs_: tuple[float, float], rows: int = 100) -> list[dict[str, Any]]:
     return [{"predicted_probability": p, "observed_share": o, "rows": rows} for p, o in pairs_]
 
 
+def column(name: str, effect: float, p_value: float, rows: int = 1000) -> Moved:
+    return Moved(name, rows, Change(p_value, effect, "median 1 → 2"))
+
+
 def evidence(**found: Any) -> Measurements:
     """Evidence of a change that is in order, but for what is given."""
     good: dict[str, Any] = {
@@ -56,7 +62,7 @@ def evidence(**found: Any) -> Measurements:
         "train": {"accuracy": 0.96},
         "calibration": bins((0.1, 0.1), (0.9, 0.9)),
         "validation": {"expectations": 9, "passed": 9, "failed_critical": 0, "failed_warning": 0},
-        "drift": [("age", 0.05), ("sex", 0.0)],
+        "drift": [column("age", 0.05, 0.9), column("sex", 0.0, 1.0)],
         "model_bytes": 2_000_000,
         "latency_ms": 3.0,
         "moved": [],
@@ -141,10 +147,14 @@ RED: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "drift",
-        {"drift": [("age", 0.3), ("sex", 0.0)]},
-        "age has drifted most, with a population stability index of 0.3; 1 column exceeds the limit of 0.2",
+        {"drift": [column("age", 0.3, 0.004), column("size", 0.15, 1e-9), column("sex", 0.0, 1.0)]},
+        "age has changed by a distance of 0.3: median 1 → 2; 1 column exceeds the limit of 0.2",
     ),
-    ("drift", {"drift": [("age", math.inf)]}, "age has values of another type than on main"),
+    (
+        "drift",
+        {"drift": [Moved("age", 20, OTHER_TYPE)]},
+        "age has changed by a distance of 1: values of another type than on main",
+    ),
     ("overfitting", {"pairs": pairs(1000, 0.2, 0.05)}, "better on the training rows by 0.16; at most 0.05 is allowed"),
     ("model_size", {"model_bytes": 5_000_001}, "at most 5 MB are allowed"),
     ("latency", {"latency_ms": 10.5}, "at most 10 ms are allowed"),
@@ -194,6 +204,7 @@ UNCLEAR: list[tuple[str, dict[str, Any], str]] = [
         "at most 0.05 is allowed, but the 95% interval",
     ),
     ("drift", {"drift": None, "baseline_problem": FIRST, "first": True}, FIRST),
+    ("drift", {"drift": [column("age", 0.9, 1e-9, rows=60)]}, "cannot tell: 40 training rows too few"),
 ]
 
 
@@ -276,6 +287,14 @@ def test_drift_without_main_s_rows_or_without_a_common_column_fails() -> None:
     assert result(RULES["drift"], evidence(drift=None)).why == "main's training rows are not available"
     assert result(RULES["drift"], evidence(drift=None)).blocks
     assert result(RULES["drift"], evidence(drift=[])).blocks
+
+
+def test_a_large_distance_by_chance_and_a_significant_small_one_pass() -> None:
+    chance = result(RULES["drift"], evidence(drift=[column("age", 0.3, 0.006), column("sex", 0.0, 1.0)]))
+    assert (chance.verdict, chance.found.value) == ("pass", 0)
+    assert chance.why == "no significant change in 2 columns; distances from 0.082 on are found"
+    small = result(RULES["drift"], evidence(drift=[column("age", 0.15, 1e-9), column("sex", 0.0, 1.0)]))
+    assert (small.verdict, small.found.value) == ("pass", 0.15)
 
 
 @pytest.mark.parametrize("name", ["slices_no_worse", "worst_slice", "group_gap"])

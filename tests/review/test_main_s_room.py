@@ -105,7 +105,7 @@ def test_main_s_model_is_scored_with_main_s_features_whatever_this_change_makes_
         "from mlops.review import evidence\nfrom mlops.review.baseline import find\n"
         "main = find(git('rev-parse', 'HEAD'), settings.load())\n"
         "found = evidence.gather(project.open(), main, [], False, 200).evidence\n"
-        "pair, drift = found.pairs['log_loss'], [name for name, _ in found.drift]\n"
+        "pair, drift = found.pairs['log_loss'], [each.column for each in found.drift]\n"
         "import json\n"
         "print(json.dumps({'problem': found.baseline_problem, 'baseline': pair.baseline, "
         "'candidate': pair.candidate, 'drift': drift}))\n"

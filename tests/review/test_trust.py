@@ -44,11 +44,15 @@ def test_the_table_knows_what_the_jobs_are() -> None:
         "release / announce",
         "relock / push",
         "report / comment",
+        "history / deploy",
+        "monitor / issue",
+        "monitor / retrain",
     }
     assert {name for name, job in found.items() if job.secrets} == {
         "register / challenger",
         "release / publish",
         "release / register",
+        "monitor / compare",
     }
     assert {name for name, job in found.items() if job.cache == "write"} == {"ci / main"}
     assert {name for name, job in found.items() if job.cache == "read"} == {"ci / review"}
@@ -123,6 +127,11 @@ def use(workflow: Any, job: str, action: str) -> Any:
         ),
         ("release", lambda w: w["jobs"]["publish"].pop("environment"), "publishes or signs outside an environment"),
         (
+            "history",
+            lambda w: w["jobs"]["build"]["permissions"].update(pages="write"),
+            "history / build: publishes or signs outside an environment",
+        ),
+        (
             "release",
             lambda w: w["jobs"]["verify"].update({"cache-mode": "read"}),
             "release / verify: may restore a cache",
@@ -134,9 +143,19 @@ def use(workflow: Any, job: str, action: str) -> Any:
         ),
         ("register", lambda w: w["jobs"]["challenger"].pop("environment"), "holds a secret outside an environment"),
         (
+            "monitor",
+            lambda w: w["jobs"]["compare"]["steps"].insert(3, {"run": "make --file=Makefile monitor-deployed"}),
+            "monitor / compare: gives a secret to the team's code, or to a step after it: fetch-log",
+        ),
+        (
+            "monitor",
+            lambda w: w["jobs"]["retrain"]["steps"].append({"run": "make --file=Makefile retrain-deployed"}),
+            "monitor / retrain: runs the pipeline or the model, and holds a write token",
+        ),
+        (
             "register",
             lambda w: w["jobs"]["challenger"]["steps"].insert(3, {"run": "make --file=Makefile"}),
-            "register / challenger: runs the pipeline or the model",
+            "register / challenger: gives a secret to the team's code, or to a step after it: register",
         ),
         (
             "register",

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from mlops.core.errors import UserError
-from mlops.core.settings import Data, Query, without_credentials
+from mlops.core.settings import PARAMS, Data, Query, without_credentials
 from mlops.core.yamlfile import closest
 from mlops.data import addresses
 from mlops.data.database import read_sql
@@ -77,7 +77,23 @@ def read(data: Data) -> tuple[pa.Table, Origin]:
     if "://" in data.source:
         with download(data.source, data.timeout) as files:
             return _joined({name: read_file(path, data, name) for name, path in files.items()}, data)
-    return _joined({name: read_file(Path(name), data, name) for name in local_files(data.source)}, data)
+    return read_files(local_files(data.source), data)
+
+
+def read_files(names: list[str], data: Data) -> tuple[pa.Table, Origin]:
+    """Read files in a folder that DVC tracks as one table.
+
+    Raises
+    ------
+    UserError
+        If one is missing or unreadable, or their columns differ.
+    """
+    for name in names:
+        if not Path(name).is_file():
+            raise UserError(
+                f"{name} is missing, but {PARAMS} names it", "git checkout or dvc pull it, or remove the entry"
+            )
+    return _joined({name: read_file(Path(name), data, name) for name in names}, data)
 
 
 def describe(data: Data) -> str:

@@ -59,6 +59,10 @@ class Catalogue(BaseModel):
 
     source: str
     rows: int
+    more: int = 0
+    """Rows of `data.more`, which follow those of the source."""
+    recent: int = 0
+    """Rows of `data.recent`, which are the last ones."""
     sha256: str
     columns: list[Column]
     cleaning: list[Step] = []

@@ -20,6 +20,7 @@ from mlops.core.paths import EVALUATION, METRICS, PREDICTIONS
 from mlops.core.settings import Settings
 from mlops.data import project as projects
 from mlops.data import tables
+from mlops.data.project import Project
 from mlops.inference.contract import probability_column
 from mlops.model import checks, curves, metrics, modelfile, resampling, slices
 from mlops.model.bootstrap import Estimate, bootstrap
@@ -87,6 +88,10 @@ def main() -> str:
         "slices": by_slice,
         "importance": importance,
     }
+    recent = project.read(paths.RECENT)
+    if recent.num_rows:
+        evaluation["rows"]["recent"] = recent.num_rows
+        evaluation["recent"] = evaluate_recent(project, model, recent, classes, options)
     write_json(evaluation, EVALUATION)
     write_json(summary(evaluation), METRICS)
     tables.write(prediction_table(test, predictions, settings, classes), PREDICTIONS)
@@ -180,6 +185,16 @@ def evaluate_slices(
             judged = {name: as_numbers(estimate) for name, estimate in estimates.items()}
             results.append({"column": column, "slice": label, "rows": len(rows), "metrics": judged})
     return results
+
+
+def evaluate_recent(
+    project: Project, model: Any, recent: pa.Table, classes: Classes | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Every metric with its interval on the newest labelled rows, which no model was trained on."""
+    declared, _ = resampling.declared(project.settings.evaluate, classes)
+    y, predictions = project.y(recent), metrics.predict_table(model, recent, project.columns)
+    custom = checks.check(declared.on(recent), y, predictions, classes)
+    return {name: as_numbers(each) for name, each in bootstrap(y, predictions, classes, custom, **options).items()}
 
 
 def permutation_importance(model: Any, X: pd.DataFrame, y: Array, classes: Classes | None) -> list[dict[str, Any]]:

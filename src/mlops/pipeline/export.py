@@ -297,7 +297,7 @@ def answers(served: runtime.Model, table: pa.Table, columns: list[Column]) -> Pr
     for start in range(0, table.num_rows, ROWS_PREDICTED):
         X = tables.features(table.slice(start, ROWS_PREDICTED), columns)
         found.append(served(as_columns(X, columns)))
-    predicted, probabilities = zip(*found, strict=True)
+    predicted, probabilities, _ = zip(*found, strict=True)
     return Predictions(np.concatenate(predicted), None if probabilities[0] is None else np.concatenate(probabilities))
 
 

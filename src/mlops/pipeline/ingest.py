@@ -21,7 +21,7 @@ from mlops.core import settings as settings_module
 from mlops.core.errors import UserError, counted, run
 from mlops.core.files import write_json
 from mlops.core.settings import Data, Kind, Settings
-from mlops.data import cleaning, kinds, labels, sources, tables
+from mlops.data import added, cleaning, kinds, labels, sources, tables
 
 MIN_ROWS = 10
 PSEUDONYM_KEY = "PSEUDONYM_KEY"
@@ -92,14 +92,29 @@ def prepare(
         left = f"{counted(table.num_rows, 'row')} of {source} left after data.clean"
         raise UserError(f"{left}; at least {MIN_ROWS} are required", "less strict rules")
 
+    parts = [added.Added(table, places, origin, cleaned)]
+    counts = {}
+    for role, names in (("more", data.more), ("recent", data.recent)):
+        if names:
+            found = added.read(names, types, settings, typed_label, table.schema)
+            parts.append(found)
+            counts[role] = found.table.num_rows
+            cleaned = added.summed(cleaned, found.steps)
+    if counts:
+        table = pa.concat_tables([part.table for part in parts], promote_options="permissive")
+
     def place(row: int) -> str:
-        return origin.place(int(places[row]))
+        for part in parts:
+            if row < part.table.num_rows:
+                return part.place(row)
+            row -= part.table.num_rows
+        raise IndexError(row)
 
     for name in types:
         check_finite(name, table[name], place)
     check_target(table[data.target], settings, place)
     described = [describe(name, kind, table[name], data) for name, kind in types.items()]
-    catalogue = {"source": source, "rows": table.num_rows, "sha256": "", "columns": described}
+    catalogue = {"source": source, "rows": table.num_rows, **counts, "sha256": "", "columns": described}
     return table, catalogue | {"cleaning": [step.model_dump() for step in [*steps, *cleaned]]}
 
 

@@ -23,7 +23,7 @@ from mlops.core.files import write_json
 from mlops.core.settings import Settings
 from mlops.data import limits, tables
 from mlops.data.identity import Hashes, row_hash
-from mlops.data.tables import Step
+from mlops.data.tables import Catalogue, Step
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -32,7 +32,7 @@ IMBALANCE = 0.05
 
 
 class Sides(NamedTuple):
-    """Masks of the training and test rows; a row in neither is a copy of a test row."""
+    """Masks of the training and test rows; a row in neither is a copy of a test row, or one of the recent window."""
 
     train: Mask
     test: Mask
@@ -43,20 +43,51 @@ def main() -> str:
     catalogue = tables.read_catalogue()
     settings_module.check_columns(settings, catalogue.names, prepared=True)
     table = tables.read(paths.TABLE)
-    sides = assign(table, settings, tables.identity(paths.TABLE))
-    copies = table.num_rows - int(sides.train.sum() + sides.test.sum())
+    sides, recent, copies = with_added(table, settings, catalogue, tables.identity(paths.TABLE))
     sides, steps = without_late_labels(table, sides, settings)
     train, found = limits.outliers(table, sides.train, settings.data)
     sides, steps = sides._replace(train=train), [*steps, *found]
     if settings.data.task == "classification":
-        check_classes(table, sides, settings)
+        check_classes(table, sides, settings, added=catalogue.more + catalogue.recent)
     tables.write(table, paths.TRAIN, sides.train)
     tables.write(table, paths.TEST, sides.test)
+    tables.write(table, paths.RECENT, recent)
     counts = {"train": int(sides.train.sum()), "test": int(sides.test.sum()), "copies": copies}
+    if catalogue.recent:
+        counts["recent"] = int(recent.sum())
     write_json(counts | {"cleaning": [step.model_dump() for step in steps]}, paths.SPLIT)
     removed = f", {copies:,} copies of test rows removed" if copies else ""
     removed += "".join(f", {step.rows:,} {step.effect} ({step.step})" for step in steps if step.rows)
-    return f"{sides.train.sum():,} training rows, {sides.test.sum():,} test rows ({settings.split.method}){removed}"
+    shown = f", {recent.sum():,} recent rows" if catalogue.recent else ""
+    return (
+        f"{sides.train.sum():,} training rows, {sides.test.sum():,} test rows{shown} ({settings.split.method}){removed}"
+    )
+
+
+def with_added(
+    table: pa.Table, settings: Settings, catalogue: Catalogue, identity: Hashes | None
+) -> tuple[Sides, Mask, int]:
+    """The sides of all rows, those of the recent window, and the number of copies.
+
+    Rows of `data.more` are training rows and leave the test rows as they are. A copy of a test row or of one in the
+    recent window is not trained on; one of the recent window that is a copy of a test row is in neither.
+    """
+    known = table.num_rows - catalogue.more - catalogue.recent
+    sides = assign(table.slice(0, known), settings, None if identity is None else identity[:known])
+    recent = np.zeros(table.num_rows, dtype=bool)
+    if known == table.num_rows:
+        return sides, recent, known - int(sides.train.sum() + sides.test.sum())
+    # added rows have no key, and no time or group of the split
+    names = [name for name in table.column_names if name == settings.data.target or name not in settings.hidden]
+    content = pd.Series(row_hash(table, names))
+    place = np.arange(table.num_rows)
+    test = np.concatenate([sides.test, recent[known:]])
+    of_test = content.isin(content[test]).to_numpy() & (place >= known)
+    recent = (place >= known + catalogue.more) & ~of_test
+    train = (place >= known) & (place < known + catalogue.more) & ~of_test
+    train[:known] = sides.train
+    train &= ~content.isin(content[recent]).to_numpy()
+    return Sides(train, test), recent, table.num_rows - int(train.sum() + test.sum() + recent.sum())
 
 
 def without_late_labels(table: pa.Table, sides: Sides, settings: Settings) -> tuple[Sides, list[Step]]:
@@ -67,7 +98,8 @@ def without_late_labels(table: pa.Table, sides: Sides, settings: Settings) -> tu
     if not pa.types.is_timestamp(table[str(settings.split.time)].type):
         return sides, []
     cutoff = pd.Timestamp(str(settings.split.cutoff)).to_pydatetime()
-    late = np.asarray(pc.greater_equal(table[labels.time], pa.scalar(cutoff, pa.timestamp("us"))).to_numpy())
+    after = pc.greater_equal(table[labels.time], pa.scalar(cutoff, pa.timestamp("us")))
+    late = np.asarray(pc.fill_null(after, False).to_numpy())  # missing in rows of data.more
     late = late & sides.train
     step = Step(step="label after split.cutoff", rows=int(late.sum()), effect="training rows dropped")
     return sides._replace(train=sides.train & ~late), [step]
@@ -160,22 +192,29 @@ def _refuse_missing(table: pa.Table, name: str) -> None:
         )
 
 
-def check_classes(table: pa.Table, sides: Sides, settings: Settings) -> None:
-    """Check that every class is on both sides; `stratified` also warns if a share differs from `test_size`."""
+def check_classes(table: pa.Table, sides: Sides, settings: Settings, added: int = 0) -> None:
+    """Check that every class is on both sides; `stratified` also warns if a share differs from `test_size`.
+
+    Parameters
+    ----------
+    added : int
+        How many of the last rows are not the source's, and have no part in these shares.
+    """
+    known = table.num_rows - added
     codes = table[settings.data.target].combine_chunks().dictionary_encode()
     classes, code = codes.dictionary.to_pylist(), codes.indices.to_numpy()
     in_test, in_train = (np.bincount(code[side], minlength=len(classes)) for side in (sides.test, sides.train))
     for label, tested, learned in zip(classes, in_test, in_train, strict=True):
         if not tested or not learned:
             side = "test" if not tested else "training"
-            hint = f"{_best_seed(table, settings)}, or more rows of that class"
+            hint = f"{_best_seed(table.slice(0, known), settings)}, or more rows of that class"
             raise UserError(f"class {label!r} has no {side} row", hint)
-    shares = in_test / np.bincount(code)
+    shares = in_test / np.maximum(1, np.bincount(code[:known], minlength=len(classes)))
     worst = int(np.abs(shares - settings.split.test_size).argmax())
     if settings.split.method == "stratified" and abs(shares[worst] - settings.split.test_size) > IMBALANCE:
         print(
             f"warning: {shares[worst]:.1%} of the rows of class {classes[worst]!r} are test rows, not "
-            f"{settings.split.test_size:.1%}\n  try: {_best_seed(table, settings)}",
+            f"{settings.split.test_size:.1%}\n  try: {_best_seed(table.slice(0, known), settings)}",
             file=sys.stderr,
         )
 

@@ -20,11 +20,12 @@ from mlops.core import settings as settings_module
 from mlops.core.errors import UserError, errors_in_words
 from mlops.core.lock import parse_lock
 from mlops.core.paths import LOCK
+from mlops.core.replayed import Replayed
 from mlops.core.report import Report, shortened
 from mlops.core.settings import PARAMS
 from mlops.data import project as projects
 from mlops.review import baseline as main_branch
-from mlops.review import behaviour, changes, evidence, gate, policy, project_rules, relock
+from mlops.review import behaviour, changes, evidence, gate, policy, project_rules, relock, replaying
 from mlops.review.build_report import build_report
 from mlops.review.files import CODEOWNERS, is_untouched, owned
 from mlops.review.policy import GATE
@@ -80,6 +81,7 @@ def review(head: str, base: str) -> Report:
         today = datetime.datetime.now(datetime.UTC).date()
         judged = gate.judge(applied, findings.evidence, rule_lines(), today, project_rules.code_of(base))
         report = build_report(report, settings, baseline, applied, findings, judged)
+        report = report.model_copy(update={"replayed": replayed(baseline)})
         if edited is not None and (edited != applied or project_rules.edited(edited.rules, base)):
             proposed = gate.judge(edited, findings.evidence, rule_lines(), today)
             report = report.model_copy(update={"proposed": proposed})
@@ -118,13 +120,27 @@ def reproduce(base: str) -> list[str]:
     return moved or evidence.left_behind(lock)
 
 
+def replayed(baseline: main_branch.Baseline) -> Replayed | None:
+    """The recorded rows of `monitor.replay`, which main names, or this change; None where neither does."""
+    project = projects.open()
+    theirs = None if baseline.project is None else baseline.project.settings.monitor.replay
+    folder = theirs or project.settings.monitor.replay
+    if folder is None or baseline.first:
+        return None
+    try:
+        return replaying.run(Path(folder), project, baseline)[0]
+    except UserError as error:
+        return Replayed(problem=shortened(str(error).splitlines()[0]))
+
+
 def rule_lines() -> dict[tuple[str, str], int]:
     """Rule and subject → line of `gate.yaml`."""
     declared = YAML(typ="rt").load(GATE.read_text(encoding="utf-8")) if GATE.exists() else {}
     found = {}
     for number, rule in enumerate(declared.get("rules") or []):
-        about = ", ".join(str(rule[key]) for key in ("column", "metric") if key in rule)
-        found[(str(rule.get("rule")), about)] = declared["rules"].lc.item(number)[0] + 1
+        about = [str(rule[key]) for key in ("column", "metric") if key in rule]
+        about += ["recent"] if rule.get("rows") == "recent" else []
+        found[(str(rule.get("rule")), ", ".join(about))] = declared["rules"].lc.item(number)[0] + 1
     return found
 
 

@@ -5,6 +5,8 @@ DVC checks out a corrupt file of the cache without an error, so every file is ha
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -144,6 +146,35 @@ def _catalogue(commit: str) -> Catalogue:
         raise UserError(f"{paths.CATALOGUE}: {error.errors()[0]['msg']}") from None
 
 
+def service(main: Baseline) -> Path:
+    """A folder with the form of main's model that its service runs, from the cache, the remote, or a rebuild.
+
+    Raises
+    ------
+    UserError
+        If it cannot be had, with the reason.
+    """
+    md5 = hash_of(main.lock, paths.SERVICE)
+    if not md5:
+        raise UserError(f"main's dvc.lock does not name {paths.SERVICE}")
+    folder = FOLDER / paths.SERVICE.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    listed, _ = _from_store(md5, FOLDER / f"{paths.SERVICE.name}.dir")
+    entries = [] if listed is None else json.loads(listed.read_bytes())
+    for entry in entries:
+        name = Path(entry["relpath"]).name  # the folder of a service holds files only
+        copy, _ = _from_store(entry["md5"], folder / name)
+        if copy is None:
+            break
+        if copy != folder / name:
+            shutil.copyfile(copy, folder / name)
+    if files.tree_md5(folder) != md5:
+        shutil.rmtree(folder)
+        return _rebuild(main.commit, main.lock, {paths.SERVICE: md5})[paths.SERVICE]
+    return folder
+
+
 def _files(commit: str, lock: Lock, wanted: list[Path]) -> tuple[dict[Path, Path], Origin]:
     """Copies of outputs with the hash in the lock, and their origin."""
     hashes = {path: hash_of(lock, path) for path in wanted}
@@ -162,14 +193,15 @@ def _files(commit: str, lock: Lock, wanted: list[Path]) -> tuple[dict[Path, Path
 
 
 def _from_store(md5: str, copy: Path) -> tuple[Path | None, bool]:
-    """A file from DVC's cache, or a copy from its remote, if its hash is right."""
+    """A file from DVC's cache, or a copy from its remote, if its hash is right; of a folder, the list of its files."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    expected = md5.removesuffix(".dir")
     with Repo(".") as repo:
         cached = Path(repo.cache.local.oid_to_path(md5))
         if cached.is_file():
-            if files.md5(cached) == md5:
+            if files.md5(cached) == expected:
                 return cached, False
             print(f"  {cached} is corrupt (its hash differs) and was removed", file=sys.stderr)
             cached.unlink()
@@ -182,19 +214,19 @@ def _from_store(md5: str, copy: Path) -> tuple[Path | None, bool]:
         except Exception as error:  # every file system raises other errors
             print(f"  the remote does not have {md5}: {type(error).__name__}", file=sys.stderr)
             return None, False
-    if files.md5(copy) == md5:
+    if files.md5(copy) == expected:
         return copy, True
     print(f"  the remote's {md5} is corrupt (its hash differs) and is not used", file=sys.stderr)
     return None, False
 
 
 def _rebuild(commit: str, lock: Lock, hashes: dict[Path, str | None]) -> dict[Path, Path]:
-    """Run main's pipeline up to the model, in a separate worktree."""
+    """Run main's pipeline up to the stage that writes the first of these outputs, in a separate worktree."""
     print(
         f"  rebuilding main's model at {commit[:10]}, because neither the cache nor the remote has it", file=sys.stderr
     )
     found = {}
-    stage = maker(lock, paths.MODEL)
+    stage = maker(lock, next(iter(hashes)))
     with _worktree(commit) as folder:
         if show(commit, "uv.lock") == Path("uv.lock").read_bytes():
             command = [sys.executable, "-P", "-m", "dvc", "repro", stage]
@@ -205,10 +237,13 @@ def _rebuild(commit: str, lock: Lock, hashes: dict[Path, str | None]) -> dict[Pa
         if done.returncode:
             raise UserError(f"commit {commit[:10]} cannot be rebuilt: its pipeline fails")
         for path, md5 in hashes.items():
-            if files.md5(folder / path) != md5:
+            if files.tree_md5(folder / path) != md5:
                 raise UserError(f"{path} rebuilt from {commit[:10]} does not match main's dvc.lock")
             found[path] = FOLDER / path.name
-            found[path].write_bytes((folder / path).read_bytes())
+            if (folder / path).is_dir():
+                shutil.copytree(folder / path, found[path], dirs_exist_ok=True)
+            else:
+                found[path].write_bytes((folder / path).read_bytes())
     return found
 
 

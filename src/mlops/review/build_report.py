@@ -18,6 +18,7 @@ from mlops.core.report import (
     Cost,
     Estimate,
     Policy,
+    Recent,
     Report,
     Rows,
     Served,
@@ -29,6 +30,7 @@ from mlops.core.report import Baseline as BaselineReport
 from mlops.core.settings import Settings
 from mlops.data import tables
 from mlops.review import changes
+from mlops.review import gate as gate_module
 from mlops.review.baseline import Baseline
 from mlops.review.compare import Paired
 from mlops.review.evidence import Findings
@@ -65,6 +67,7 @@ def build_report(
             "metrics": [compared(pair, gate.confidence) for pair in evidence.pairs.values()],
             "redefined": [shortened(name) for name in findings.redefined],
             "lost": [shortened(name) for name in findings.lost[:MOST_METRICS]],
+            "recent": recent(evidence.recent, gate.confidence),
             "slices": [
                 Slice(
                     column=shortened(each.column),
@@ -112,6 +115,15 @@ def build_report(
             ],
         }
     )
+
+
+def recent(found: gate_module.Recent, confidence: float) -> Recent | None:
+    """The comparison on the recent window; None where there is none."""
+    if not found.rows:
+        return None
+    problem = None if found.problem is None else shortened(found.problem)
+    metrics = [compared(pair, confidence) for pair in found.pairs.values()]
+    return Recent(rows=found.rows, metrics=metrics, problem=problem)
 
 
 def compared(pair: Paired, confidence: float) -> Comparison:

@@ -92,7 +92,8 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if prefix == "gate.rules" and isinstance(value, list):
         rules = [dict(rule) if isinstance(rule, dict) else {"rule": str(rule)} for rule in value]
         named = {
-            " ".join(str(rule.pop(key)) for key in ("rule", "column", "metric") if key in rule): rule for rule in rules
+            " ".join(str(rule.pop(key)) for key in ("rule", "column", "metric", "rows") if key in rule): rule
+            for rule in rules
         }
         return {
             f"gate: {name}": ", ".join(f"{key} {each}" for key, each in rule.items()) or "on"

@@ -32,10 +32,11 @@ from mlops.review import drift
 from mlops.review.baseline import Baseline
 from mlops.review.compare import Paired, compare
 from mlops.review.definitions import Definitions, define, recorded
-from mlops.review.gate import Judged, Measurements, SliceMeasurements
+from mlops.review.gate import Judged, Measurements, Recent, SliceMeasurements
 
 GRID = 21
 MOST_SLICES = 50
+RECENT_SEED = 10_000  # slices have the numbers from 1
 # The recorded numbers have six decimals
 ROUNDING = 1.5e-6
 
@@ -117,6 +118,7 @@ def gather(project: Project, baseline: Baseline, moved: list[str], dirty: bool, 
     if len(scored.y):
         pairs = compare(scored.y, scored.baseline, scored.candidate, ours.classes, custom, resamples=resamples)
     by_slice = compare_slices(ours, baseline, scored, custom, resamples) if len(scored.y) else []
+    window = on_recent(ours)
     evidence = Measurements(
         rows=len(scored.y),
         pairs=pairs,
@@ -134,7 +136,7 @@ def gather(project: Project, baseline: Baseline, moved: list[str], dirty: bool, 
         moved=moved,
         # on a CI runner, there is nothing to commit, so the difference remains a failure
         dirty=dirty and not os.environ.get("CI"),
-        leaked=int(known_rows(ours.test, ours.train, project.source.names).sum()),
+        leaked=sum(int(known_rows(rows, ours.train, project.source.names).sum()) for rows in (ours.test, window.test)),
         misrecorded=check_recorded(ours.test, ours.on_test, project.settings, ours.classes, defined.ours)
         if ours.test.num_rows
         else [],
@@ -146,6 +148,7 @@ def gather(project: Project, baseline: Baseline, moved: list[str], dirty: bool, 
             ours.classes,
             project.settings.data.positive,
         ),
+        recent=compare_recent(window, baseline, defined, resamples),
     )
     drawn = []
     if len(scored.y):
@@ -190,6 +193,27 @@ def score_both(ours: Ours, baseline: Baseline) -> Scored:
     return Scored(rows, ours.project.y(test), parts(ours.on_test, rows), theirs, problem, latency)
 
 
+def on_recent(ours: Ours) -> Ours:
+    """The same with the rows of the recent window in the place of the test rows; maybe none."""
+    table = ours.project.read(paths.RECENT) if paths.RECENT.exists() else ours.test.slice(0, 0)
+    if not table.num_rows:
+        return ours._replace(test=table, on_test=Predictions(np.array([]), None))
+    return ours._replace(test=table, on_test=metrics.predict_table(ours.model, table, ours.project.columns))
+
+
+def compare_recent(window: Ours, baseline: Baseline, defined: Definitions, resamples: int) -> Recent:
+    """Both models on the recent window: after a change of the relation, old test rows alone defend the old model."""
+    had = baseline.project is not None and bool(baseline.project.settings.data.recent)
+    if not window.test.num_rows:
+        return Recent(lost=had)
+    scored = score_both(window, baseline)
+    custom = defined.deciding.on(window.test.take(pa.array(scored.rows)))
+    pairs = compare(
+        scored.y, scored.baseline, scored.candidate, window.classes, custom, resamples=resamples, seed=RECENT_SEED
+    )
+    return Recent(len(scored.y), pairs, scored.problem)
+
+
 def compare_slices(
     ours: Ours, baseline: Baseline, scored: Scored, custom: Custom, resamples: int
 ) -> list[SliceMeasurements]:
@@ -211,7 +235,7 @@ def compare_slices(
     return found
 
 
-def moved_columns(ours: Ours, baseline: Baseline) -> list[tuple[str, float]] | None:
+def moved_columns(ours: Ours, baseline: Baseline) -> list[drift.Moved] | None:
     """How far each column has moved from main's training rows; this change's code computes the features of both."""
     if baseline.train is None:
         return None

@@ -18,6 +18,7 @@ from mlops.core.yamlfile import closest
 from mlops.model.curves import Rows, calibration_error
 from mlops.model.metrics import Array, Classes, Predictions
 from mlops.review.compare import Paired
+from mlops.review.drift import Moved
 from mlops.review.policy import Gate
 from mlops.review.project_rules import Code
 from mlops.review.rules.base import Case, Finding, Rule
@@ -36,6 +37,26 @@ class SliceMeasurements(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.column} {self.name}"
+
+
+class Recent(NamedTuple):
+    """The newest labelled rows, compared on their own.
+
+    Attributes
+    ----------
+    rows : int
+        0 where neither main nor this change has any.
+    pairs : dict of str to Paired
+    problem : str or None
+        Why there is nothing to compare with on them.
+    lost : bool
+        Whether main has such rows, and this change has none.
+    """
+
+    rows: int = 0
+    pairs: dict[str, Paired] = {}  # noqa: RUF012
+    problem: str | None = None
+    lost: bool = False
 
 
 class Judged(NamedTuple):
@@ -69,8 +90,8 @@ class Measurements(NamedTuple):
         Bins of predicted probability and observed share; empty where the model gives no probabilities.
     validation : dict or None
         `reports/validation.json`.
-    drift : list of (str, float) or None
-        Columns with their population stability index, the largest first.
+    drift : list of Moved or None
+        Columns of the training rows against main's, the largest effect first.
     model_bytes : int
     latency_ms : float
     moved : list of str
@@ -85,6 +106,7 @@ class Measurements(NamedTuple):
         Results of the behaviour tests.
     judged : Judged or None
         The test rows and both models' predictions.
+    recent : Recent
     """
 
     rows: int
@@ -95,7 +117,7 @@ class Measurements(NamedTuple):
     train: dict[str, float]
     calibration: Rows
     validation: dict[str, Any] | None
-    drift: list[tuple[str, float]] | None
+    drift: list[Moved] | None
     model_bytes: int
     latency_ms: float
     moved: list[str]
@@ -104,6 +126,7 @@ class Measurements(NamedTuple):
     misrecorded: list[str]
     behaviour: Behaviour | None = None
     judged: Judged | None = None
+    recent: Recent = Recent()
 
     def calibration_error(self) -> float:
         """The expected calibration error."""
@@ -137,13 +160,17 @@ def judge(
 
 def find(rule: Rule, case: Case) -> Finding:
     """What a rule finds; a rule whose evidence is missing fails."""
-    pairs, metric = case.evidence.pairs, getattr(rule, "metric", None) if rule.derivable else None
+    pairs, metric = case.pairs(rule), getattr(rule, "metric", None) if rule.derivable else None
     if not case.evidence.rows:
         return Finding("fail", "there are no test rows")
+    if rule.recent and case.evidence.recent.lost:
+        return Finding("fail", "main has a recent window, and this change removes it: data.recent")
+    if rule.recent and not case.evidence.recent.rows:
+        return Finding("inconclusive", "there is no recent window yet: no retraining has set rows aside")
     if metric is not None and metric not in pairs:
         return Finding("fail", f"the model has no metric {metric}{closest(metric, list(pairs))}")
     if metric is not None and not math.isfinite(pairs[metric].candidate):
-        return Finding("fail", f"{metric} is undefined on these test rows")
+        return Finding("fail", f"{metric} is undefined on these {'recent' if rule.recent else 'test'} rows")
     return rule.find(case)
 
 

@@ -96,13 +96,14 @@ def evidence(case: Case) -> Evidence:
         positive=judged.positive,
         columns={name: judged.table[name].to_numpy() for name in judged.table.column_names},
         calibration_error=found.calibration_error() if found.calibration else None,
-        drift=None if found.drift is None else dict(found.drift),
+        drift=None if found.drift is None else {each.column: each.change.effect for each in found.drift},
         validation=found.validation,
         leaked=found.leaked,
         model_bytes=found.model_bytes,
         latency_ms=found.latency_ms,
         main_problem=found.baseline_problem,
         confidence=case.confidence,
+        recent={name: _compared(pair, case.confidence) for name, pair in found.recent.pairs.items()} or None,
     )
 
 

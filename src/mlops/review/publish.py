@@ -26,7 +26,7 @@ from mlops.review import policy
 from mlops.review.artifact import MOST_ZIPPED, NAME, fetch_artifact, unpack
 from mlops.review.files import CODEOWNERS, is_untouched, owned
 from mlops.review.render import comment, no_review
-from mlops.review.verdict import derive, recorded_directions
+from mlops.review.verdict import derive, recorded_directions, recorded_window
 
 ARTIFACT = "report"
 CML = ".github/cml/node_modules/.bin/cml"
@@ -178,7 +178,8 @@ def checked(report: Report, run: Run, files: list[Any], complete: bool) -> Repor
     kept = [file["filename"] for file in files if file.get("status") != "removed"]
     gate = policy.load() if policy.GATE.exists() else None
     today = datetime.datetime.now(datetime.UTC).date()
-    report = derive(report, gate, kept, run.conclusion or "unfinished", today, recorded_directions())
+    ended, directions = run.conclusion or "unfinished", recorded_directions()
+    report = derive(report, gate, kept, ended, today, directions, windowed=recorded_window())
     owners = owned(names, CODEOWNERS.read_text(encoding="utf-8") if CODEOWNERS.exists() else None)
     if not complete:
         more = f"GitHub lists {MOST_FILES:,} files of this change and leaves out the others"

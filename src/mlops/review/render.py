@@ -22,8 +22,10 @@ from mlops.core.report import (
     Slice,
     Verdict,
     interval,
+    shortened,
 )
 from mlops.review import sections
+from mlops.review.replay_section import replayed
 
 # GitHub takes 65,536 characters
 MOST_BYTES = 60_000
@@ -52,7 +54,8 @@ def comment(report: Report, *, run_url: str | None = None) -> str:
     """
     parts = [heading(report), approvals(report), reasons(report), sections.behaviour(report.behaviour)]
     if report.policy is not None:
-        parts += [metric_table(report), *charts(report), rule_table(report)]
+        parts += [metric_table(report), recent_table(report), *charts(report), rule_table(report)]
+    parts.append(replayed(report.replayed))
     parts += [what_changed(report), slice_tables(report), validation(report), sections.cleaning(report.cleaning)]
     parts += [costs(report), lineage(report, run_url)]
     text = ""
@@ -98,7 +101,8 @@ def heading(report: Report) -> str:
         name = " → ".join(part.rsplit(".", 1)[-1] for part in report.estimator.split(" → "))
         about.append(f"{code(name)} predicts {code(report.target)}")
     if report.rows:
-        about.append(f"{report.rows.train:,} training and {report.rows.test:,} test rows")
+        recent = f", {report.recent.rows:,} recent rows" if report.recent else ""
+        about.append(f"{report.rows.train:,} training and {report.rows.test:,} test rows{recent}")
     if report.baseline and report.baseline.commit and not report.baseline.problem:
         about.append(f"compared with main at {code(report.baseline.commit[:7])}")
     return line + (f"\n\n{' · '.join(about)}" if about else "")
@@ -179,6 +183,11 @@ def reasons(report: Report) -> str:
     better = [code(each.metric) for each in report.metrics if significantly_better(each)]
     if better:
         lines.append(f"- 📈 Significantly better than main: {', '.join(better)}")
+    on_recent = report.recent.metrics if report.recent else []
+    for mark, way, holds in (("📈", "better", significantly_better), ("📉", "worse", significantly_worse)):
+        found = [code(each.metric) for each in on_recent if holds(each)]
+        if found:
+            lines.append(f"- {mark} Significantly {way} than main on the recent rows: {', '.join(found)}")
     if report.wear and report.wear.decisions > report.wear.budget:
         lines.append(
             f"- ⚠️ The test rows have been used for {report.wear.decisions} merge decisions, more than the recommended "
@@ -197,11 +206,35 @@ def significantly_better(each: Comparison) -> bool:
     return nearest is not None and (nearest > 0 if each.greater_is_better else nearest < 0)
 
 
+def significantly_worse(each: Comparison) -> bool:
+    """Whether the interval of the difference lies entirely on the worse side."""
+    nearest = each.difference.high if each.greater_is_better else each.difference.low
+    return nearest is not None and (nearest < 0 if each.greater_is_better else nearest > 0)
+
+
 def metric_table(report: Report) -> str:
     """Compare the metrics of main and this change, with the verdict of the rules about them."""
-    policy = report.policy
-    if policy is None or not report.metrics:
+    if report.policy is None or not report.metrics:
         return ""
+    title = ""
+    if report.recent and report.rows:
+        title = f"**On the {report.rows.test:,} test rows, which stay the same**\n\n"
+    notes = "".join(f"\n\n<sub>{note}</sub>" for note in metric_notes(report))
+    return title + comparison_table(report, report.metrics) + notes
+
+
+def recent_table(report: Report) -> str:
+    """Compare the metrics on the recent window."""
+    if report.policy is None or report.recent is None:
+        return ""
+    title = f"**On the {report.recent.rows:,} newest labelled rows, which neither model was trained on**"
+    problem = f"\n\n⚠️ {escaped(report.recent.problem)}" if report.recent.problem else ""
+    return f"{title}{problem}\n\n{comparison_table(report, report.recent.metrics, recent=True)}"
+
+
+def comparison_table(report: Report, metrics: list[Comparison], *, recent: bool = False) -> str:
+    """One row for each metric, with the verdict of the rules about it on these rows."""
+    results = report.policy.results if report.policy else []
     header = [
         "metric",
         "main",
@@ -212,15 +245,15 @@ def metric_table(report: Report) -> str:
         "verdict",
     ]
     rows = []
-    for each in report.metrics:
+    for each in metrics:
+        subject = shortened(f"{each.metric}, recent") if recent else each.metric
         rules = [
             result
-            for result in policy.results
-            if result.subject == each.metric and result.rule in ("floor", "ceiling", "no_worse")
+            for result in results
+            if result.subject == subject and result.rule in ("floor", "ceiling", "no_worse")
         ]
         rows.append([*_compared(each), ", ".join(map(_limit, rules)), _worst(rules)])
-    notes = "".join(f"\n\n<sub>{note}</sub>" for note in metric_notes(report))
-    return table(header, rows) + notes
+    return table(header, rows)
 
 
 def metric_notes(report: Report) -> list[str]:

@@ -25,9 +25,14 @@ DEFAULT_BRANCH = "${{ github.event.repository.default_branch }}"
 # Events whose commit may hold what no code owner has approved
 UNREVIEWED = frozenset({"pull_request", "merge_group"})
 # Targets that run the pipeline or the model, and with them the team's code
-TEAM = frozenset({"", "pipeline", "review", "behaviour", "test", "release-check", "release-facts", "lint"})
-SETUPS = frozenset({"setup-trusted", "setup-comment", "setup-image", "setup-registry"})
-PUBLISHING = frozenset({"packages", "id-token", "attestations"})
+TEAM = frozenset(
+    {
+        *("", "pipeline", "review", "behaviour", "test", "lint", "release-check", "release-facts"),
+        *("monitor-deployed", "retrain-deployed"),
+    }
+)
+SETUPS = frozenset({"setup", "setup-trusted", "setup-comment", "setup-image", "setup-registry"})
+PUBLISHING = frozenset({"packages", "id-token", "attestations", "pages"})
 
 
 class Job(NamedTuple):
@@ -131,8 +136,8 @@ def violations(found: list[Job]) -> list[str]:
 def _violations(job: Job) -> Iterable[str]:
     if job.unreviewed and job.trusted:
         yield "runs code that no code owner has approved, and holds a write token, a secret or an environment"
-    if job.runs_team_code and job.trusted:
-        yield "runs the pipeline or the model, and holds a write token, a secret or an environment"
+    if job.runs_team_code and (job.writes or "secrets." in json.dumps(job.body.get("env", {}))):
+        yield "runs the pipeline or the model, and holds a write token or a secret"
     if job.secrets and not job.environment:
         yield "holds a secret outside an environment"
     if PUBLISHING & set(job.writes) and not job.environment:
@@ -158,7 +163,7 @@ def _cache(job: Job) -> Iterable[str]:
 
 
 def _steps(job: Job) -> Iterable[str]:
-    ready = False
+    ready = team = False
     for step in job.body.get("steps", []):
         given = step.get("with") or {}
         if "actions/checkout@" in step.get("uses", ""):
@@ -172,6 +177,9 @@ def _steps(job: Job) -> Iterable[str]:
             yield f"does not name its makefile: {step['run']}"
         target = _target(step["run"])
         token = bool(re.search(r"secrets\.|github\.token", json.dumps(step.get("env", {}))))
+        team = team or target in TEAM
+        if token and team:
+            yield f"gives a secret to the team's code, or to a step after it: {target or 'make'}"
         if token and target in SETUPS:
             yield f"installs packages in the step that holds a token: {target}"
         if token and job.trusted and not ready:

@@ -36,6 +36,8 @@ def derive(
     conclusion: str,
     today: datetime.date,
     directions: Mapping[str, bool] = MappingProxyType({}),
+    *,
+    windowed: bool = False,
 ) -> Report:
     """A report whose verdict follows from its results, from main's gate and from how its run ended.
 
@@ -51,6 +53,8 @@ def derive(
         How GitHub says that the run ended.
     directions : mapping of str to bool
         Of the metrics of main's evaluation: whether greater is better.
+    windowed : bool
+        Whether main has a recent window.
 
     Returns
     -------
@@ -70,7 +74,7 @@ def derive(
             doubts.append("the report has no results")
     else:
         found, more = judged(found, gate, report, today, directions)
-        doubts += more
+        doubts += [*more, *_of_window(report, gate, windowed)]
         verdict, blocking = found.verdict, found.blocks
     if conclusion == "success" and (blocking or report.blocks):
         doubts.append("the run ended as a success although its own results block the change")
@@ -106,6 +110,8 @@ def judged(
     known, turned = known_directions(report, directions)
     doubts += turned
     values = {each.metric: (each.candidate, each.difference.value) for each in report.metrics}
+    on_recent = report.recent.metrics if report.recent else []
+    values |= {f"{each.metric}, recent": (each.candidate, each.difference.value) for each in on_recent}
     results = []
     for result in found.results:
         rule = rules.get((result.rule, result.subject))
@@ -132,11 +138,46 @@ def known_directions(report: Report, directions: Mapping[str, bool]) -> tuple[di
     """
     known = {**directions, **{name: name not in LOWER_IS_BETTER for name in BUILT_IN}}
     compared = [*report.metrics, *(each for part in report.slices for each in part.metrics)]
+    compared += report.recent.metrics if report.recent else []
     said = [(each.metric, each.greater_is_better) for each in compared]
     turned = {name for name, direction in said if known.get(name, direction) != direction}
     words = {name: ("more", "less") if known[name] else ("less", "more") for name in sorted(turned)}
     doubts = [f"{name}: {main} is better on main, {here} by the report" for name, (main, here) in words.items()]
     return {**dict(said), **known}, doubts
+
+
+def recorded_window() -> bool:
+    """Whether the evaluation of the commit that is checked out has a recent window."""
+    try:
+        return "recent" in json.loads(paths.EVALUATION.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _of_window(report: Report, gate: Gate | None, windowed: bool) -> Iterable[str]:
+    rules = {(rule.rule, shortened(rule.subject)) for rule in gate.rules if rule.recent} if gate else set()
+    if not rules or report.policy is None:
+        return
+    if windowed and report.recent is None:
+        verdicts = {each.verdict for each in report.policy.results if (each.rule, each.subject) in rules}
+        if verdicts != {"fail"}:
+            yield "main has a recent window, and the report has no results on one"
+    for each in report.policy.results:
+        unmeasured = each.verdict == "inconclusive" and each.found.value is None
+        if (
+            report.recent is not None
+            and (each.rule, each.subject) in rules
+            and unmeasured
+            and not _undefined(each, report)
+        ):
+            yield f"{each.rule} {each.subject}: it has no number, although the report has a recent window"
+
+
+def _undefined(result: Result, report: Report) -> bool:
+    """Whether a metric of the recent window has no number in the report's own table."""
+    name = result.subject.removesuffix(", recent")
+    found = [each for each in report.recent.metrics if each.metric == name] if report.recent else []
+    return all(each.candidate is None or each.difference.value is None for each in found)
 
 
 def recorded_directions() -> dict[str, bool]:

@@ -12,6 +12,7 @@ from mlops.core.report import Estimate, Report, Verdict
 from mlops.core.yamlfile import Section
 
 if TYPE_CHECKING:
+    from mlops.review.compare import Paired
     from mlops.review.gate import Measurements
     from mlops.review.policy import Gate
     from mlops.review.project_rules import Code
@@ -24,6 +25,12 @@ Metric = Annotated[str, Field(min_length=1, description="A metric of the task, a
 Limit = Annotated[FiniteFloat, Field(description="In units of the metric.")]
 Margin = Annotated[float, Field(ge=0, allow_inf_nan=False, description="Non-inferiority margin: the tolerated loss.")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="The limit.")]
+Rows = Annotated[
+    Literal["frozen", "recent"],
+    Field(
+        description="The test rows, or the newest labelled ones (`data.recent`), if a retraining has set some aside."
+    ),
+]
 MinRows = Annotated[int, Field(ge=2, description="Slices with fewer test rows are ignored.")]
 Inconclusive = Annotated[
     Literal["block", "warn"],
@@ -54,8 +61,14 @@ class Case(NamedTuple):
     def confidence(self) -> float:
         return self.gate.confidence
 
-    def without_main(self) -> Finding | None:
+    def pairs(self, rule: Rule) -> dict[str, Paired]:
+        """Each metric, on the rows that a rule is about."""
+        return self.evidence.recent.pairs if rule.recent else self.evidence.pairs
+
+    def without_main(self, rule: Rule | None = None) -> Finding | None:
         """Why there is nothing to compare with; inconclusive for the first model, a failure otherwise."""
+        if rule is not None and rule.recent and self.evidence.recent.problem:
+            return Finding("fail", self.evidence.recent.problem)
         if not self.evidence.baseline_problem:
             return None
         return Finding("inconclusive" if self.evidence.first else "fail", self.evidence.baseline_problem)
@@ -83,7 +96,13 @@ class Rule(Section):
     @property
     def subject(self) -> str:
         """What the rule is about: a metric, a column, or nothing in particular."""
-        return ", ".join(str(getattr(self, name)) for name in ("column", "metric") if hasattr(self, name))
+        named = [str(getattr(self, name)) for name in ("column", "metric") if hasattr(self, name)]
+        return ", ".join([*named, *(["recent"] if self.recent else [])])
+
+    @property
+    def recent(self) -> bool:
+        """Whether the rule is about the newest labelled rows instead of the test rows."""
+        return getattr(self, "rows", "frozen") == "recent"
 
     @property
     def bound(self) -> float | None:
@@ -113,6 +132,8 @@ class Rule(Section):
     def contradictions(self, verdict: Verdict, found: Estimate, greater_is_better: bool) -> Iterable[str]:
         """Where a verdict cannot follow from the reported numbers."""
         value, bound = found.value, self.bound
+        if verdict == "inconclusive" and self.recent and value is None:
+            return  # there are no such rows yet; whether that is so is checked with the whole report
         if verdict == "inconclusive" and not self.may_be_inconclusive:
             yield "it is inconclusive, which this rule cannot be"
         elif verdict == "inconclusive" and self.by_interval and bound is not None:

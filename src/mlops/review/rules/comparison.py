@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from mlops.core.report import Verdict
-from mlops.review.rules.base import ROUNDING, Case, Finding, Inconclusive, Margin, Metric, MinRows, Rule, holm
+from mlops.review.rules.base import ROUNDING, Case, Finding, Inconclusive, Margin, Metric, MinRows, Rows, Rule, holm
 from mlops.review.rules.slices import no_slices, slices_of
 
 if TYPE_CHECKING:
@@ -49,17 +49,21 @@ class NoWorse(Comparison):
     rule: Literal["no_worse"] = Field(description="Kind of rule.")
     metric: Metric
     margin: Margin
+    rows: Rows = "frozen"
     inconclusive: Inconclusive = "warn"
 
     def find(self, case: Case) -> Finding:
-        missing = case.without_main()
+        missing = case.without_main(self)
         if missing:
             return missing
         rules = [rule for rule in case.gate.rules if isinstance(rule, NoWorse)]
-        p_values = [case.evidence.pairs[rule.metric].p_value() if _known(rule, case) else 1.0 for rule in rules]
+        p_values = [case.pairs(rule)[rule.metric].p_value() if _known(rule, case) else 1.0 for rule in rules]
         significant = holm(p_values, _alpha(case))[rules.index(self)]
-        pair = case.evidence.pairs[self.metric]
-        return self.compared(case, self.metric, pair, significant, _alpha(case) / len(rules))
+        pair = case.pairs(self)[self.metric]
+        if not self.recent:
+            return self.compared(case, self.metric, pair, significant, _alpha(case) / len(rules))
+        found = self.compared(case, f"{self.metric} on the recent rows", pair, significant, _alpha(case) / len(rules))
+        return found._replace(why=found.why.replace("this test set", "this window").replace("test rows", "rows"))
 
 
 class SlicesNoWorse(Comparison):
@@ -93,7 +97,7 @@ class SlicesNoWorse(Comparison):
 
 
 def _known(rule: NoWorse, case: Case) -> bool:
-    pair = case.evidence.pairs.get(rule.metric)
+    pair = case.pairs(rule).get(rule.metric)
     return pair is not None and math.isfinite(pair.candidate)
 
 

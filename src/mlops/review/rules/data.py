@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from mlops.core.errors import counted
-from mlops.review.rules.base import Case, Finding, Inconclusive, Positive, Rule
+from mlops.core.settings import Share
+from mlops.review.rules.base import Case, Finding, Inconclusive, Positive, Rule, holm
 
 
 class Validation(Rule):
@@ -38,10 +39,19 @@ class Validation(Rule):
 
 
 class Drift(Rule):
-    """The population stability index between main's training rows and this change's must not exceed a limit."""
+    """No column of the training rows may differ from main's both significantly and by more than a distance.
+
+    The error is that of all columns together (Holm 1979), so the limit knows the number of rows and of columns.
+    """
 
     rule: Literal["drift"] = Field(description="Kind of rule.")
     at_most: Positive = 0.2
+    """The distance: the largest difference of the distribution functions of numbers, the total variation of categories,
+    or the difference of the missing shares. 0.2 is a shift of half a standard deviation."""
+    error: Share = 0.01
+    """Probability that chance alone fails the rule."""
+    least_rows: int = Field(100, ge=2)
+    """Training rows of main and of this change below which the rule is inconclusive."""
     inconclusive: Inconclusive = "warn"
 
     @property
@@ -54,14 +64,23 @@ class Drift(Rule):
             return case.without_main() or Finding("fail", "main's training rows are not available")
         if not drift:
             return Finding("fail", "no column of main's training rows is left to compare")
-        column, index = drift[0]
-        moved = sum(each > self.at_most for _, each in drift)
-        why = f"{column} has drifted most, with a population stability index of {index:.2g}"
-        if math.isinf(index):
-            why = f"{column} has values of another type than on main"
-        if moved:
-            why += f"; {counted(moved, 'column exceeds', 'columns exceed')} the limit of {self.at_most:g}"
-        return Finding("fail" if moved else "pass", why, index)
+        significant = holm([each.change.p_value for each in drift], self.error)
+        changed = [each for each, is_one in zip(drift, significant, strict=True) if is_one]
+        of_type = [each for each in changed if each.change.p_value == 0 and each.change.effect == 1]
+        missing = self.least_rows - drift[0].rows
+        if missing > 0 and not of_type:
+            return Finding("inconclusive", f"cannot tell: {counted(missing, 'training row')} too few")
+        # Kolmogorov's and Smirnov's p-value, 2 exp(-n d²), at the first step of Holm's procedure
+        least = math.sqrt(math.log(4 * len(drift) / self.error) / drift[0].rows)
+        if not changed:
+            why = f"no significant change in {counted(len(drift), 'column')}; distances from {least:.2g} on are found"
+            return Finding("pass", why, 0.0)
+        column, _, change = changed[0]
+        beyond = sum(each.change.effect > self.at_most for each in changed)
+        why = f"{column} has changed by a distance of {change.effect:.2g}: {change.what}"
+        if beyond:
+            why += f"; {counted(beyond, 'column exceeds', 'columns exceed')} the limit of {self.at_most:g}"
+        return Finding("fail" if beyond else "pass", why, change.effect)
 
 
 class Leakage(Rule):

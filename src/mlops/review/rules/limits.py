@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from mlops.core.report import Verdict
-from mlops.review.rules.base import ROUNDING, Case, Finding, Inconclusive, Limit, Metric, Rule, interval_words
+from mlops.review.rules.base import ROUNDING, Case, Finding, Inconclusive, Limit, Metric, Rows, Rule, interval_words
 
 
 class Floor(Rule):
@@ -19,6 +19,7 @@ class Floor(Rule):
     rule: Literal["floor"] = Field(description="Kind of rule.")
     metric: Metric
     at_least: Limit
+    rows: Rows = "frozen"
     inconclusive: Inconclusive = "block"
 
     @property
@@ -29,7 +30,7 @@ class Floor(Rule):
         return value >= bound - ROUNDING
 
     def find(self, case: Case) -> Finding:
-        return _limited(case, self.metric, self.at_least, above=True)
+        return _limited(case, self, self.at_least, above=True)
 
 
 class Ceiling(Rule):
@@ -41,6 +42,7 @@ class Ceiling(Rule):
     rule: Literal["ceiling"] = Field(description="Kind of rule.")
     metric: Metric
     at_most: Limit
+    rows: Rows = "frozen"
     inconclusive: Inconclusive = "block"
 
     @property
@@ -48,11 +50,12 @@ class Ceiling(Rule):
         return self.at_most
 
     def find(self, case: Case) -> Finding:
-        return _limited(case, self.metric, self.at_most, above=False)
+        return _limited(case, self, self.at_most, above=False)
 
 
-def _limited(case: Case, metric: str, limit: float, *, above: bool) -> Finding:
-    found = case.evidence.pairs[metric].found
+def _limited(case: Case, rule: Floor | Ceiling, limit: float, *, above: bool) -> Finding:
+    found = case.pairs(rule)[rule.metric].found
+    metric = f"{rule.metric} on the recent rows" if rule.recent else rule.metric
     low, high = found.interval(case.confidence)
     kept, reaches = (found.value >= limit, high >= limit) if above else (found.value <= limit, low <= limit)
     verdict: Verdict = "pass" if kept else "inconclusive" if reaches else "fail"

@@ -1,0 +1,91 @@
+"""`make retrain-propose`: push the branch of a retraining and open its pull request.
+
+It runs main's code with a token that may write. What it reads is data that the job before has left: JSON of a strict
+schema, and tables that are not opened. The commit is made here, on main as it is now. Nothing is merged, and nothing
+that a person did is overwritten.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from urllib.parse import quote, urlencode
+
+from mlops.core.commits import signed
+from mlops.core.errors import UserError, errors_in_words
+from mlops.core.git import git
+from mlops.core.github import Api
+from mlops.monitoring import branch as branches
+from mlops.monitoring.proposal import Proposal, read, text
+
+NEEDED = "the job needs `permissions:` with contents and pull-requests: write"
+
+
+def main(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Push and open what `make retrain` proposes, and return the pull request's address."""
+    names = ("GITHUB_REPOSITORY", "GITHUB_TOKEN")
+    missing = [name for name in names if not environment.get(name)]
+    if missing:
+        raise UserError(f"missing environment variables: {', '.join(missing)}", "leave this to the workflow `monitor`")
+    found, contents = read()
+    if found.state != "proposed":
+        print(f"nothing to propose: {found.why}")
+        return None
+    api = Api(environment.get("GITHUB_API_URL", "https://api.github.com"), environment["GITHUB_TOKEN"], needed=NEEDED)
+    repository = f"/repos/{environment['GITHUB_REPOSITORY']}"
+    owner = environment["GITHUB_REPOSITORY"].split("/")[0]
+    pulls = api.pages(f"{repository}/pulls", state="all", head=f"{owner}:{found.branch}")
+    closed = [pull for pull in pulls if pull["state"] != "open"]
+    if closed:
+        print(f"left alone, because a person has closed or merged it: {closed[0]['html_url']}")
+        return None
+    pushed = push(found, contents, signed(environment))
+    if not pushed:
+        return None
+    what = {"title": found.title, "body": body(found)}
+    if pulls:
+        address = str(api.patch(f"{repository}/pulls/{pulls[0]['number']}", what)["html_url"])
+    else:
+        pull = api.post(f"{repository}/pulls", {**what, "head": found.branch, "base": branches.MAIN}, refusal=403)
+        address = form(environment, found.branch, what) if pull is None else str(pull["html_url"])
+    print(f"{found.title}: {address}")
+    return address
+
+
+def push(found: Proposal, contents: Mapping[str, bytes], with_token: Mapping[str, str]) -> bool:
+    """Push the branch, unless it is there; whether the pull request is to be opened."""
+    git("fetch", "--quiet", "origin", f"+refs/heads/{branches.MAIN}:refs/remotes/origin/main", environment=with_token)
+    main = git("rev-parse", "refs/remotes/origin/main")
+    listed = git("ls-remote", "origin", f"refs/heads/{found.branch}", environment=with_token)
+    if listed:
+        git("fetch", "--quiet", "origin", f"refs/heads/{found.branch}", environment=with_token)
+    there = branches.state(found.branch, git("rev-parse", "FETCH_HEAD") if listed else None, main)
+    if there.work == "none":
+        made = branches.commit(found, contents, main)
+        # no force: where two runs push, the first one wins
+        git("push", "--quiet", "origin", f"{made}:refs/heads/{found.branch}", environment=with_token)
+        return True
+    print(there.why)
+    return there.work == "ours"
+
+
+def body(found: Proposal) -> str:
+    """The text of the pull request."""
+    return (
+        f"{text(found)}\n"
+        "The rows were validated before they were added. The workflow `relock`, or `make` on the branch, rebuilds "
+        "`dvc.lock`. The review compares both models on the test rows and on the recent window.\n\n"
+        "<sub>Its checks wait for *Approve workflows to run*. No machine merges it.</sub>\n"
+    )
+
+
+def form(environment: Mapping[str, str], branch: str, what: Mapping[str, str]) -> str:
+    """The page on which a person opens the pull request, where workflows may not."""
+    server = environment.get("GITHUB_SERVER_URL", "https://github.com")
+    page = f"{server}/{environment['GITHUB_REPOSITORY']}/compare/{branches.MAIN}...{quote(branch)}"
+    return f"{page}?{urlencode({'expand': 1, 'title': what['title']})}"
+
+
+if __name__ == "__main__":
+    with errors_in_words():
+        main()

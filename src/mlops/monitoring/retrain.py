@@ -1,0 +1,270 @@
+"""`make retrain LOG=folder`: put new labelled rows of the log on a branch, if `monitor.retrain` says that it is time.
+
+The rows are validated first. They are divided into training rows and a recent window, which nothing is fitted on. Test
+rows stay as they are. Exit code 3 means that the rows are broken; `build/monitor/retrain/retrain.md` says which.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mlops.core import paths
+from mlops.core import settings as settings_module
+from mlops.core.errors import UserError, counted, errors_in_words
+from mlops.core.files import md5
+from mlops.core.git import git, show
+from mlops.core.report import shortened
+from mlops.core.settings import PARAMS, Monitor
+from mlops.data import project as projects
+from mlops.data import tables
+from mlops.data.project import Project
+from mlops.data.tables import Catalogue
+from mlops.monitoring import batch as batches
+from mlops.monitoring import branch, labels, reference
+from mlops.monitoring.batch import Batch
+from mlops.monitoring.collect import collect
+from mlops.monitoring.log import Reading
+from mlops.monitoring.proposal import FOLDER, MOST_IN_GIT, DataFile, Problem, Proposal, write
+from mlops.monitoring.reference import Reference
+
+REPORT = Path("build/monitor/report.json")
+DAY = 24 * 3600
+BROKEN = 3
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m mlops.monitoring.retrain", description=__doc__)
+    parser.add_argument("log", type=Path, help="folder of the prediction log")
+    parser.add_argument(
+        "--release", type=Path, default=Path(), help="folder of the release's files, by default this one"
+    )
+    parser.add_argument("--fetched", action="store_true", help="read the labels that make fetch-labels left")
+    given = parser.parse_args()
+    with chdir(given.release):
+        known = reference.read(projects.open())
+    branch.update()
+    options = settings_module.load().monitor
+    if given.fetched:
+        options = options.model_copy(update={"labels": labels.fetched(options.labels)})
+    found, contents = propose(given.log, projects.open(), known, options, datetime.now(UTC))
+    write(found, contents)
+    if found.state == "proposed":
+        branch.create(found.branch, branch.commit(found, contents, found.main))
+        print(f"{found.branch}: {found.why}")
+        print(f"  try: git switch {found.branch} && make && make review BASE={branch.MAIN}")
+    else:
+        print(f"no retraining: {found.why}")
+        for each in found.problems:
+            first = each.examples[0] if each.examples else None
+            place = f"; request {first.request_id}, row {first.row}: {first.value}" if first else ""
+            print(f"  {each.column}: {each.what} ({counted(each.rows, 'row')}{place})")
+        if found.state == "broken":
+            print("  try: correct the labels or the clients, or clean such rows (data.clean, src/project/cleaning.py)")
+    print(f"  details: {FOLDER}/retrain.md")
+    return BROKEN if found.state == "broken" else 0
+
+
+def propose(
+    log: Path, project: Project, known: Reference, options: Monitor, now: datetime
+) -> tuple[Proposal, dict[str, bytes]]:
+    """Decide on a retraining, and make its files.
+
+    Returns
+    -------
+    Proposal
+    dict of str to bytes
+        Path in the repository → content, of the files that Git is to hold.
+    """
+    main = branch.main_commit()
+    proposal = Proposal(state="waiting", why="", model=known.model, main=main)
+
+    def ended(why: str, **more: Any) -> tuple[Proposal, dict[str, bytes]]:
+        return proposal.model_copy(update={"why": shortened(why), **more}), {}
+
+    alarms = [] if options.retrain.when != "alarm" else read_alarms(known.model)
+    proposal = proposal.model_copy(update={"alarms": [shortened(alarm) for alarm in alarms[:20]]})
+    if early := too_early(options, alarms, proposal.branch, main, now):
+        return ended(early)
+    truth = labels.read(options.labels, project.settings, project.source[project.settings.data.target])  # type: ignore[arg-type]
+    reading = Reading(log, known.contract, known.model)
+    collected = collect(reading, truth, [field.name for field in known.contract.fields], 0, ids=True)
+    labelled = collected.labelled
+    if labelled is None or len(labelled) < options.retrain.least_rows:
+        rows = counted(0 if labelled is None else len(labelled), "new labelled row")
+        return ended(f"the log has {rows}; monitor.retrain.least_rows is {options.retrain.least_rows:,}")
+    settings, catalogue = project.settings, project.source
+    check_main(main, catalogue, [field.name for field in known.contract.fields])
+    batch, problems = batches.build(labelled, known.contract, catalogue, settings)
+    warned: list[Problem] = []
+    if not problems:
+        problems, warned = batches.check(batch, known.contract, catalogue, settings)
+    days = {"first": str(batch.time[0])[:10], "last": str(batch.time[-1])[:10]}
+    if problems:
+        names = ", ".join(dict.fromkeys(each.column for each in problems))
+        why = f"the new labelled rows are broken, so nothing is trained on them: {names}"
+        return ended(why, state="broken", problems=problems[: batches.MOST_PROBLEMS], **days)
+    training = train_rows(main)
+    older, recent = batches.divide(batch, options.retrain, training)
+    if not len(older) or not len(recent):
+        return ended(
+            f"the {len(batch):,} new rows cannot be divided into training rows and a recent window by their time"
+        )
+    notes = batches.oddities(batch, truth.corrected)
+    if left := len(batch) - len(older) - len(recent):
+        notes.append(
+            f"{counted(left, 'older new row is', 'older new rows are')} left out by monitor.retrain.most_new_share"
+        )
+    files, contents = stored({"more": older, "recent": recent}, known.model)
+    reason = f"After {counted(len(alarms), 'alarm')}" if alarms else "With new labels"
+    why = f"{reason}: {len(older):,} rows to train on, {len(recent):,} rows for the recent window"
+    update = {"state": "proposed", "why": shortened(why), "notes": notes[:20], "files": files, "training": training}
+    return proposal.model_copy(update={**update, **days, "problems": warned[: batches.MOST_PROBLEMS]}), contents
+
+
+def read_alarms(model: str) -> list[str]:
+    """Alarms of the last `make monitor`, which must be about the same model."""
+    hint = "make monitor LOG=folder, then make retrain"
+    try:
+        found = json.loads(REPORT.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{REPORT} is missing or broken", hint) from None
+    if found.get("model") != model:
+        raise UserError(f"{REPORT} is about another model", hint)
+    return list(map(str, found["alarms"]))
+
+
+def too_early(options: Monitor, alarms: list[str], name: str, main: str, now: datetime) -> str | None:
+    """Why nothing is to be proposed now, before the log is read."""
+    policy = options.retrain
+    if policy.when == "never":
+        return "monitor.retrain.when is never"
+    if options.labels is None:
+        raise UserError(f"{PARAMS}: monitor.retrain needs monitor.labels, the labels of logged rows")
+    if policy.when == "alarm" and not alarms:
+        return "the monitor has no alarm"
+    there = branch.state(name, branch.tip_of(name), main)
+    if there.work != "none":
+        return there.why
+    last = branch.last_retraining(name, main)
+    if last is not None:
+        days = (now.timestamp() - last) / DAY
+        if days < policy.cool_down_days:
+            return f"the last retraining was {days:.1f} days ago; cool_down_days is {policy.cool_down_days:g}"
+    return None
+
+
+def check_main(main: str, catalogue: Catalogue, fields: list[str]) -> None:
+    """Check that main still has the columns that the log has, in the same kinds."""
+    content = show(main, paths.CATALOGUE)
+    if content is None:
+        raise UserError(f"main has no {paths.CATALOGUE}", "make on main, and commit what it writes")
+    theirs = {column.name: column.kind for column in Catalogue.model_validate_json(content).columns}
+    for name in fields:
+        if theirs.get(name) != catalogue[name].kind:
+            was, now = catalogue[name].kind, theirs.get(name, "none")
+            raise UserError(
+                f"column {name!r} is {was} in the deployed release and {now} on main",
+                "release main first: rows of the old log do not fit it",
+            )
+
+
+def train_rows(main: str) -> int:
+    """How many training rows main has."""
+    try:
+        return int(json.loads(show(main, paths.SPLIT) or b"")["train"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"main's {paths.SPLIT} is missing or broken", "make on main, and commit what it writes"
+        ) from None
+
+
+def stored(parts: dict[Any, Batch], model: str) -> tuple[list[DataFile], dict[str, bytes]]:
+    """The rows as Parquet files, and where they are kept: in DVC's remote if there is one, in Git otherwise.
+
+    Raises
+    ------
+    UserError
+        If a file is too large for Git, and there is no remote.
+    """
+    files: list[DataFile] = []
+    contents: dict[str, bytes] = {}
+    with_remote = has_remote()
+    with tempfile.TemporaryDirectory() as folder:
+        for role, rows in parts.items():
+            path = Path(folder) / f"{role}.parquet"
+            tables.write(rows.table, path)
+            content = path.read_bytes()
+            if len(content) > MOST_IN_GIT and not with_remote:
+                raise UserError(
+                    f"the new rows take {len(content):,} bytes; Git is for files up to {MOST_IN_GIT:,}",
+                    "make remote URL=s3://bucket/path, or a smaller monitor.retrain.most_new_share",
+                )
+            where: Any = "dvc" if with_remote else "git"
+            file = DataFile(role=role, rows=len(rows), size=len(content), md5=md5(content), stored=where)
+            files.append(file)
+            contents[file.path(model)] = content
+    if with_remote:
+        upload(contents)
+        return files, {}
+    return files, contents
+
+
+def has_remote() -> bool:
+    """Whether DVC has a default remote."""
+    from dvc.repo import Repo
+
+    with Repo(".") as repo:
+        return bool(repo.config["core"].get("remote"))
+
+
+def upload(contents: dict[str, bytes]) -> None:
+    """Put files into DVC's cache and remote, from a worktree of its own."""
+    with _worktree() as folder:
+        for name, content in contents.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        for command in (["add", "--quiet", *contents], ["push", "--quiet", *(f"{name}.dvc" for name in contents)]):
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", "dvc", *command], cwd=folder, capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                reason = done.stderr.strip().splitlines()[:1] or ["no message"]
+                raise UserError(f"dvc {command[0]} of the new rows failed: {reason[0]}", "make remote URL=…")
+
+
+@contextmanager
+def _worktree() -> Iterator[Path]:
+    """A separate checkout, with the same DVC cache and remote."""
+    from dvc.repo import Repo
+
+    with Repo(".") as repo:
+        cache = Path(repo.cache.local.path).parents[1]
+    config = Path(".dvc/config.local")
+    with tempfile.TemporaryDirectory(prefix="retrain-") as parent:
+        folder = Path(parent) / "tree"
+        git("worktree", "add", "--quiet", "--detach", str(folder), "HEAD")
+        try:
+            if config.is_file():
+                (folder / config).write_bytes(config.read_bytes())
+            subprocess.run(
+                [sys.executable, "-P", "-m", "dvc", "cache", "dir", "--quiet", "--local", str(cache)],
+                cwd=folder,
+                check=True,
+            )
+            yield folder
+        finally:
+            git("worktree", "remove", "--force", str(folder))
+
+
+if __name__ == "__main__":
+    with errors_in_words():
+        sys.exit(main())
