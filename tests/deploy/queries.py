@@ -14,8 +14,20 @@ METRICS = {
     "bentoml_service_request_total",
     "bentoml_service_request_in_progress",
     "bentoml_service_request_duration_seconds_bucket",
+    "prediction_log_dropped_rows_total",
+    "monitor_timestamp_seconds",
+    "monitor_newest_row_timestamp_seconds",
+    "monitor_newest_label_timestamp_seconds",
+    "monitor_rows",
+    "monitor_labelled_rows",
+    "monitor_risk_alarm",
+    "monitor_risk_evidence",
+    "monitor_column_change",
+    "monitor_column_warning",
 }
-"""What they may ask for; the service under test shows that it exports each of them."""
+"""What they may ask for; the service and the monitor under test show that they export each of them."""
+OF_THE_CANARY = {"monitor_canary_verdict"}
+"""What `make canary` writes."""
 
 
 def dashboard_queries(raw: bool = False) -> dict[str, str]:
@@ -29,7 +41,7 @@ def dashboard_queries(raw: bool = False) -> dict[str, str]:
     found |= {f"{each['name']} (annotation)": each["expr"] for each in board["annotations"]["list"]}
     if raw:
         return found
-    given = {"$__rate_interval": "10s", "$job": "model", "$namespace": ".*"}
+    given = {"$__rate_interval": "10s", "$__range": "1h", "$job": "model", "$namespace": ".*"}
     return {name: substituted(query, given) for name, query in found.items()}
 
 
@@ -43,10 +55,14 @@ def analysis_queries(**arguments: str) -> dict[str, str]:
 
 
 def analysis_limits() -> dict[str, float]:
-    """Metric → what its number may not exceed."""
+    """Metric → what its number may not exceed; the outcome is an answer instead."""
     (template,) = load((DEPLOY / "kubernetes/components/canary/analysis.yaml").read_text(encoding="utf-8"))
     found = {}
     for each in template["spec"]["metrics"]:
+        if each["name"] == "outcome":
+            assert each["failureCondition"] == "len(result) > 0 && result[0] < 0"
+            assert each["successCondition"] == "len(result) == 0 || result[0] >= 0"
+            continue
         limit = each["failureCondition"].removeprefix("len(result) > 0 && result[0] > ")
         assert each["successCondition"] == f"len(result) > 0 && result[0] <= {limit}"
         found[each["name"]] = float(limit)

@@ -1,4 +1,4 @@
-"""What a rollout needs, on loopback: releases that serve, Prometheus, HAProxy before them, and clients."""
+"""What a rollout needs, on loopback: releases that serve, Prometheus and its node exporter, HAProxy, and clients."""
 
 from __future__ import annotations
 
@@ -84,10 +84,11 @@ class Served(NamedTuple):
 
 @contextlib.contextmanager
 def serve(project: Project, folder: Path) -> Iterator[Served]:
-    """The service of a project, with its counters in a folder of its own."""
+    """The service of a project, with its counters and its prediction log in a folder of its own."""
     port = free_port()
     folder.mkdir(exist_ok=True)
     environment = {**project.environment, "BENTOML_HOME": str(folder / "bentoml"), "BENTOML_DO_NOT_TRACK": "true"}
+    environment["PREDICTION_LOG"] = str(folder / "predictions")
     environment.pop("SERVICE_TOKEN", None)
     command = [sys.executable, "-m", "mlops.serving.start", "mlops.serving.service:Service"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
@@ -140,15 +141,30 @@ class Prometheus(NamedTuple):
 
 
 @contextlib.contextmanager
-def prometheus(folder: Path) -> Iterator[Prometheus]:
+def node_exporter(folder: Path, metrics: Path) -> Iterator[int]:
+    """The exporter of compose.monitor.yaml, for a folder of metrics; its port."""
+    service = YAML(typ="safe").load(DEPLOY / "compose/compose.monitor.yaml")["services"]["monitor"]
+    (mount,) = service["volumes"]
+    port = free_port()
+    arguments = [each.replace(mount["target"], str(metrics)) for each in service["command"]]
+    log = folder / "node-exporter.log"
+    with process([tool("prometheus-node-exporter"), *arguments, f"--web.listen-address=127.0.0.1:{port}"], log):
+        wait_for("the node exporter is ready", lambda: get(f"http://127.0.0.1:{port}/metrics"))
+        yield port
+
+
+@contextlib.contextmanager
+def prometheus(folder: Path, monitor: int | None = None) -> Iterator[Prometheus]:
+    """Prometheus, which reads the monitor's metrics from a port."""
     source = DEPLOY / "monitoring/prometheus"
     config = YAML(typ="safe").load(source / "prometheus.yaml")
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(source / name) for name in config["rule_files"]]
     del config["alerting"]
-    (scrape,) = config["scrape_configs"]
-    del scrape["static_configs"]
+    scrape, daily = config["scrape_configs"]
+    del scrape["static_configs"], daily["dns_sd_configs"]
     scrape["file_sd_configs"] = [{"files": [str(folder / "targets.json")], "refresh_interval": "1s"}]
+    daily["static_configs"] = [{"targets": [f"127.0.0.1:{monitor}"]}] if monitor else []
     YAML().dump(config, folder / "prometheus.yaml")
     port = free_port()
     command = [

@@ -9,17 +9,28 @@ from typing import Any
 import pytest
 from manifests import DEPLOY, Object, load, problems, render, run, with_components
 
+from mlops.core.logoptions import LogOptions
+
 KUBERNETES = DEPLOY / "kubernetes"
 VERSIONS = ("1.30", "1.37")
 MONITORING, CANARY, BLUE_GREEN = "../../../monitoring", "../../components/canary", "../../components/blue-green"
+LOG, SCHEDULE = "../../../log", "../../../schedule"
 COMBINATIONS = {
     "alone": (),
     "monitored": (MONITORING,),
     "canary": (MONITORING, CANARY),
     "blue-green": (MONITORING, BLUE_GREEN),
+    "logged": (LOG, SCHEDULE),
+    "all": (MONITORING, CANARY, LOG, SCHEDULE),
 }
 CASES = [(overlay, which) for overlay in ("staging", "production") for which in COMBINATIONS] + [("shadow", "alone")]
 BY_DIGEST = re.compile(r"ghcr\.io/\S+@sha256:[0-9a-f]{64}")
+BY_VERSION = re.compile(r"(docker\.io/)?[a-z/]+:\d+\.\d+\.\d+(-[a-z]+)?(@sha256:[0-9a-f]{64})?")
+HARDENED = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
 
 
 @pytest.fixture(scope="module", params=CASES, ids=map(" ".join, CASES))
@@ -76,13 +87,18 @@ def test_a_mistyped_field_is_noticed(kind: str, path: tuple[Any, ...], value: An
 
 
 def test_the_model_is_named_by_digest_and_nothing_else_runs(rendered: list[Object]) -> None:
-    containers = [c for each in rendered for c in pod_of(each).get("containers", [])]
-    assert [BY_DIGEST.fullmatch(container["image"]) is not None for container in containers] == [True]
-    assert not any("initContainers" in pod_of(each) for each in rendered)
+    pods = [pod_of(each) for each in rendered]
+    names = [c["name"] for pod in pods for c in [*pod.get("containers", []), *pod.get("initContainers", [])]]
+    logged = "CronJob" in {each["kind"] for each in rendered}
+    assert sorted(names) == (["model", "monitor", "shipper"] if logged else ["model"])
+    (container,) = pod_of(only(rendered, "Deployment"))["containers"]
+    assert BY_DIGEST.fullmatch(container["image"])
 
 
 def pod_of(each: Object) -> dict[str, Any]:
-    found: dict[str, Any] = each.get("spec", {}).get("template", {}).get("spec", {})
+    spec = each.get("spec", {})
+    spec = spec.get("jobTemplate", {}).get("spec", spec)
+    found: dict[str, Any] = spec.get("template", {}).get("spec", {})
     return found
 
 
@@ -92,12 +108,9 @@ def test_the_pod_may_do_nothing_that_it_need_not(rendered: list[Object]) -> None
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] > 0
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
-    assert all(set(volume) == {"name", "emptyDir"} for volume in pod["volumes"])
+    assert container["securityContext"] == HARDENED
+    mounts = [mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
+    assert all(set(volume) == {"name", "emptyDir"} for volume in pod["volumes"] if volume["name"] in mounts)
     assert not any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC"))
     assert pod["automountServiceAccountToken"] is False
     assert only(rendered, "ServiceAccount")["automountServiceAccountToken"] is False
@@ -108,6 +121,67 @@ def test_the_pod_may_do_nothing_that_it_need_not(rendered: list[Object]) -> None
 def test_the_namespace_lets_no_careless_pod_in(overlay: str) -> None:
     labels = only(render(KUBERNETES / "overlays" / overlay), "Namespace")["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
+    return render(with_components(tmp_path_factory.mktemp("logged"), "production", LOG, SCHEDULE))
+
+
+def test_the_shipper_reads_what_the_service_logs_and_may_do_nothing_else(logged: list[Object]) -> None:
+    pod = pod_of(only(logged, "Deployment"))
+    (service,), (shipper,) = pod["containers"], pod["initContainers"]
+    (folder,) = (each["value"] for each in service["env"] if each["name"] == "PREDICTION_LOG")
+    assert {"name": "log", "mountPath": folder} in service["volumeMounts"]
+    assert {"name": "log", "mountPath": folder, "readOnly": True} in shipper["volumeMounts"]
+    assert all(mount["readOnly"] for mount in shipper["volumeMounts"])
+    assert shipper["securityContext"] == HARDENED
+    assert BY_VERSION.fullmatch(shipper["image"])
+    # a sidecar: it outlives the service, which seals its last file when it stops
+    assert shipper["restartPolicy"] == "Always"
+    assert pod["terminationGracePeriodSeconds"] > 75
+    # more than the log may take by default, and one file more
+    assert volume_of(pod, "log")["emptyDir"]["sizeLimit"] == "6Gi"
+    assert 1e9 * LogOptions().keep_gb + 1e6 * LogOptions().segment_mb < 6 * 2**30
+
+
+def test_the_monitor_runs_daily_and_may_do_nothing_that_it_need_not(logged: list[Object]) -> None:
+    job = only(logged, "CronJob")
+    pod = pod_of(job)
+    (container,) = pod["containers"]
+    assert job["spec"]["schedule"].endswith(" * * *")
+    assert job["spec"]["concurrencyPolicy"] == "Forbid"
+    assert BY_VERSION.fullmatch(container["image"])
+    assert container["securityContext"] == HARDENED
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["automountServiceAccountToken"] is False
+    # no label of the model's pods: none of its traffic, and none of its network policy
+    labels = job["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
+    selector = only(logged, "Service")["spec"]["selector"]
+    assert labels
+    assert not selector.items() <= labels.items()
+    address = {each["name"]: each.get("value", "") for each in container["env"]}
+    assert address["SERVICE"] == f"http://{only(logged, 'Service')['metadata']['name']}"
+    assert address["PUSH_URL"].endswith("/metrics/job/model-monitor/namespace/$(NAMESPACE)")
+
+
+@pytest.mark.parametrize(
+    ("kind", "script"), [("Deployment", "log/ship.sh"), ("CronJob", "schedule/monitor.sh")], ids=["shipper", "monitor"]
+)
+def test_scripts_are_mounted_and_credentials_come_from_a_secret(kind: str, script: str, logged: list[Object]) -> None:
+    pod = pod_of(only(logged, kind))
+    container = pod.get("initContainers", pod["containers"])[0]
+    mounts = {mount["mountPath"]: volume_of(pod, mount["name"]) for mount in container["volumeMounts"]}
+    folder, _, name = container["command"][-1].rpartition("/")
+    content = named(logged, "ConfigMap")[mounts[folder]["configMap"]["name"]]["data"][name]
+    assert content == (DEPLOY / script).read_text(encoding="utf-8")
+    assert [list(each) for each in container["envFrom"]] == [["secretRef"]]
+    assert not any(word in each["name"] for each in container["env"] for word in ("KEY", "SECRET", "TOKEN"))
+
+
+def volume_of(pod: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(volume for volume in pod["volumes"] if volume["name"] == name)
+    return found
 
 
 def test_a_token_is_needed_and_is_not_in_git(rendered: list[Object]) -> None:
@@ -158,7 +232,9 @@ def test_the_autoscaler_scales_what_runs(rendered: list[Object]) -> None:
 def test_nothing_leaves_the_pod_and_only_the_port_is_open(rendered: list[Object]) -> None:
     policy = only(rendered, "NetworkPolicy")["spec"]
     assert sorted(policy["policyTypes"]) == ["Egress", "Ingress"]
-    assert not policy["egress"]
+    logged = "initContainers" in pod_of(only(rendered, "Deployment"))
+    ports = [port["port"] for rule in policy["egress"] for port in rule["ports"]]
+    assert ports == ([53, 53, 443] if logged else [])
     assert [rule["ports"] for rule in policy["ingress"]] == [[{"port": "http"}]]
     assert all(rule["from"] for rule in policy["ingress"])
 

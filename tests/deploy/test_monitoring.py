@@ -6,21 +6,28 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from manifests import DEPLOY, load, run
-from queries import METRICS, all_queries, analysis_limits, analysis_queries, dashboard_queries
+from queries import METRICS, OF_THE_CANARY, all_queries, analysis_limits, analysis_queries, dashboard_queries
 from ruamel.yaml import YAML
 
 MONITORING = DEPLOY / "monitoring"
 RULES = MONITORING / "prometheus/rules.yaml"
-PLAYED = Path(__file__).with_name("rules_test.yaml")
+PLAYED = [Path(__file__).with_name(name) for name in ("rules_test.yaml", "rules_daily_test.yaml")]
 MACHINE = load((DEPLOY / "compose/compose.yaml").read_text(encoding="utf-8"))[0]["services"]
 
 
 def rules() -> dict[str, str]:
     (group,) = load(RULES.read_text(encoding="utf-8"))[0]["groups"]
     return {rule["alert"]: rule["expr"] for rule in group["rules"]}
+
+
+def scraped() -> dict[str, Any]:
+    """Job → what Prometheus is told of it."""
+    config = load((MONITORING / "prometheus/prometheus.yaml").read_text(encoding="utf-8"))[0]
+    return {each["job_name"]: each for each in config["scrape_configs"]}
 
 
 def test_prometheus_takes_its_configuration_and_finds_the_rules() -> None:
@@ -51,8 +58,8 @@ def test_every_alert_reaches_the_team(severity: str, waits: str) -> None:
 
 
 def test_each_alert_fires_when_it_should_and_is_quiet_otherwise() -> None:
-    assert "SUCCESS" in run("promtool", "test", "rules", PLAYED)
-    played = PLAYED.read_text(encoding="utf-8")
+    assert "SUCCESS" in run("promtool", "test", "rules", *PLAYED)
+    played = "".join(path.read_text(encoding="utf-8") for path in PLAYED)
     assert [name for name in rules() if name not in played] == []
 
 
@@ -60,7 +67,7 @@ def test_each_alert_fires_when_it_should_and_is_quiet_otherwise() -> None:
 def test_the_played_series_notice_an_alert_that_never_fires(name: str, tmp_path: Path) -> None:
     shutil.copytree(DEPLOY / "monitoring/prometheus", tmp_path / "deploy/monitoring/prometheus")
     (tmp_path / "tests/deploy").mkdir(parents=True)
-    shutil.copy(PLAYED, tmp_path / "tests/deploy")
+    copies = [shutil.copy(path, tmp_path / "tests/deploy") for path in PLAYED]
     broken = tmp_path / RULES.relative_to(DEPLOY.parent)
     text = broken.read_text(encoding="utf-8")
     changed = re.sub(
@@ -69,7 +76,7 @@ def test_the_played_series_notice_an_alert_that_never_fires(name: str, tmp_path:
     assert changed != text
     broken.write_text(changed, encoding="utf-8")
     with pytest.raises(AssertionError, match="FAILED"):
-        run("promtool", "test", "rules", tmp_path / "tests/deploy" / PLAYED.name)
+        run("promtool", "test", "rules", *copies)
 
 
 def test_the_cluster_has_the_same_alerts_as_the_machine() -> None:
@@ -81,7 +88,7 @@ def test_what_is_asked_for_is_what_the_service_exports() -> None:
     for place, query in all_queries().items():
         names = set(re.findall(r"\b([a-z_]+)(?=\{)", query)) - {"by", "le"}
         assert names, place
-        assert names <= METRICS, place
+        assert names <= METRICS | OF_THE_CANARY, place
 
 
 def test_the_dashboard_fits_its_grid_and_has_no_panel_without_data() -> None:
@@ -95,7 +102,7 @@ def test_the_dashboard_fits_its_grid_and_has_no_panel_without_data() -> None:
         taken |= cells
         assert panel["targets"]
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
-    known = {each["name"] for each in board["templating"]["list"]} | {"__rate_interval"}
+    known = {each["name"] for each in board["templating"]["list"]} | {"__rate_interval", "__range"}
     for query in dashboard_queries(raw=True).values():
         assert set(re.findall(r"\$(\w+)", query)) <= known
 
@@ -116,14 +123,13 @@ def test_files_lie_where_the_containers_look_for_them() -> None:
         "datasources"
     ]
     assert source["url"] == "http://prometheus:9090"
-    (scrape,) = load((MONITORING / "prometheus/prometheus.yaml").read_text("utf-8"))[0]["scrape_configs"]
-    assert scrape["job_name"] == "model"
+    scrape = scraped()["model"]
     assert scrape["static_configs"] == [{"targets": ["model:3000"]}]
 
 
 def test_cluster_and_machine_keep_the_same_series() -> None:
     """A port's label by the operator must not push the service's own `endpoint` aside."""
-    (scrape,) = load((MONITORING / "prometheus/prometheus.yaml").read_text("utf-8"))[0]["scrape_configs"]
+    scrape = scraped()["model"]
     (pods,) = load((MONITORING / "kubernetes/pods.yaml").read_text("utf-8"))
     (endpoint,) = pods["spec"]["podMetricsEndpoints"]
     (machine,), (cluster,) = scrape["metric_relabel_configs"], endpoint["metricRelabelings"]
@@ -178,14 +184,30 @@ def test_the_analysis_fails_a_canary_that_is_worse(
     canary: dict[str, int], slow: str, failing: set[str], tmp_path: Path
 ) -> None:
     found, limits = played(tmp_path, canary, WELL, slow), analysis_limits()
-    assert {name for name, number in found.items() if number is not None and number > limits[name]} == failing
+    assert {name for name, number in found.items() if number is not None and number > limits.get(name, 0)} == failing
 
 
 def test_the_analysis_does_not_blame_a_canary_for_what_the_stable_one_does_too(tmp_path: Path) -> None:
     bad = {"200": 70, "500": 10, "422": 20}
-    assert played(tmp_path, bad, bad) == {"errors": 0, "refused": 0, "latency": 1}
+    assert played(tmp_path, bad, bad) == {"errors": 0, "refused": 0, "latency": 1, "outcome": None}
 
 
 def test_the_analysis_takes_silence_for_no_proof(tmp_path: Path) -> None:
-    assert played(tmp_path, {}, WELL) == {"errors": None, "refused": None, "latency": None}
-    assert played(tmp_path, {"200": 0}, WELL) == {"errors": None, "refused": None, "latency": None}
+    assert played(tmp_path, {}, WELL) == {"errors": None, "refused": None, "latency": None, "outcome": None}
+    assert played(tmp_path, {"200": 0}, WELL) == {"errors": None, "refused": None, "latency": None, "outcome": None}
+
+
+@pytest.mark.parametrize("number", [-1, 0, 1])
+def test_the_analysis_takes_the_outcome_of_the_version_in_the_canary_s_pods(number: int, tmp_path: Path) -> None:
+    pods = [
+        f'model_info{{job="model", namespace="n", version="{version}", rollouts_pod_template_hash="{pods}"}}'
+        for version, pods in (("1.5.0", "c"), ("1.4.0", "s"))
+    ]
+    answers = {f'monitor_canary_verdict{{champion="1.4.0", canary="{name}"}}' for name in ("1.5.0", "1.3.0")}
+    series = [{"series": each, "values": "1x20"} for each in pods]
+    series += [{"series": each, "values": f"{number if '1.5.0' in each else -1}x20"} for each in sorted(answers)]
+    query = analysis_queries(canary="c", stable="s", namespace="n")["outcome"]
+    test = {"expr": query, "eval_time": "15m", "exp_samples": [{"labels": "{}", "value": number}]}
+    file = tmp_path / "outcome.yaml"
+    YAML().dump({"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": [test]}]}, file)
+    run("promtool", "test", "rules", file)

@@ -10,13 +10,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Project, copied
 from queries import METRICS, alert_queries, all_queries, analysis_limits, analysis_queries, dashboard_queries
-from running import Answer, Clients, Prometheus, get, prometheus, proxy, serve, wait_for
+from running import Answer, Clients, Prometheus, get, node_exporter, prometheus, proxy, serve, wait_for
 
 WINDOW = "10s"
 
@@ -72,9 +73,15 @@ def post(port: int, body: bytes) -> int:
 def test_prometheus_finds_in_the_service_all_that_alerts_and_dashboard_ask_for(
     releases: dict[str, Project], tmp_path: Path
 ) -> None:
-    with serve(releases["1.0.0"], tmp_path / "1") as one, prometheus(tmp_path) as watching:
+    (tmp_path / "metrics").mkdir()
+    with (
+        serve(releases["1.0.0"], tmp_path / "1") as one,
+        node_exporter(tmp_path, tmp_path / "metrics") as monitor,
+        prometheus(tmp_path, monitor) as watching,
+    ):
         watching.watch({"one": one.port, "two": one.port})
         body = example(one.port)
+        monitored(releases["1.0.0"], tmp_path, one.port)
 
         def asked() -> bool:
             assert post(one.port, body) == 200
@@ -84,8 +91,11 @@ def test_prometheus_finds_in_the_service_all_that_alerts_and_dashboard_ask_for(
             return all(watching.query(query) for query in dashboard_queries().values())
 
         wait_for("every panel of the dashboard has data", asked)
+        # the same share in every scrape, which are not taken at the same moment
+        for _ in range(20):
+            asked()
         queries = analysis_queries(canary="one", stable="two", namespace="model-production", window=WINDOW)
-        found = {name: known(watching, query) for name, query in queries.items()}
+        found = {name: known(watching, queries[name]) for name in analysis_limits()}
         assert found.keys() == {"errors", "refused", "latency"}
         # both names stand for the same process
         assert found["errors"] == 0
@@ -107,13 +117,38 @@ def test_prometheus_finds_in_the_service_all_that_alerts_and_dashboard_ask_for(
             "rules are evaluated", lambda: {r["health"] for r in watching.ask("rules")["groups"][0]["rules"]} == {"ok"}
         )
         assert {rule["name"] for rule in group["rules"]} == alert_queries().keys()
-        assert [alert for alert in watching.ask("alerts")["alerts"] if alert["state"] == "firing"] == []
+        # the monitor has seen the same row 120 times
+        wait_for("the only alert is that of the monitor", lambda: firing(watching) == {"ModelInputsChanged"})
 
         one.stop()
         wait_for(
             "the alert for a service that is down is on its way",
             lambda: "ModelDown" in {alert["labels"]["alertname"] for alert in watching.ask("alerts")["alerts"]},
         )
+
+
+def firing(watching: Prometheus) -> set[str]:
+    alerts = watching.ask("alerts")["alerts"]
+    return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+
+
+def monitored(project: Project, folder: Path, port: int) -> None:
+    """Predict rows whose outcomes become known at once, and run the monitor on them."""
+    rows = json.loads(example(port))["rows"] * 120
+    body, headers = json.dumps({"rows": rows}).encode(), {"content-type": "application/json", "x-request-id": "order"}
+    asked = urllib.request.Request(f"http://127.0.0.1:{port}/predict", body, headers)
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        predicted = [each["prediction"] for each in json.load(answer)["predictions"]]
+    now = datetime.now(UTC).isoformat()
+    lines = [f"order,{row},{value},{now}\n" for row, value in enumerate(predicted)]
+    (folder / "labels.csv").write_text("request_id,row,diagnosis,known_at\n" + "".join(lines), encoding="utf-8")
+    labels = {"source": str(folder / "labels.csv"), "row": "row", "time": "known_at"}
+    project.edit_params(lambda params: params.update(monitor={"labels": labels}))
+    log = folder / "1/predictions"
+    wait_for("rows are logged", lambda: sum(p.read_bytes().count(b"\n") for p in log.glob("*.jsonl")) == len(rows))
+    project.run(sys.executable, "-m", "mlops.monitoring", str(log))
+    project.git("checkout", "--", "params.yaml")
+    shutil.copy(project.folder / "build/monitor/monitor.prom", folder / "metrics")
 
 
 def known(watching: Prometheus, query: str) -> float:
@@ -133,7 +168,7 @@ def verdict(watching: Prometheus, canary: str, stable: str) -> dict[str, str]:
     """What Argo Rollouts would say: the third number beyond its limit ends the rollout."""
     queries = analysis_queries(canary=canary, stable=stable, namespace="model-production", window=WINDOW)
     limits, found = analysis_limits(), {}
-    for name, query in queries.items():
+    for name, query in ((each, queries[each]) for each in limits):
         beyond = []
         for _ in range(3):
             beyond.append(known(watching, query) > limits[name])

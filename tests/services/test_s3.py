@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,41 +15,15 @@ import pytest
 import s3fs
 from conftest import Project
 from ruamel.yaml import YAML
+from stores import ACCESS, SECRET, s3_server
 
-ACCESS, SECRET = "AKIATESTTESTTESTTEST", "not+a/real+secret/but+kept+like+one"
 CSV = "x,y\n" + "".join(f"{number}.5,{'ab'[number % 2]}\n" for number in range(20))
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What the environment says of a server of our own, which goes when the tests are done."""
-    program = shutil.which("versitygw", path=f"{os.environ['PATH']}{os.pathsep}{Path.home() / 'go/bin'}")
-    if program is None:
-        pytest.fail("versitygw is not installed; run .ci/services")
-    folder = tmp_path_factory.mktemp("s3")
-    for name in ("buckets", "metadata"):
-        (folder / name).mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        host, port = free.getsockname()
-    address = f"{host}:{port}"
-    environment = {
-        "AWS_ACCESS_KEY_ID": ACCESS,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_DEFAULT_REGION": "eu-central-1",
-        "AWS_ENDPOINT_URL": f"http://{address}",
-    }
-    with (folder / "log").open("wb") as log:
-        keys = ["--access", ACCESS, "--secret", SECRET, "--region", "eu-central-1"]
-        posix = ["posix", "--sidecar", str(folder / "metadata"), str(folder / "buckets")]
-        running = subprocess.Popen([program, *keys, "--port", address, *posix], stdout=log, stderr=log)
-        try:
-            while socket.socket().connect_ex((host, port)):
-                assert running.poll() is None, (folder / "log").read_text()
-                time.sleep(0.05)
-            yield environment
-        finally:
-            running.terminate()
-            running.wait()
+    with s3_server(tmp_path_factory.mktemp("s3")) as environment:
+        yield environment
 
 
 @pytest.fixture(scope="module")
