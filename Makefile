@@ -1,6 +1,9 @@
 # All commands, for people and CI. `make help` lists them.
 .DEFAULT_GOAL := all
 
+# Text that comes from elsewhere: make passes it on as it is, and neither make nor a shell runs a part of it.
+$(foreach name,ID LOG,$(if $(filter command,$(firstword $(origin $(name)))),$(eval override export $(name) := $$(value $(name)))))
+
 # Programs in these folders are run, so none may come from a commit. Checked before the folders are on PATH.
 INSTALLED := .venv .uv .trusted .github/cml/node_modules build
 TRACKED := $(shell git ls-files -- $(INSTALLED) 2>/dev/null | head -n 3)
@@ -104,6 +107,10 @@ remote: .venv/.ready ## store data and models in a bucket: make remote URL=s3://
 example: .venv/.ready ## run an example in build/examples: make example NAME=iris
 	@python examples/run.py "$(NAME)"
 
+.PHONY: simulate
+simulate: pipeline ## play weeks of production: make simulate CHANGE=none|covariate|labels|unit|missing|concept SLOW=yes
+	@python examples/simulate.py "$(or $(CHANGE),concept)" $(if $(SLOW),--slow)
+
 .PHONY: review
 review: .venv/.checked ## compare with main, apply the gate, write the comment: make review BASE=main
 	@python -m mlops.review --base "$(BASE)"
@@ -126,6 +133,49 @@ release-check: .venv/.ready ## rehearse the release of this commit: check, build
 .PHONY: rollback
 rollback: .venv/.ready ## show the revert of the last deployment; with APPLY=yes, open it as a pull request
 	@APPLY="$(APPLY)" python -m mlops.release.rollback
+
+.PHONY: monitor
+monitor: .venv/.ready $(if $(VERSION),build/releases/v$(VERSION)/.ready) ## compare a prediction log with what a release recorded: make monitor LOG=folder VERSION=1.4.0
+	@python -m mlops.monitoring "$${LOG:?names the folder of the prediction log}" --release "$(or $(VERSION:%=build/releases/v%),.)"
+
+# The files of a release, pulled by their hashes or made again by its own code. Where DVC finds them is this folder's matter.
+# The mark is set when all is there: what an interrupted run left is made again.
+build/releases/v%/.ready:
+	@git worktree remove --force $(@D) 2>/dev/null || rm -rf $(@D); git worktree prune
+	@git worktree add --quiet --detach $(@D) "v$*"
+	@[ ! -f .dvc/config.local ] || cp .dvc/config.local $(@D)/.dvc
+	@cd $(@D) && $(MAKE) --no-print-directory setup && { [ -z "$$(dvc remote list)" ] || dvc pull --quiet; } && \
+		$(MAKE) --no-print-directory pipeline
+	@touch $@
+
+.PHONY: canary
+canary: .venv/.ready ## compare two versions by outcome: make canary LOG=folder CHAMPION=1.4.0 CANARY=1.5.0 [MARGIN=0.05] [METRICS="accuracy cost"]
+	@python -m mlops.monitoring.canary "$${LOG:?names the folder of the prediction log}" --champion "$${CHAMPION:?names the version that serves}" \
+		--canary "$${CANARY:?names the version that is to replace it}" $(if $(MARGIN),--margin "$(MARGIN)") $(if $(METRICS),--metrics $(METRICS))
+
+.PHONY: trace
+trace: .venv/.ready ## from an ID to release, people, parameters and data: make trace ID=v1.0.0, ID=request LOG=folder
+	@python -m mlops.release.trace
+
+.PHONY: history
+history: .venv/.ready ## write the page of all models and releases from Git to build/history
+	@python -m mlops.release.history
+
+.PHONY: retrain
+retrain: .venv/.ready ## put new labelled rows on a branch, where monitor.retrain says so: make retrain LOG=folder
+	@python -m mlops.monitoring.retrain "$${LOG:?names the folder of the prediction log}"
+
+.PHONY: replay
+replay: .venv/.ready ## predict a log's rows with main's model and this one: make replay LOG=folder BASE=main
+	@python -m mlops.review.replay $(if $(LOG),"$(LOG)") --base "$(BASE)"
+
+.PHONY: label
+label: .venv/.ready ## choose the rows most worth a label: make label LOG=folder N=100
+	@python -m mlops.monitoring.labelling "$${LOG:?names the folder of the prediction log}" --rows "$(or $(N),100)"
+
+.PHONY: fetch-log
+fetch-log: .venv/.ready ## download a prediction log, new files only: make fetch-log FROM=s3://bucket/folder LOG=folder
+	@python -m mlops.monitoring.fetch "$${FROM:?names the folder in the bucket}" "$${LOG:?names the folder on this machine}"
 
 .PHONY: score
 score: .venv/.ready ## predict each row of a file: make score IN=rows.parquet OUT=scored.parquet
@@ -233,6 +283,27 @@ relock: ## for the workflow relock: commit the files that the review rebuilt to 
 .PHONY: publish
 publish: ## for the workflow report: post the comment
 	@$(TRUSTED) mlops.review.publish
+
+.PHONY: fetch-labels
+fetch-labels: .venv/.ready ## for the workflow monitor: download the labels, without running the team's code
+	@python -m mlops.monitoring.fetch_labels
+
+.PHONY: monitor-deployed
+monitor-deployed: .venv/.ready ## for the workflow monitor: compare with the release that production runs; an alarm is no failure
+	@release=build/releases/v$$(python -m mlops.release.deployed) && $(MAKE) --no-print-directory $$release/.ready && \
+		{ python -m mlops.monitoring "$$LOG" --release $$release --fetched || [ $$? -eq 3 ]; }
+
+.PHONY: retrain-deployed
+retrain-deployed: .venv/.ready ## for the workflow monitor: make a retraining, where monitor.retrain says so
+	@python -m mlops.monitoring.retrain "$$LOG" --release build/releases/v$$(python -m mlops.release.deployed) --fetched
+
+.PHONY: monitor-issue
+monitor-issue: ## for the workflow monitor: open, update or close the issue
+	@$(TRUSTED) mlops.monitoring.issue
+
+.PHONY: retrain-propose
+retrain-propose: ## for the workflow monitor: push the branch of make retrain and open its pull request
+	@$(TRUSTED) mlops.monitoring.propose
 
 .PHONY: register
 register: ## for the workflow register: register main's model in MLflow

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.measuring import machine, progress
 
 README = Path(__file__).with_name("README.md")
-# the last two import NumPy, whose memory would count for the processes started after it
+# the last three import NumPy, whose memory would count for the processes started after it
 PARTS = {
     "overhead": "Overhead of the pipeline",
     "idle": "Nothing to do",
@@ -18,8 +18,11 @@ PARTS = {
     "feedback": "What a review adds",
     "whole": "A pull request, part by part",
     "serving": "Serving",
+    "log_cost": "What the prediction log costs",
     "scoring": "Batch scoring",
+    "logged": "A growing prediction log",
     "dependencies": "What an image installs",
+    "monitoring": "Monitoring",
     "resampling": "Resampling",
     "decisions": "Decisions of the gate",
 }

@@ -110,6 +110,14 @@ def test_a_release_that_has_begun_is_not_broken_off() -> None:
     assert RELEASE["on"] == {"push": {"tags": ["v*"]}}
 
 
+def test_the_job_that_publishes_the_history_runs_nothing_of_this_repository() -> None:
+    jobs = read(ROOT / ".github" / "workflows" / "history.yaml")["jobs"]
+    assert jobs["build"]["permissions"] == {"contents": "read"}
+    assert jobs["deploy"]["permissions"] == {"pages": "write", "id-token": "write"}
+    assert [step["uses"].split("@")[0] for step in jobs["deploy"]["steps"]] == ["actions/deploy-pages"]
+    assert all(job["if"] == "vars.HISTORY_PAGE != ''" for job in jobs.values())
+
+
 def test_no_pull_request_run_sees_a_secret_or_a_token() -> None:
     text = (ROOT / ".github" / "workflows" / "ci.yaml").read_text(encoding="utf-8")
     assert not re.search(r"secrets\.|github\.token|GITHUB_TOKEN|id-token", text)
@@ -120,7 +128,9 @@ def test_no_pull_request_run_sees_a_secret_or_a_token() -> None:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_no_trigger_gives_rights_of_main_to_the_code_of_a_stranger(path: Path) -> None:
-    assert set(read(path)["on"]) <= {"pull_request", "merge_group", "push", "workflow_run", "workflow_dispatch"}
+    assert set(read(path)["on"]) <= {
+        *("pull_request", "merge_group", "push", "workflow_run", "workflow_dispatch", "schedule")
+    }
 
 
 def test_no_change_passes_by_because_of_its_paths() -> None:
@@ -199,17 +209,24 @@ def test_no_artifact_takes_along_rows_of_the_data() -> None:
     uploaded = {
         line
         for _, _, step in steps()
-        if "upload-artifact" in step.get("uses", "")
+        if re.search("/upload-(pages-)?artifact@", step.get("uses", ""))
         for line in step["with"]["path"].split()
     }
     shown = {f"build/review/{name}" for name in ("report.json", "comment.md", "preview.html", "profile.html", "plots")}
     released = {"build/release", "models/model.skops", "models/service"}
-    assert uploaded == shown | released | {"build/relock"}
+    # rows are in build/monitor only where monitor.retrain puts them into a pull request
+    assert uploaded == shown | released | {"build/relock", "build/history", "build/monitor"}
 
 
 def test_every_ecosystem_waits_before_it_takes_a_release() -> None:
     updates = read(ROOT / ".github" / "dependabot.yml")["updates"]
-    assert {update["package-ecosystem"] for update in updates} == {"github-actions", "uv", "npm", "docker-compose"}
+    assert {update["package-ecosystem"] for update in updates} == {
+        "github-actions",
+        "uv",
+        "npm",
+        "docker-compose",
+        "docker",
+    }
     assert all(update["cooldown"]["default-days"] >= 7 for update in updates)
 
 

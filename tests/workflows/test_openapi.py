@@ -39,8 +39,9 @@ def published() -> Path:
         ("release/test_announce.py", ""),
         ("release/test_deploy.py", ""),
         ("release/test_tag.py", ""),
+        ("release/test_trace.py", "github or number"),
     ],
-    ids=["protect", "publish", "relock", "announce", "deploy", "tag"],
+    ids=["protect", "publish", "relock", "announce", "deploy", "tag", "trace"],
 )
 def test_every_request_is_as_github_describes_it(published: Path, tests: str, chosen: str) -> None:
     done = subprocess.run(

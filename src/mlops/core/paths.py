@@ -7,7 +7,7 @@ from pathlib import Path
 LOCK = Path("dvc.lock")
 
 PREPARED = Path("data/prepared")
-TABLE, TRAIN, TEST = (PREPARED / f"{name}.parquet" for name in ("table", "train", "test"))
+TABLE, TRAIN, TEST, RECENT = (PREPARED / f"{name}.parquet" for name in ("table", "train", "test", "recent"))
 CATALOGUE = PREPARED / "catalogue.json"
 SPLIT = PREPARED / "split.json"
 

@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     FiniteFloat,
     StringConstraints,
@@ -23,14 +20,14 @@ from pydantic import (
 )
 
 from mlops.core.errors import UserError
-from mlops.core.letters import unseen
-from mlops.core.markdown import one_line
+from mlops.core.part import Count, Part, Text
+from mlops.core.part import shortened as shortened
+from mlops.core.replayed import Replayed
 
 # A report of the default project has 30 kB; the writer cuts long lists and counts the rest
 MOST_BYTES = 1_000_000
 # 10 built-in ones, and the most that main and a change may add
 MOST_METRICS = 50
-MOST_LETTERS = 300
 # Name under which a behaviour test records its example row
 EXAMPLE = "example"
 # Patterns of CODEOWNERS that name every file
@@ -39,23 +36,6 @@ CATCH_ALL = ("*", "/*", "**", "/**")
 Verdict = Literal["pass", "fail", "inconclusive"]
 Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-
-
-def _visible(text: str) -> str:
-    if unseen(text):
-        raise ValueError("holds a character that cannot be seen: a control, a direction mark, one of no width")
-    return text
-
-
-# one line without invisible characters; markup is escaped when the text is rendered
-Text = Annotated[str, StringConstraints(max_length=MOST_LETTERS), AfterValidator(_visible)]
-Count = Annotated[int, Field(ge=0, le=10**15)]
-
-
-class Part(BaseModel):
-    """A part of the report; unknown keys are rejected."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Estimate(Part):
@@ -82,6 +62,15 @@ class Comparison(Part):
     unit: Text = ""
     resamples: Count = 0
     """How many resamples the interval comes from, where a metric is too slow for all; 0 otherwise."""
+
+
+class Recent(Part):
+    """The newest labelled rows, which no model was trained on, compared on their own."""
+
+    rows: Count
+    metrics: Annotated[list[Comparison], Field(max_length=MOST_METRICS)]
+    problem: Text | None = None
+    """Why main's model cannot be compared on them."""
 
 
 class Slice(Part):
@@ -307,6 +296,7 @@ class Report(Part):
     """Metrics that this change defines otherwise than main, whose definition decides."""
     lost: Annotated[list[Text], Field(max_length=MOST_METRICS)] = []
     """Metrics of main's evaluation that this change does not have."""
+    recent: Recent | None = None
     slices: Annotated[list[Slice], Field(max_length=60)] = []
     wear: Wear | None = None
     changes: Changes = Changes()
@@ -318,6 +308,8 @@ class Report(Part):
     behaviour: Behaviour | None = None
     cleaning: Annotated[list[CleaningStep], Field(max_length=60)] = []
     """Rows that were left out and values that were corrected, step by step."""
+    replayed: Replayed | None = None
+    """The recorded rows, where `monitor.replay` names a prediction log."""
     cost: Annotated[list[Cost], Field(max_length=6)] = []
     served: Served | None = None
     served_before: Served | None = None
@@ -365,11 +357,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("a key appears twice")
     return found
-
-
-def shortened(text: Any) -> str:
-    """Text as one line of limited length, as in the report."""
-    return one_line(text, MOST_LETTERS)
 
 
 def interval(found: Estimate, *, signed: bool = False) -> str:

@@ -84,7 +84,8 @@ class Evidence:
     calibration_error : float or None
         Expected calibration error; None for a model without probabilities.
     drift : mapping of str to float or None
-        Population stability index of each column against main's training rows; None where main has none.
+        How far each column's distribution is from that of main's training rows, from 0 to 1, also where that is
+        chance; None where main has none.
     validation : mapping of str to int or None
         Number of `expectations`, and of those that `passed`, `failed_warning` and `failed_critical`.
     leaked : int
@@ -96,6 +97,8 @@ class Evidence:
         Why there is no model of main to compare with.
     confidence : float
         `confidence` of the gate, which is the coverage of all intervals.
+    recent : mapping of str to Compared or None
+        Every metric on the recent window, the newest labelled rows; None where there is none.
     """
 
     rows: int
@@ -118,6 +121,7 @@ class Evidence:
     latency_ms: float
     main_problem: str | None
     confidence: float
+    recent: Mapping[str, Compared] | None = None
 
 
 @dataclass(frozen=True)

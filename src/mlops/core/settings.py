@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from mlops.core.errors import UserError
+from mlops.core.logoptions import LogOptions
 from mlops.core.yamlfile import Section, closest, read, write_schema
 
 PARAMS = Path("params.yaml")
@@ -78,6 +79,16 @@ Source = Annotated[
     | Annotated[Query, Tag("mapping")],
     Discriminator(lambda value: "mapping" if isinstance(value, dict | Query) else "text"),
 ]
+
+
+def raw_file(name: str) -> str:
+    """Accept a file below `data/raw` only, where DVC detects changes."""
+    if not name.startswith("data/raw/") or {"", ".", ".."} & {*name.split("/")}:
+        raise ValueError(f"must be a file below data/raw, got {name!r}")
+    return name
+
+
+RawFile = Annotated[str, AfterValidator(raw_file)]
 
 
 class Rescale(Section):
@@ -197,6 +208,12 @@ class Data(Section):
     """Units of measurement, shown in the catalogue and the plots."""
     labels: Labels | None = None
     """Another table that holds the target."""
+    more: list[RawFile] = []
+    """Further rows, for training only: files below `data/raw` with the features and the target.
+
+    They change no row's side of the split."""
+    recent: list[RawFile] = []
+    """The newest labelled rows, in such files. No model is trained on them, and both are compared on them."""
     clean: Clean = Clean()
     """Cleaning steps that run before the split."""
     missing_values: list[str] = []
@@ -439,8 +456,67 @@ class Evaluate(Section):
     seed: int = Field(0, ge=0)
 
 
+class GroundTruth(Section):
+    """A table of labels: what turned out to be true of logged predictions."""
+
+    source: Source
+    """As `data.source`; a file may be anywhere."""
+    target: str | None = None
+    """Column of the labels; by default it has the name in `data.target`."""
+    request_id: str = "request_id"
+    """Column of the request's `X-Request-ID`."""
+    row: str | None = None
+    """Column of the row's number in its request; every request has one row if it is left out."""
+    time: str
+    """Column that says when a label became known. Labels count from then on, so that the test may be looked at every
+    day; of several labels of a row, the last one counts."""
+
+
+class Retrain(Section):
+    """When `make retrain` proposes a retraining, and with which rows."""
+
+    when: Literal["never", "alarm", "labels"] = "never"
+    """`alarm`: after an alarm of `make monitor`; `labels`: as soon as there are enough new labels."""
+    least_rows: int = Field(200, ge=20)
+    """New labelled rows below which nothing is proposed."""
+    cool_down_days: float = Field(14, ge=0, allow_inf_nan=False)
+    """Days since the last retraining before which nothing is proposed."""
+    most_new_share: Share = 0.5
+    """Largest share of the new rows among the training rows; the newest ones are used."""
+    recent_share: Share = 0.3
+    """Share of the new rows, the newest ones, that no model is trained on and both are compared on."""
+
+
+def _inside(path: str) -> str:
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        raise ValueError("must be a folder of this repository, such as data/raw/replay")
+    return path
+
+
+class Monitor(Section):
+    """What production reports, and what follows from it."""
+
+    log: LogOptions = LogOptions()
+    """The prediction log of the service."""
+    labels: GroundTruth | None = None
+    """The labels; without them, only rows and predictions are compared."""
+    false_alarm_years: PositiveFloat = 20
+    """Mean time to a false alarm, with one look a day; and to a false warning."""
+    least_rows: int = Field(100, ge=1)
+    """Rows with a label, or rows of a window, below which nothing is said."""
+    least_effect: Share = 0.1
+    """Changes of a column that are smaller than this are shown, but not warned of: a distance of distributions."""
+    retrain: Retrain = Retrain()
+    """The pull request that retrains the model with what production has shown."""
+    replay: Annotated[str, AfterValidator(_inside)] | None = None
+    """Folder of this repository with a prediction log, such as `data/raw/replay`, in Git or tracked by DVC. Each review
+    predicts its rows again.
+
+    The comment of a pull request shows request ids of it, so it must be data that its readers may see."""
+
+
 class Settings(Section):
-    """All of `params.yaml`; every section is required, because DVC tracks it."""
+    """All of `params.yaml`; the sections that the pipeline reads are required, because DVC tracks them."""
 
     data: Data
     validate_: Validate = Field(alias="validate")
@@ -448,11 +524,15 @@ class Settings(Section):
     model: Model
     tuning: Tuning | None
     evaluate: Evaluate
+    monitor: Monitor = Monitor()
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
         if self.model.threshold is not None and self.data.positive is None:
             raise ValueError("model.threshold requires data.positive, the class that it applies to")
+        twice = {*self.data.more} & {*self.data.recent}
+        if twice:
+            raise ValueError(f"data.recent: {min(twice)} is in data.more, too, so the model would be trained on it")
         if self.data.task == "regression":
             for key, value in {
                 "split.method": "stratified" if self.split.method == "stratified" else None,
