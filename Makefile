@@ -141,6 +141,8 @@ monitor: .venv/.ready $(if $(VERSION),build/releases/v$(VERSION)/.ready) ## comp
 # The files of a release, pulled by their hashes or made again by its own code. Where DVC finds them is this folder's matter.
 # The mark is set when all is there: what an interrupted run left is made again.
 build/releases/v%/.ready:
+	@git rev-parse --quiet --verify "refs/tags/v$*" >/dev/null || { \
+		echo "error: this clone has no tag v$*"; echo "  try: git fetch --tags origin"; exit 1; }
 	@git worktree remove --force $(@D) 2>/dev/null || rm -rf $(@D); git worktree prune
 	@git worktree add --quiet --detach $(@D) "v$*"
 	@[ ! -f .dvc/config.local ] || cp .dvc/config.local $(@D)/.dvc

@@ -79,7 +79,7 @@ TRAIN = pa.table({"size": [0.0, 2.0, 4.0, 6.0, 8.0], "town": ["a", "a", "b", "b"
 def run(folder: Path, main: Side, change: Side, pricing: Pricing | None = None, **options: Any) -> Replay:
     slices = Slices(["size", "town", "unknown"], TRAIN, [change.contract, main.contract])
     pricing = pricing or Pricing(None, (), None, None)
-    return replay(Log(folder, change.contract), main, change, [], slices, pricing, **options)
+    return replay(Log(folder), main, change, [], slices, pricing, **options)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 20_000])
@@ -141,7 +141,7 @@ def test_amounts_of_a_column_are_prices(tmp_path: Path) -> None:
     fewer = CLASSES.model_copy(update={"fields": FIELDS[:2]})
     pricing = Pricing(cost, columns, classes, None)
     narrow = side(classifier(5), fewer)
-    replay(Log(tmp_path, fewer), narrow, narrow, [], without, pricing)
+    replay(Log(tmp_path), narrow, narrow, [], without, pricing)
     assert pricing.sums == {}
     assert pricing.priceless == "the log has no column 'amount', which holds amounts"
 

@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, Project, copied
+from monitoring.found import finding
 
 from mlops.core import paths
 from mlops.core.errors import UserError
 from mlops.core.files import md5, write_json
 from mlops.core.lock import outputs, read_lock
 from mlops.data import project as projects
-from mlops.monitoring import branch, reference, retrain
+from mlops.monitoring import branch, findings, reference, retrain
 from mlops.monitoring.proposal import Proposal
 
 LABELS = {"source": "build/log/labels.csv", "request_id": "request_id", "row": "row", "time": "known_at"}
@@ -68,7 +69,8 @@ def waits(now: datetime = NOW) -> str:
 
 def alarms(*names: str, model: str = "") -> None:
     model = model or str(outputs(read_lock())[str(paths.MODEL)]["md5"])
-    write_json({"model": model, "alarms": list(names)}, retrain.REPORT)
+    found = finding(model=model, alarms=list(names))
+    write_json(found.model_dump(), findings.REPORT)
 
 
 def test_enough_new_labels_are_proposed_with_the_same_bytes_each_time(project: Project) -> None:
@@ -87,7 +89,7 @@ def test_nothing_is_proposed_by_default(project: Project) -> None:
 
 def test_with_the_policy_alarm_nothing_is_proposed_without_one(project: Project) -> None:
     policy(project, when="alarm")
-    with pytest.raises(UserError, match=r"report\.json is missing"):
+    with pytest.raises(UserError, match=r"report\.json cannot be read"):
         propose()
     alarms(model="f" * 32)
     with pytest.raises(UserError, match="about another model"):

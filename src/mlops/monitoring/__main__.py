@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import chdir
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import numpy as np
 from mlops.core import settings as settings_module
 from mlops.core.errors import UserError, errors_in_words
 from mlops.core.files import atomic
-from mlops.data import project as projects
 from mlops.monitoring import labels, reference, results, windows
 from mlops.monitoring.collect import collect
 from mlops.monitoring.findings import FOLDER, REPORT, Findings
@@ -43,10 +41,8 @@ def main() -> int:
         raise UserError(f"--until must be a day such as 2026-12-31, got {given.until!r}") from None
     options = settings_module.load().monitor
     if given.fetched:
-        options = options.model_copy(update={"labels": labels.fetched(options.labels)})
-    with chdir(given.release):
-        known = reference.read(projects.open())
-    found = findings(given.log, known, options, until)
+        options = labels.fetched(options)
+    found = findings(given.log, reference.of_release(given.release), options, until)
     with atomic(REPORT) as partial:
         partial.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
     with atomic(FOLDER / "report.html") as partial:

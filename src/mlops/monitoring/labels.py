@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlops.core.errors import UserError
-from mlops.core.settings import GroundTruth, Query, Settings
+from mlops.core.settings import GroundTruth, Monitor, Query, Settings
 from mlops.core.yamlfile import closest
 from mlops.data import kinds, sources
 from mlops.data.formats import read_file
@@ -94,9 +94,10 @@ def hashed(request_id: Array, row: Array) -> Array:
     return pd.util.hash_array(ids ^ pd.util.hash_array(np.asarray(row, dtype=np.int64)))
 
 
-def fetched(truth: GroundTruth | None) -> GroundTruth | None:
-    """The same labels, as `make fetch-labels` left them."""
-    return None if truth is None else truth.model_copy(update={"source": str(FETCHED)})
+def fetched(options: Monitor) -> Monitor:
+    """The same settings with the labels as `make fetch-labels` left them."""
+    truth = options.labels and options.labels.model_copy(update={"source": str(FETCHED)})
+    return options.model_copy(update={"labels": truth})
 
 
 def table(truth: GroundTruth, settings: Settings) -> tuple[pa.Table, str]:

@@ -43,7 +43,6 @@ class Log:
     """Reads a log, and counts what it leaves out."""
 
     folder: Path
-    contract: Contract
     rows: int = 0
     unreadable: int = 0
     damaged: list[str] = field(default_factory=list)

@@ -7,6 +7,8 @@ rows, which are from before the change that the retraining follows.
 from __future__ import annotations
 
 import json
+from contextlib import chdir
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from mlops.core import paths
 from mlops.core.errors import UserError
 from mlops.core.files import md5
 from mlops.core.lock import outputs, read_lock
+from mlops.data import project as projects
 from mlops.data import tables
 from mlops.data.project import Project
 from mlops.inference import contract as contracts
@@ -52,6 +55,22 @@ class Reference(NamedTuple):
     predictions: Predictions
     classes: Classes | None
     metrics: list[str]
+
+
+def of_release(folder: Path) -> Reference:
+    """Read the reference in the folder of a release, after checking its hashes.
+
+    Raises
+    ------
+    UserError
+        If there is no such folder, a file is missing, or is not the one in `dvc.lock`.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"there is no folder {folder} with the files of a release", "make monitor LOG=folder VERSION=1.4.0"
+        )
+    with chdir(folder):
+        return read(projects.open())
 
 
 def read(project: Project) -> Reference:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,13 @@ from mlops.data import tables
 from mlops.data.project import Project
 from mlops.data.tables import Catalogue
 from mlops.monitoring import batch as batches
-from mlops.monitoring import branch, labels, reference
+from mlops.monitoring import branch, findings, labels, reference
 from mlops.monitoring.batch import Batch
 from mlops.monitoring.collect import collect
 from mlops.monitoring.log import Reading
 from mlops.monitoring.proposal import FOLDER, MOST_IN_GIT, DataFile, Problem, Proposal, write
 from mlops.monitoring.reference import Reference
 
-REPORT = Path("build/monitor/report.json")
 DAY = 24 * 3600
 BROKEN = 3
 
@@ -49,12 +48,11 @@ def main() -> int:
     )
     parser.add_argument("--fetched", action="store_true", help="read the labels that make fetch-labels left")
     given = parser.parse_args()
-    with chdir(given.release):
-        known = reference.read(projects.open())
+    known = reference.of_release(given.release)
     branch.update()
     options = settings_module.load().monitor
     if given.fetched:
-        options = options.model_copy(update={"labels": labels.fetched(options.labels)})
+        options = labels.fetched(options)
     found, contents = propose(given.log, projects.open(), known, options, datetime.now(UTC))
     write(found, contents)
     if found.state == "proposed":
@@ -132,14 +130,10 @@ def propose(
 
 def read_alarms(model: str) -> list[str]:
     """Alarms of the last `make monitor`, which must be about the same model."""
-    hint = "make monitor LOG=folder, then make retrain"
-    try:
-        found = json.loads(REPORT.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UserError(f"{REPORT} is missing or broken", hint) from None
-    if found.get("model") != model:
-        raise UserError(f"{REPORT} is about another model", hint)
-    return list(map(str, found["alarms"]))
+    found = findings.read()
+    if found.model != model:
+        raise UserError(f"{findings.REPORT} is about another model", "make monitor LOG=folder, then make retrain")
+    return found.alarms
 
 
 def too_early(options: Monitor, alarms: list[str], name: str, main: str, now: datetime) -> str | None:

@@ -60,7 +60,7 @@ def main(environment: Mapping[str, str] = os.environ) -> None:
         json.dump(found, sys.stdout, indent=2, ensure_ascii=False)
         print()
     else:
-        print("\n".join(shown(line) for line in told(found)))
+        print("\n".join(shown(line) for line in in_lines(found)))
 
 
 def row(line: WholeLine) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def shown(line: str) -> str:
     return line if len(line) <= MOST_LINE else f"{line[: MOST_LINE - 1]}…"
 
 
-def told(found: dict[str, Any]) -> list[str]:
+def in_lines(found: dict[str, Any]) -> list[str]:
     """The trace for a terminal."""
     lines: list[str] = []
     for each in found.get("rows", [])[:MOST_ROWS]:

@@ -66,7 +66,7 @@ def run(folder: Path, project: Project, main: Baseline) -> tuple[Replayed, list[
         raise UserError(main.problem or "main's model is not available")
     fetch(folder)
     change, champion = ours(), theirs(main)
-    log = Log(folder, change.contract)
+    log = Log(folder)
     classes = None
     if change.contract.classes is not None:
         classes = Classes.of(np.array(change.contract.classes), change.contract.positive)

@@ -1,7 +1,7 @@
 """The prediction log: what was asked and answered, one JSON object per row and line, in the folder `PREDICTION_LOG`.
 
 A request that was answered is handed to a process of its own (`log_writer`) over a pipe, so that composing, writing
-and compressing take none of the service's time. A folder that is full, read-only, slow or gone fails no request and
+and compressing do not hold its interpreter. A folder that is full, read-only, slow or gone fails no request and
 slows none; what could not be logged is counted.
 """
 
@@ -84,7 +84,7 @@ class PredictionLog:
         self.process = asyncio.create_task(self.run())
 
     def put(self, request_id: str, body: bytes, answer: bytes, rows: int, computed: dict[str, Array]) -> None:
-        """Log a request that was answered. It takes two microseconds, whatever the folder does."""
+        """Log a request that was answered. It takes microseconds, whatever the folder does."""
         if self.sample < 1 and random.random() >= self.sample:  # noqa: S311 no secret
             return
         if self.size > MOST_WAITING:
