@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gzip
 import hmac
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from mlops.core.logoptions import LogOptions
 from mlops.serving import prediction_log
 from mlops.serving.log_writer import Entry, Lines
 from mlops.serving.prediction_log import PredictionLog
+from mlops.serving.segments import Sealer
 
 KEY = "a key of more than sixteen characters"
+ABORT_AND_DETACH = 3  # MNT_FORCE and MNT_DETACH
 Line = dict[str, Any]
 
 
@@ -85,7 +88,9 @@ def test_several_workers_lose_no_row(released: Project, tmp_path: Path, folder: 
     assert len(read(folder)) == 40
 
 
-def test_a_service_that_was_killed_loses_no_answered_request(released: Project, tmp_path: Path, folder: Path) -> None:
+def test_a_service_that_was_killed_loses_at_most_the_last_moment(
+    released: Project, tmp_path: Path, folder: Path
+) -> None:
     with (
         suppress(AssertionError),  # it does not end in order
         serving(released, tmp_path / "home", PREDICTION_LOG=str(folder)) as served,
@@ -94,6 +99,7 @@ def test_a_service_that_was_killed_loses_no_answered_request(released: Project, 
         eventually(lambda: served.count("prediction_log_rows_total") == 1)
         for _ in range(19):
             served.predict(served.example)
+        time.sleep(10 * prediction_log.FLUSH_SECONDS)
         served.process.kill()
         served.process.wait()
     eventually(lambda: [path.suffixes for path in folder.iterdir()] == [[".jsonl", ".gz"]])
@@ -142,6 +148,11 @@ def test_a_full_disk_is_counted_leaves_whole_lines_and_is_survived(logging: Serv
     assert logging.predict(logging.example, logging.example, logging.example).status_code == 200
     eventually(lambda: logging.count("prediction_log_dropped_rows_total", reason="write") == 3)
     assert len(read(folder)) == 1, "no line is cut"
+    process.rlimit(psutil.RLIMIT_FSIZE, (size // 2, psutil.RLIM_INFINITY))  # type: ignore[attr-defined]
+    for count in range(4, 7):
+        logging.predict(logging.example)
+        eventually(lambda count=count: logging.count("prediction_log_dropped_rows_total", reason="write") == count)
+    assert len(list(folder.iterdir())) == 1, "no empty file is left by each try"
     process.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))  # type: ignore[attr-defined]
     logging.predict(logging.example)
     eventually(lambda: len(read(folder)) == 2)
@@ -167,6 +178,53 @@ def test_a_writer_that_hangs_slows_no_request_and_loses_none(logging: Served, fo
     process.resume()
     eventually(lambda: logging.count("prediction_log_rows_total") == 3_001)
     assert len(read(folder)) == 3_001
+
+
+@contextmanager
+def dead_mount(folder: Path) -> Iterator[Callable[[], None]]:
+    """A file system that never answers, as that of a server that is gone; yields what ends it."""
+    folder.mkdir()
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        pytest.skip(f"/dev/fuse: {error.strerror}")
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
+    try:
+        if libc.mount(b"dead", str(folder).encode(), b"fuse", 0, options):
+            pytest.skip(f"mount: {os.strerror(ctypes.get_errno())}")
+        yield lambda: libc.umount2(str(folder).encode(), ABORT_AND_DETACH)
+    finally:
+        libc.umount2(str(folder).encode(), ABORT_AND_DETACH)
+        os.close(device)
+
+
+def test_a_folder_on_a_dead_mount_slows_no_request_is_counted_and_does_not_hold_the_stop(
+    released: Project, tmp_path: Path
+) -> None:
+    mount = tmp_path / "mount"
+    with dead_mount(mount) as unmount:
+        with serving(released, tmp_path / "home", PREDICTION_LOG=str(mount / "log")) as served:
+            (process,) = psutil.Process(served.process.pid).children()
+            large = json.dumps({"rows": [served.example] * 1_000}, indent=8)  # spaces fill the queue sooner
+            sent = 0
+            while not served.count("prediction_log_dropped_rows_total", reason="queue"):
+                assert served.send(large).status_code == 200
+                sent += 1_000
+                assert sent < 300_000
+            assert process.status() == psutil.STATUS_DISK_SLEEP
+            start = time.perf_counter()
+            assert served.works()
+            assert time.perf_counter() - start < 1
+            stop = time.perf_counter()
+        assert time.perf_counter() - stop < 30
+        assert "the prediction log could not be closed within 8 seconds" in served.log.read_text()
+
+        with serving(released, tmp_path / "again", PREDICTION_LOG=str(mount / "log")) as served:
+            assert served.works()
+            unmount()  # what waits fails, or is written into the folder below
+            eventually(lambda: served.works() and served.count("prediction_log_rows_total") > 0)
+    assert read(mount / "log")
 
 
 def test_a_writer_that_was_killed_starts_again_and_what_it_took_with_it_is_counted(
@@ -257,6 +315,20 @@ def test_files_are_sealed_by_size_and_the_oldest_are_deleted(folder: Path) -> No
     found = {line["request_id"] for line in read(folder)}
     assert "id-1999" in found
     assert "id-0" not in found
+
+
+def test_a_file_that_was_left_just_before_the_start_is_sealed_with_the_next_one(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    left = folder / "20010909T014640Z-000000000000.jsonl"
+    left.write_bytes(b"".join(Lines(LogOptions(), "1", "m", b"")(entry(9_999))))
+    sealer = Sealer(folder, LogOptions())
+    time.sleep(0.5)
+    assert left.exists(), "another process may be about to lock it"
+    os.utime(left, (time.time() - 60, time.time() - 60))
+    sealer.put(folder / "20010909T014641Z-000000000001.jsonl")
+    sealer.close(10)
+    assert [path.suffixes for path in folder.iterdir()] == [[".jsonl", ".gz"]]
+    assert [line["request_id"] for line in read(folder)] == ["id-9999"]
 
 
 def test_no_row_is_lost_or_doubled_where_files_are_sealed(folder: Path) -> None:

@@ -31,6 +31,8 @@ from mlops.serving.log_writer import KEY, LENGTH, Entry
 
 FOLDER = "PREDICTION_LOG"
 MOST_WAITING = 64_000_000  # bytes that the process has not taken
+MOST_GATHERED = 1 << 18  # bytes that are not sent yet
+FLUSH_SECONDS = 0.01  # a system call for each request would take longer than all the rest
 PIPE_BYTES = 1 << 20  # the most that Linux gives without privileges
 AGAIN_SECONDS = 1.0  # until a process that ended is started again
 CLOSE_SECONDS = 8.0
@@ -66,10 +68,10 @@ class PredictionLog:
         given = msgspec.json.encode([str(folder), options.model_dump(), version, model]).decode()
         self.command = (sys.executable, "-m", "mlops.serving.log_writer", given)
         self.encode = msgspec.msgpack.Encoder().encode
-        self.entries: list[bytes] = []
-        self.rows = 0  # of these
+        self.entries: list[Entry] = []
+        self.rows = self.gathered = 0  # rows of these, and bytes
         self.chunks: deque[tuple[bytes | memoryview, int]] = deque()  # with the number of their rows
-        self.size = 0  # bytes of both
+        self.size = 0  # bytes of these
         self.pipe: int | None = None
         self.unanswered = 0  # rows that the process has not answered
         self.closing = False
@@ -87,22 +89,26 @@ class PredictionLog:
         """Log a request that was answered. It takes microseconds, whatever the folder does."""
         if self.sample < 1 and random.random() >= self.sample:  # noqa: S311 no secret
             return
-        if self.size > MOST_WAITING:
+        if self.size + self.gathered > MOST_WAITING:
             self.dropped["queue"].inc(rows)
             return
         columns = {name: values.tolist() for name, values in computed.items()}
-        entry = self.encode(Entry(time.time(), request_id, rows, body, answer, columns))
-        if not self.entries:  # one system call for all requests that are answered in this turn of the event loop
-            asyncio.get_running_loop().call_soon(self.flush)
-        self.entries += (len(entry).to_bytes(LENGTH, "little"), entry)
-        self.size += LENGTH + len(entry)
+        if not self.entries:
+            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+        self.entries.append(Entry(time.time(), request_id, rows, body, answer, columns))
         self.rows += rows
+        self.gathered += len(body) + len(answer)
+        if self.gathered > MOST_GATHERED:
+            self.flush()
 
     def flush(self) -> None:
         """Send the requests that have been answered."""
         if self.entries:
-            self.chunks.append((b"".join(self.entries), self.rows))
-            self.entries, self.rows = [], 0
+            content = self.encode(self.entries)
+            content = len(content).to_bytes(LENGTH, "little") + content
+            self.chunks.append((content, self.rows))
+            self.size += len(content)
+            self.entries, self.rows, self.gathered = [], 0, 0
             if len(self.chunks) == 1:
                 self.send()
 
@@ -210,7 +216,8 @@ class PredictionLog:
         try:
             await asyncio.wait_for(self.process, CLOSE_SECONDS)
         except TimeoutError:
-            logger.error("the prediction log could not be closed within %d seconds", CLOSE_SECONDS)
+            lost = self.unanswered + sum(rows for _, rows in self.chunks)
+            logger.error("the prediction log could not be closed within %d seconds: %d rows lost", CLOSE_SECONDS, lost)
 
 
 def check(options: LogOptions) -> None:

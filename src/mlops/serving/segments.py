@@ -7,7 +7,6 @@ several processes and machines can share a folder, and a copy that a shipper mak
 from __future__ import annotations
 
 import fcntl
-import gzip
 import logging
 import os
 import queue
@@ -21,6 +20,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from isal import igzip
 
 from mlops.core.logoptions import LogOptions
 
@@ -57,15 +58,18 @@ class Segment:
         Raises
         ------
         OSError
-            Where not all could be written; the incomplete last line is cut off if possible, and the file closed.
+            Where not all could be written; the incomplete last line is cut off if possible, and the file closed. One
+            without any line is deleted, because the next try creates another one.
         """
         try:
-            done = os.write(self.file, content)
-            if done < len(content):
-                os.write(self.file, content[done:])  # raises what is wrong
+            left = memoryview(content)
+            while left:
+                left = left[os.write(self.file, left) :]
         except OSError:
             with suppress(OSError):
                 os.ftruncate(self.file, self.size)
+                if not self.size:
+                    self.path.unlink()
             self.close()
             raise
         self.size += len(content)
@@ -119,6 +123,7 @@ class Sealer:
         self.guarded(adopt, self.folder)
         while (path := self.waiting.get()) is not None:
             self.guarded(seal, path)
+            self.guarded(adopt, self.folder)  # what a process left just before this one started, or after a full disk
             self.guarded(clean, self.folder, self.options)
 
     def guarded(self, work: Callable[..., None], *given: Any) -> None:
@@ -136,7 +141,8 @@ def seal(path: Path) -> None:
     partial, sealed = path.with_suffix(f".{secrets.token_hex(4)}{PARTIAL}"), path.with_suffix(SEALED)
     try:
         with path.open("rb") as source, partial.open("wb") as target:
-            with gzip.GzipFile("", "wb", compresslevel=1, fileobj=target, mtime=0) as compressed:
+            # with the standard library's interface, but without its types
+            with igzip.IGzipFile("", "wb", compresslevel=1, fileobj=target, mtime=0) as compressed:  # type: ignore[no-untyped-call]
                 shutil.copyfileobj(source, compressed, 1 << 18)
             target.flush()
             os.fchmod(target.fileno(), path.stat().st_mode & 0o777)
@@ -150,7 +156,7 @@ def seal(path: Path) -> None:
 def adopt(folder: Path) -> None:
     """Seal the files of processes that have ended: those that nobody has locked."""
     for path in sorted(folder.glob(f"*{OPEN}")):
-        with path.open("rb") as file:
+        with suppress(FileNotFoundError), path.open("rb") as file:  # another process may seal it meanwhile
             if time.time() - os.fstat(file.fileno()).st_mtime < NEW:
                 continue
             try:
@@ -162,10 +168,10 @@ def adopt(folder: Path) -> None:
 
 def clean(folder: Path, options: LogOptions) -> None:
     """Delete the oldest sealed files, by age and by the size of all."""
-    for path in folder.glob(f"*{PARTIAL}"):
-        if time.time() - path.stat().st_mtime > 3600:  # of a process that was killed
+    for written, _, path in by_time(folder, PARTIAL):
+        if time.time() - written > 3600:  # of a process that was killed
             path.unlink(missing_ok=True)
-    found = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in folder.glob(f"*{SEALED}"))
+    found = by_time(folder, SEALED)
     total = sum(size for _, size, _ in found)
     oldest = time.time() - 86_400 * options.keep_days
     for written, size, path in found:
@@ -173,3 +179,13 @@ def clean(folder: Path, options: LogOptions) -> None:
             break
         path.unlink(missing_ok=True)
         total -= size
+
+
+def by_time(folder: Path, ending: str) -> list[tuple[float, int, Path]]:
+    """Time of the last change, size and path of files, the oldest first; another process may delete some meanwhile."""
+    found = []
+    for path in folder.glob(f"*{ending}"):
+        with suppress(FileNotFoundError):
+            about = path.stat()
+            found.append((about.st_mtime, about.st_size, path))
+    return sorted(found)
