@@ -18,8 +18,8 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[1]
 E2E = ROOT / "tests/e2e"
 
-# fixtures of the running service
-pytest_plugins = ("serving.served",)
+# fixtures of the running service, and of GitHub's API
+pytest_plugins = ("serving.served", "review.github")
 
 
 Write = Callable[..., None]

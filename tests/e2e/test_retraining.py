@@ -49,6 +49,8 @@ def test_a_change_of_the_relation_becomes_a_branch_whose_review_shows_both_table
 ) -> None:
     production = Production(done, tmp_path, when="alarm")
     project = production.project
+    project.run("dvc", "remote", "add", "--default", "storage", str(tmp_path / "remote"))
+    project.commit("add a remote")
     production.sees("concept")
     assert production.monitor() == 3
     before, test = project.git("status", "--porcelain"), production.rows("data/prepared/test.parquet")
@@ -56,11 +58,10 @@ def test_a_change_of_the_relation_becomes_a_branch_whose_review_shows_both_table
     assert code == 0, output
     (branch,) = production.branches
     assert project.git("status", "--porcelain") == before
-    assert project.git("diff", "--name-only", "main", branch).split("\n") == [
-        f"data/raw/production/{branch.removeprefix('retrain/')}-recent.parquet",
-        f"data/raw/production/{branch.removeprefix('retrain/')}.parquet",
-        "params.yaml",
-    ]
+    rows = [f"data/raw/production/{branch.removeprefix('retrain/')}{part}.parquet" for part in ("-recent", "")]
+    pointers = [f"{name}.dvc" for name in rows]
+    changed = project.git("diff", "--name-only", "main", branch).split("\n")
+    assert changed == ["data/raw/production/.gitignore", *pointers, "params.yaml"]
 
     tip = project.git("rev-parse", branch)
     code, output = production.retrain()
@@ -68,6 +69,7 @@ def test_a_change_of_the_relation_becomes_a_branch_whose_review_shows_both_table
     assert "nothing has changed" in output
 
     project.git("switch", "--quiet", branch)
+    project.run(sys.executable, "-m", "mlops.core.dvcfiles")
     project.run("dvc", "repro")
     project.commit("run the pipeline")
     assert production.rows("data/prepared/test.parquet") == test
@@ -80,6 +82,8 @@ def test_a_change_of_the_relation_becomes_a_branch_whose_review_shows_both_table
     count = f"{imports}; print(len(reference.read(project.open()).y))"
     assert project.run(sys.executable, "-c", count).stdout.strip() == str(len(recent))
 
+    for name in rows:  # as in a clone, which has their pointers
+        (project.folder / name).unlink()
     project.run(sys.executable, "-m", "mlops.review", "--base", "main", check=False)
     report = read(project.folder / "build/review/report.json")
     assert (report.problem, report.rows.test, report.recent.rows) == (None, 143, len(recent))  # type: ignore[union-attr]

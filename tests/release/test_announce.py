@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT
 from release.hub import Clone, environment
-from review.github import GitHub, serve, write_certificate
+from review.github import GitHub
 from review.test_hostile_text import HOSTILE, Page, report_of
 
 from mlops.core.errors import UserError
@@ -130,18 +129,10 @@ def test_notes_that_would_be_too_long_are_cut_and_say_so() -> None:
     assert REFERENCE in text
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return write_certificate(tmp_path_factory.mktemp("tls"))
-
-
 @pytest.fixture
-def github(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
-    with serve(GitHub(certificate[0]), certificate[1]) as server:
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
-        server.tags = {"v1.1.0": COMMIT, "v1.1.0-rc.1": COMMIT}
-        yield server
-        assert server.complaints == []
+def github(github: GitHub) -> GitHub:
+    github.tags = {"v1.1.0": COMMIT, "v1.1.0-rc.1": COMMIT}
+    return github
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from conftest import ROOT
 from release.hub import Clone, environment
-from review.github import GitHub, serve, write_certificate
+from review.github import GitHub
 
 from mlops.core.errors import UserError
 from mlops.core.github import Api
@@ -17,19 +16,6 @@ from mlops.release import announce, deploy
 
 OLD, NEW = (f"ghcr.io/ada/a-project@sha256:{letter * 64}" for letter in "ab")
 NOTES = "https://localhost/ada/a-project/releases/tag/v1.0.0"
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return write_certificate(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture
-def github(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
-    with serve(GitHub(certificate[0]), certificate[1]) as server:
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
-        yield server
-        assert server.complaints == []
 
 
 @pytest.fixture

@@ -8,24 +8,16 @@ from pathlib import Path
 
 import pytest
 from release.hub import Clone, environment, merged
-from review.github import GitHub, serve, write_certificate
+from review.github import GitHub
 
 from mlops.core.errors import UserError
 from mlops.release import tag
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return write_certificate(tmp_path_factory.mktemp("tls"))
-
-
 @pytest.fixture
-def github(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
-    with serve(GitHub(certificate[0]), certificate[1]) as server:
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
-        yield server
-        assert server.complaints == []
-        assert server.changes == []
+def github(github: GitHub) -> Iterator[GitHub]:
+    yield github
+    assert github.changes == []
 
 
 @pytest.fixture

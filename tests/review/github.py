@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -475,6 +476,21 @@ def serve(github: GitHub, key: Path) -> Iterator[GitHub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """What the API is trusted by, and its key."""
+    return write_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def github(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
+    """The API, which this process trusts. A request that does not fit its description fails the test."""
+    with serve(GitHub(certificate[0]), certificate[1]) as server:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
+        yield server
+        assert server.complaints == []
 
 
 def write_certificate(folder: Path) -> tuple[Path, Path]:

@@ -307,7 +307,7 @@ class Desk:
         before = len(self.hub.changes)
         done = self.protect("yes")
         assert len(self.hub.changes) == before
-        assert len(re.findall(r"^the (?:ruleset|environment|setting) .* matches \.github/", done.stdout, re.M)) == 8
+        assert len(re.findall(r"^the (?:ruleset|environment|setting) .* matches \.github/", done.stdout, re.M)) == 10
         assert "on GitHub" not in done.stdout
 
 
@@ -342,8 +342,8 @@ def test_everything_is_set_in_a_new_repository_and_then_there_is_nothing_to_do(d
     done = desk.protect("yes")
     assert "applied; to view: gh ruleset view --web" in done.stdout
     repository = "/repos/ada/a-project"
-    names = ("registry", "release", "github-pages")
-    registry, release, pages = (f"{repository}/environments/{name}" for name in names)
+    registry, release = (f"{repository}/environments/{name}" for name in ("registry", "release"))
+    of_main = ("monitoring", "storage", "github-pages")
     assert sorted(desk.hub.changes) == sorted(
         [
             *[f"POST {repository}/rulesets"] * 3,
@@ -351,8 +351,8 @@ def test_everything_is_set_in_a_new_repository_and_then_there_is_nothing_to_do(d
             f"POST {release}/deployment-branch-policies",
             f"PUT {registry}",
             *[f"POST {registry}/deployment-branch-policies"] * 2,
-            f"PUT {pages}",
-            f"POST {pages}/deployment-branch-policies",
+            *(f"PUT {repository}/environments/{name}" for name in of_main),
+            *(f"POST {repository}/environments/{name}/deployment-branch-policies" for name in of_main),
             f"PUT {repository}/actions/permissions",
         ]
     )
@@ -361,7 +361,7 @@ def test_everything_is_set_in_a_new_repository_and_then_there_is_nothing_to_do(d
     assert kept == {
         "release": [{"name": "v*", "type": "tag"}],
         "registry": [{"name": "main", "type": "branch"}, {"name": "v*", "type": "tag"}],
-        "github-pages": [{"name": "main", "type": "branch"}],
+        **{name: [{"name": "main", "type": "branch"}] for name in of_main},
     }
     desk.is_as_wanted()
 
@@ -588,7 +588,7 @@ def test_where_the_plan_has_no_rulesets_either_the_settings_are_set(desk: Desk) 
     done = desk.protect("yes", code=1)
     assert desk.hub.actions["sha_pinning_required"]
     assert UPGRADE in done.stderr
-    assert len(done.stderr.splitlines()) == 6
+    assert len(done.stderr.splitlines()) == 8
     # what is refused is told where nothing is to be set, too
     assert UPGRADE in desk.protect(code=1).stderr
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from review.github import API, BOT, GitHub, serve, write_certificate
+from review.github import API, BOT, GitHub, serve
 from review.test_artifact import entry, zipped
 from review.test_verdict import BREAKING, EVERY_KIND, HEAD, LATER, honest, metric_of, result_of
 
@@ -93,11 +93,6 @@ class Repository(GitHub):
         status, comment, headers = super().issues_create_comment(path, query, body)
         comment["issue"] = int(path["issue_number"])
         return status, comment, headers
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return write_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")

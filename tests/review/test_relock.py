@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from review.github import API, GitHub, serve, write_certificate
+from review.github import API, GitHub
 
 from mlops.core.errors import UserError
 from mlops.review import relock
@@ -76,24 +76,16 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return machine
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return write_certificate(tmp_path_factory.mktemp("tls"))
-
-
 @pytest.fixture
-def github(machine: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
+def github(machine: Path, github: GitHub) -> Iterator[GitHub]:
     """Ada's pull request 1 from her branch `better`, whose review, run 100, has ended."""
-    with serve(GitHub(certificate[0]), certificate[1]) as server:
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
-        head = git(machine, "rev-parse", "better")
-        server.add_pull("better", head)
-        server.add_push("better", git(machine, "rev-parse", "main"))
-        server.add_push("better", head)
-        server.add_run(head, "failure")
-        yield server
-        assert server.complaints == []
-        assert server.changes == []
+    head = git(machine, "rev-parse", "better")
+    github.add_pull("better", head)
+    github.add_push("better", git(machine, "rev-parse", "main"))
+    github.add_push("better", head)
+    github.add_run(head, "failure")
+    yield github
+    assert github.changes == []
 
 
 def start(github: GitHub, number: str = "1") -> str:

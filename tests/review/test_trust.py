@@ -53,6 +53,7 @@ def test_the_table_knows_what_the_jobs_are() -> None:
         "release / publish",
         "release / register",
         "monitor / compare",
+        "monitor / store",
     }
     assert {name for name, job in found.items() if job.cache == "write"} == {"ci / main"}
     assert {name for name, job in found.items() if job.cache == "read"} == {"ci / review"}
@@ -71,7 +72,8 @@ def test_no_job_with_a_token_imports_the_team_s_code() -> None:
                 assert upstream, module
                 assert not {name for name in upstream if name.startswith("project")}, (job.name, module)
                 seen.add(module)
-    assert {"mlops.release.registry", "mlops.release.image", "mlops.review.publish", "mlops.review.relock"} <= seen
+    known = {"release.registry", "release.image", "review.publish", "review.relock", "monitoring.store"}
+    assert {f"mlops.{name}" for name in known} <= seen
 
 
 def step(workflow: Any, job: str, command: str) -> Any:

@@ -21,7 +21,8 @@ from conftest import Project
 ACTIONS = Path(__file__).parent / "actions"
 WORKFLOWS = Path(".github/workflows")
 # `make test` runs as it is; what it finds in the scratch repository are quick ones of our tests, and one in tests/e2e
-TESTS = ("tests/conftest.py", "tests/serving/served.py", "tests/test_workflows.py", "tests/review/test_required.py")
+PLUGINS = ("tests/conftest.py", "tests/serving/served.py", "tests/review/github.py")
+TESTS = (*PLUGINS, "tests/test_workflows.py", "tests/review/test_required.py")
 
 
 def tool(name: str) -> str:

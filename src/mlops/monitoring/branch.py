@@ -136,7 +136,7 @@ def with_files(text: str, found: Proposal) -> str:
 
 
 def commit(found: Proposal, contents: Mapping[str, bytes], main: str) -> str:
-    """A commit on main with the files of a proposal.
+    """A commit on main with the files of a proposal, or pointers to them.
 
     Raises
     ------
@@ -148,12 +148,15 @@ def commit(found: Proposal, contents: Mapping[str, bytes], main: str) -> str:
         path = Path(folder) / PARAMS.name
         path.write_text(text, encoding="utf-8")
         settings_module.load(path)
-    files = {str(PARAMS): text.encode(), **contents}
+    files = {str(PARAMS): text.encode()}
     ignored = []
     for each in found.files:
-        if each.stored == "dvc":
-            name = Path(each.path(found.model)).name
-            files[f"{each.path(found.model)}.dvc"] = pointer(each, name)
+        place = each.path(found.model)
+        if each.stored == "git":
+            files[place] = contents[place]
+        else:
+            name = Path(place).name
+            files[f"{place}.dvc"] = pointer(each, name)
             ignored.append(f"/{name}\n")
     if ignored:
         known = (show(main, f"{RAW}/.gitignore") or b"").decode("utf-8")

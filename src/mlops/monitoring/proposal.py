@@ -24,6 +24,7 @@ RAW = "data/raw/production"
 MOST_BYTES = 200_000
 # A file of this size or smaller is committed to Git where no DVC remote is set
 MOST_IN_GIT = 1_000_000
+MOST_IN_REMOTE = 2_000_000_000
 SHOWN = 10  # letters of the model's hash, in names
 
 Day = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
@@ -86,6 +87,11 @@ class Proposal(Part):
     def branch(self) -> str:
         return f"retrain/{self.model[:SHOWN]}"
 
+    @property
+    def pointed(self) -> dict[str, str]:
+        """Hash → path of the files that DVC's remote holds."""
+        return {each.md5: each.path(self.model) for each in self.files if each.stored == "dvc"}
+
     def rows(self, role: str) -> int:
         """Rows in the files of a role."""
         return sum(each.rows for each in self.files if each.role == role)
@@ -102,7 +108,7 @@ def read(folder: Path = FOLDER) -> tuple[Proposal, dict[str, bytes]]:
     -------
     Proposal
     dict of str to bytes
-        Path in the repository → content, of the files that are stored in Git.
+        Path in the repository → content, of the files for Git. Those for DVC's remote are checked, too.
 
     Raises
     ------
@@ -120,14 +126,14 @@ def read(folder: Path = FOLDER) -> tuple[Proposal, dict[str, bytes]]:
         raise UserError(f"{path} is no proposal: {first_problem(error)[:300]}") from None
     contents = {}
     for each in found.files:
+        file = folder / Path(each.path(found.model)).name
+        most = MOST_IN_GIT if each.stored == "git" else MOST_IN_REMOTE
+        if each.size > most or file.is_symlink() or not file.is_file() or file.stat().st_size != each.size:
+            raise UserError(f"{file} is missing, too large, or not the file that {path} names")
+        if md5(file) != each.md5:
+            raise UserError(f"{file} is not the file that {path} names: its hash differs")
         if each.stored == "git":
-            name = each.path(found.model)
-            file = folder / Path(name).name
-            if each.size > MOST_IN_GIT or file.is_symlink() or not file.is_file() or file.stat().st_size != each.size:
-                raise UserError(f"{file} is missing, too large, or not the file that {path} names")
-            contents[name] = file.read_bytes()
-            if md5(contents[name]) != each.md5:
-                raise UserError(f"{file} is not the file that {path} names: its hash differs")
+            contents[each.path(found.model)] = file.read_bytes()
     return found, contents
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from mlops.core import git, paths, pointers
+from mlops.core import dvcfiles, git, paths, pointers
 from mlops.core import settings as settings_module
 from mlops.core.errors import UserError, errors_in_words
 from mlops.core.lock import parse_lock
@@ -105,6 +105,7 @@ def reproduce(base: str) -> list[str]:
         LOCK.write_bytes(trusted)
     try:
         paths.FAILURE.unlink(missing_ok=True)
+        dvcfiles.fetch(dvcfiles.present())
         done = subprocess.run([sys.executable, "-P", "-m", "dvc", "repro"], stdout=sys.stderr, check=False)
         made = LOCK.read_bytes() if LOCK.exists() else b""
     except BaseException:

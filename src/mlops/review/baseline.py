@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from mlops.core import files, paths
+from mlops.core import dvcfiles, files, paths
 from mlops.core import settings as settings_module
 from mlops.core.environment import apart
 from mlops.core.errors import UserError
@@ -229,6 +229,7 @@ def _rebuild(commit: str, lock: Lock, hashes: dict[Path, str | None]) -> dict[Pa
     stage = maker(lock, next(iter(hashes)))
     with _worktree(commit) as folder:
         if show(commit, "uv.lock") == Path("uv.lock").read_bytes():
+            dvcfiles.fetch(dvcfiles.present(folder), folder)
             command = [sys.executable, "-P", "-m", "dvc", "repro", stage]
         else:
             command = ["make", "--file=Makefile", "pipeline", f"FLAGS={stage}"]

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mlops.core import files, paths
+from mlops.core import dvcfiles, files, paths
 from mlops.core.errors import UserError
 from mlops.core.lock import hash_of, read_lock
 from mlops.core.part import shortened
@@ -91,11 +89,8 @@ def run(folder: Path, project: Project, main: Baseline) -> tuple[Replayed, list[
 def fetch(folder: Path) -> None:
     """Get a log that DVC tracks from its cache or remote, where it is not there yet."""
     pointer = folder.with_name(f"{folder.name}.dvc")
-    for command in ("checkout", "pull"):
-        if pointer.is_file() and not folder.is_dir():
-            subprocess.run([sys.executable, "-P", "-m", "dvc", command, "--quiet", str(pointer)], check=False)
-    if pointer.is_file() and not folder.is_dir():
-        raise UserError(f"neither DVC's cache nor its remote has {folder}", f"dvc pull {pointer}")
+    if pointer.is_file():
+        dvcfiles.fetch([str(pointer)])
 
 
 def ours() -> Side:

@@ -31,7 +31,7 @@ TEAM = frozenset(
         *("monitor-deployed", "retrain-deployed"),
     }
 )
-SETUPS = frozenset({"setup", "setup-trusted", "setup-comment", "setup-image", "setup-registry"})
+SETUPS = frozenset({"setup", "setup-trusted", "setup-comment", "setup-image", "setup-registry", "setup-storage"})
 PUBLISHING = frozenset({"packages", "id-token", "attestations", "pages"})
 
 
