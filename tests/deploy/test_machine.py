@@ -14,6 +14,8 @@ import pytest
 from conftest import ROOT
 from manifests import DEPLOY, load, run
 
+from mlops.release import rollout
+
 REFERENCE = re.compile(r"ghcr\.io/\S+@sha256:[0-9a-f]{64}")
 VERSION = re.compile(r"[a-z/-]+:v?\d+\.\d+\.\d+(@sha256:[0-9a-f]{64})?")
 
@@ -195,3 +197,25 @@ def test_the_monitor_leaves_its_metrics_where_the_node_exporter_looks(everything
     config = load((DEPLOY / "monitoring/prometheus/prometheus.yaml").read_text(encoding="utf-8"))[0]
     (job,) = (each for each in config["scrape_configs"] if each["job_name"] == "model-monitor")
     assert job["dns_sd_configs"][0]["names"] == ["monitor"]
+
+
+# the rollout
+
+
+def test_proxy_and_scripts_of_the_rollout_agree_where_model_and_canary_listen(
+    services: dict[str, Any], unit: configparser.ConfigParser
+) -> None:
+    config = DEPLOY / "rollout/haproxy.cfg"
+    run("haproxy", "-c", "-f", config)
+    text = config.read_text(encoding="utf-8")
+    servers = dict(re.findall(r"^ +server (\w+) (127\.0\.0\.1:\d+) weight \d+$", text, re.M))
+    (port,) = services["model"]["ports"]
+    assert servers["model"] == f"{port['host_ip']}:{port['published']}" == unit["Container"]["PublishPort"][:14]
+    for place, change in (("compose", "--publish {}:3000"), ("quadlet", "s/^PublishPort=.*/PublishPort={}:3000/")):
+        script = DEPLOY / place / "rollout.sh"
+        run("sh", "-n", script)
+        assert change.format(servers["canary"]) in script.read_text(encoding="utf-8")
+    # what the script replaces in the unit is there once
+    lines = (DEPLOY / "quadlet/model.container").read_text(encoding="utf-8").splitlines()
+    assert [sum(line.startswith(f"{key}=") for line in lines) for key in ("ContainerName", "PublishPort")] == [1, 1]
+    assert tuple(f"http://{servers[name]}" for name in ("model", "canary")) == (rollout.MODEL, rollout.CANARY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ import pytest
 from conftest import Project, copied
 
 from mlops.model.metrics import Classes, Predictions
-from mlops.monitoring.canary import decide, judge, metrics
-from mlops.monitoring.collect import Labelled
+from mlops.monitoring.canary import metrics
 from mlops.monitoring.losses import losses
+from mlops.monitoring.matched import Labelled
+from mlops.monitoring.measures import of_losses
+from mlops.monitoring.outcomes import Outcome, decide, judge
 
 CLASSES = Classes(np.array(["no", "yes"], dtype=object), 1)
 OTHER = {"benign": "malignant", "malignant": "benign"}
@@ -33,14 +36,29 @@ def labelled(rng: Any, hours: int, wrong: float, per_hour: int = 60) -> Labelled
     known = (np.datetime64("2026-01-01", "us") + np.arange(rows) * np.timedelta64(3600 // per_hour, "s")).astype(
         "datetime64[us]"
     )
-    return Labelled(y, known, Predictions(predicted, None), {}, version=version)
+    return Labelled(y, known, Predictions(predicted, None), {}, known, version=version)
+
+
+def both(one: Labelled, other: Labelled) -> Labelled:
+    return Labelled(
+        np.concatenate([one.y, other.y]),
+        np.concatenate([one.known, other.known]),
+        Predictions(np.concatenate([one.predictions.predicted, other.predictions.predicted]), None),
+        {},
+        np.concatenate([one.time, other.time]),
+        version=np.concatenate([one.version, other.version]),
+    )
+
+
+def judged(names: list[str], rows: Labelled) -> list[Outcome]:
+    return judge(of_losses(losses(names, rows.y, rows.predictions, CLASSES), rows), rows, "2", 0.05)
 
 
 def answers(rng: Any, times: int, wrong: float, names: list[str], hours: int = 40) -> list[tuple[str, int | None]]:
     found = []
     for _ in range(times):
         rows = labelled(rng, hours, wrong)
-        found.append(decide(judge(losses(names, rows.y, rows.predictions, CLASSES), rows, "2", 0.05)))
+        found.append(decide(judged(names, rows)))
     return found
 
 
@@ -60,27 +78,53 @@ def test_the_first_decision_stands() -> None:
     rows = labelled(np.random.default_rng(0), 60, 0.3)
     same = labelled(np.random.default_rng(1), 600, 0.1)
     later = (same.known + (rows.known[-1] - same.known[0]) + np.timedelta64(1, "h")).astype("datetime64[us]")
-    together = Labelled(
-        np.concatenate([rows.y, same.y]),
-        np.concatenate([rows.known, later]),
-        Predictions(np.concatenate([rows.predictions.predicted, same.predictions.predicted]), None),
-        {},
-        version=np.concatenate([rows.version, same.version]),
-    )
-    first, all_ = (
-        judge(losses(["accuracy"], each.y, each.predictions, CLASSES), each, "2", 0.05) for each in (rows, together)
-    )
+    together = both(rows, replace(same, known=later, time=later))
+    first, all_ = (judged(["accuracy"], each) for each in (rows, together))
     assert decide(first) == decide(all_)
     assert decide(first)[0] == "abort"
     (loss,) = all_  # and what is proven stays so: the evidence of many good rows takes nothing away
     assert loss.harm[-1] == loss.harm.max()
 
 
+def test_rows_from_before_the_canary_change_nothing_even_where_their_labels_come_later() -> None:
+    rows = labelled(np.random.default_rng(0), 60, 0.3)
+    before = labelled(np.random.default_rng(1), 600, 0.1)
+    month = np.timedelta64(30 * 24, "h")
+    early = replace(before, version=np.full(len(before), "1", dtype=object), time=before.time - month)
+    together = both(replace(early, known=early.known - np.timedelta64(20, "D")), rows)
+    order = np.argsort(together.known, kind="stable")
+    together = Labelled(
+        together.y[order],
+        together.known[order],
+        Predictions(together.predictions.predicted[order], None),
+        {},
+        together.time[order],
+        version=together.version[order],
+    )
+    alone, with_early = (judged(["accuracy"], each) for each in (rows, together))
+    assert decide(alone)[0] == decide(with_early)[0] == "abort"
+    assert alone[0].rows == with_early[0].rows
+    assert alone[0].harm[-1] == with_early[0].harm[-1]
+
+
 def test_without_labels_nothing_is_decided_and_more_are_asked_for() -> None:
     rows = labelled(np.random.default_rng(0), 0, 0.1)
-    judged = judge(losses(["accuracy"], rows.y, rows.predictions, CLASSES), rows, "2", 0.05)
-    assert decide(judged) == ("not yet", None)
-    assert judged[0].needed > 1_000
+    (accuracy,) = judged(["accuracy"], rows)
+    assert decide([accuracy]) == ("not yet", None)
+    assert accuracy.needed > 1_000
+
+
+def test_all_losses_must_be_safe_to_promote_and_those_that_may_abort_share_the_error() -> None:
+    rows = labelled(np.random.default_rng(0), 1, 0.1)
+    (any_,) = judged(["accuracy"], rows)
+
+    def answer(*evidence: tuple[float, float]) -> str:
+        return decide([any_._replace(harm=np.array([harm]), safety=np.array([safety])) for harm, safety in evidence])[0]
+
+    assert answer((1, 30), (1, 10)) == "not yet"
+    assert answer((1, 30), (1, 30)) == "promote"
+    assert answer((30, 1), (1, 30)) == "not yet"
+    assert answer((41, 30), (1, 30)) == "abort"
 
 
 def test_the_answer_is_a_number_for_prometheus() -> None:
@@ -116,10 +160,11 @@ def simulate(project: Project, wrong: float, labels: float) -> None:
             }
             lines.append(json.dumps(line).encode() + b"\n")
             if rng.random() < labels:
-                known.append((f"{hour}-{number}", 0, y, str(start + timedelta(hours=rng.exponential(3)))))
+                when = str(start + timedelta(hours=rng.exponential(3)))
+                known.append((f"{hour}-{number}", 0, y, when, 20 + rng.normal() - (3 if predicted != y else 0)))
         path = project.folder / f"log/{start:%Y%m%dT%H%M%SZ}-{hour:012x}.jsonl.gz"
         path.write_bytes(gzip.compress(b"".join(lines)))
-    table = pd.DataFrame(known, columns=["request_id", "row", "diagnosis", "known_at"])
+    table = pd.DataFrame(known, columns=["request_id", "row", "diagnosis", "known_at", "revenue"])
     table.to_csv(project.folder / "labels.csv", index=False)
 
 
@@ -137,14 +182,22 @@ def test_the_exit_code_is_the_answer(
     done: Project, tmp_path: Path, wrong: float, labels: float, code: int, told: str
 ) -> None:
     project = copied(done, tmp_path)
-    source = {"source": "labels.csv", "row": "row", "time": "known_at"}
+    figures = {"revenue": {"better": "higher"}}
+    source = {"source": "labels.csv", "row": "row", "time": "known_at", "figures": figures}
     project.edit_params(lambda params: params.update(monitor={"labels": source}))
+    project.edit_params(lambda params: params["evaluate"].update(costs={"false_negative": 10, "false_positive": 1}))
     simulate(project, wrong, labels)
-    command = [sys.executable, "-m", "mlops.monitoring.canary", "log", "--champion", "1.0.0", "--metrics", "accuracy"]
+    command = [sys.executable, "-m", "mlops.monitoring.canary", "log", "--champion", "1.0.0"]
+    command += ["--metrics", "accuracy", "cost", "revenue"]
     found = project.run(*command, "--canary", "1.1.0", check=False)
     assert (found.returncode, told in found.stdout) == (code, True), found.stdout
     report = json.loads(project.read("build/canary/report.json"))
     assert report["canary"]["rows"] + report["champion"]["rows"] == 48 * 60
+    compared = {each["metric"]: each for each in report["metrics"]}
+    assert list(compared) == ["accuracy", "cost", "revenue"]
+    assert compared["revenue"]["meaning"] == "higher is better; asymptotic test"
+    assert compared["revenue"]["champion"] == pytest.approx(20 - 3 * 0.04, abs=0.5)
+    assert compared["cost"]["margin"] == 0.5
     assert "monitor_canary_verdict{" in project.read("build/canary/canary.prom")
     unknown = project.run(*command, "--canary", "1.1.1", check=False)
     assert (unknown.returncode, unknown.stdout) == (

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlops.monitoring.streams import higher, lower, rounds, rounds_needed
+from mlops.monitoring.streams import BETS, higher, lower, rounds, rounds_needed
 
 ERROR, MARGIN = 0.05, 0.05
 
@@ -75,3 +75,9 @@ def test_the_rounds_that_are_said_to_be_needed_are_about_right() -> None:
         needed.append(np.flatnonzero(lower(further, MARGIN)[len(found) :] >= 1 / ERROR)[0])
     assert np.median(needed) / 2 <= said <= 2 * np.median(needed)
     assert rounds_needed(found, -0.01, 1.0, ERROR) == np.inf
+
+
+def test_the_largest_difference_multiplies_the_wealth_by_the_bets_in_either_direction() -> None:
+    once = np.mean(1 + BETS)
+    assert higher(np.array([1.0]))[0] == pytest.approx(once)
+    assert lower(np.array([-1.0]), 0.05)[0] == pytest.approx(once)

@@ -7,66 +7,30 @@ higher by less than the margin. 1 is *abort*: a loss is higher. 2 is *not yet*, 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import prometheus_client as prometheus
 
-from mlops.core import paths
 from mlops.core.errors import UserError, errors_in_words
 from mlops.core.files import write_json
-from mlops.core.settings import Cost, Costs, cost_columns
 from mlops.core.yamlfile import closest
 from mlops.data import project as projects
-from mlops.model.costs import cost_metric
-from mlops.model.metrics import Classes, Predictions
-from mlops.monitoring import labels, reference, streams
-from mlops.monitoring.collect import Labelled, collect
+from mlops.monitoring import labels, reference
+from mlops.monitoring.collect import collect
+from mlops.monitoring.figures import cost_inputs
 from mlops.monitoring.log import Reading
-from mlops.monitoring.losses import QUANTILE, Loss, losses
-from mlops.monitoring.reference import Reference
-
-Array = np.ndarray[Any, Any]
-Answer = Literal["promote", "abort", "not yet"]
+from mlops.monitoring.matched import Labelled
+from mlops.monitoring.measures import measures
+from mlops.monitoring.outcomes import ERROR, HOUR, Answer, Outcome, decide, judge
 
 FOLDER = Path("build/canary")
 CODES: dict[Answer, int] = {"promote": 0, "abort": 1, "not yet": 2}
 FAILED = 3
-ERROR = 0.05  # of a wrong promotion, and of a wrong abortion
 FEW = 0.1  # share of the canary's rows with a label, below which its outcome is unknown
-HOUR = "datetime64[h]"
-
-
-class Outcome(NamedTuple):
-    """A loss of both versions.
-
-    Attributes
-    ----------
-    unit : float
-        What a loss of 1 is, in units of the metric.
-    champion, canary : float
-        Mean losses, in units of the metric; NaN where there is no row.
-    rows : tuple of int
-        Of the champion and of the canary.
-    harm, safety : ndarray of shape (n_hours,)
-        Evidence, by hour, that the canary's loss is higher, and that it is higher by less than the margin.
-    needed : float
-        About how many labels more prove the one or the other.
-    """
-
-    metric: str
-    meaning: str
-    unit: float
-    champion: float
-    canary: float
-    rows: tuple[int, int]
-    harm: Array
-    safety: Array
-    needed: float
 
 
 def main() -> int:
@@ -77,10 +41,28 @@ def main() -> int:
     parser.add_argument("--margin", type=float, default=0.05, help="tolerated rise, as a share of the largest loss")
     parser.add_argument("--metrics", nargs="*", default=[], help="by default all that have a loss of single rows")
     given = parser.parse_args()
-    if not 0 < given.margin < 1:
-        raise UserError(f"MARGIN must be between 0 and 1, got {given.margin:g}")
-    if given.champion == given.canary:
-        raise UserError(f"CHAMPION and CANARY are both {given.canary}")
+    report = ask(given.log, given.champion, given.canary, given.margin, given.metrics)
+    print("\n".join(ending(report)))
+    return CODES[report["answer"]]
+
+
+def ask(log: Path, champion: str, canary: str, margin: float, names: list[str]) -> dict[str, Any]:
+    """Compare two versions, and leave the answer in `build/canary`.
+
+    Parameters
+    ----------
+    names : list of str
+        Metrics and figures; all where it is empty.
+
+    Raises
+    ------
+    UserError
+        If there are no labels, or the log holds no row of a version.
+    """
+    if not 0 < margin < 1:
+        raise UserError(f"MARGIN must be between 0 and 1, got {margin:g}")
+    if champion == canary:
+        raise UserError(f"CHAMPION and CANARY are both {canary}")
     project = projects.open()
     settings = project.settings
     if settings.monitor.labels is None:
@@ -89,132 +71,28 @@ def main() -> int:
         )
     known = reference.read(project)
     truth = labels.read(settings.monitor.labels, settings, project.source[settings.data.target])
-    reading = Reading(given.log, known.contract, known.model, (given.champion, given.canary))
-    logged = {part.name for part in known.contract.inputs}
-    found = collect(reading, truth, [name for name in cost_columns(settings.evaluate.costs) if name in logged], 1)
-    for version in (given.champion, given.canary):
+    reading = Reading(log, known.contract, known.model, (champion, canary))
+    found = collect(reading, truth, cost_inputs(project, known.inputs), 1, ("version", "time"))
+    for version in (champion, canary):
         if not found.versions[version]:
             others = [*reading.others, *found.versions]
-            raise UserError(f"{given.log} holds no row of version {version}{closest(version, others)}")
+            raise UserError(f"{log} holds no row of version {version}{closest(version, others)}")
     assert found.labelled is not None  # noqa: S101  there are labels
-    measures = measured(known, found.labelled.columns, given.metrics)
-    judged = judge(measures, found.labelled, given.canary, given.margin)
-    answer, hour = decide(judged)
-    report = described(judged, answer, hour, given, found.labelled, found.versions)
+    labelled = found.labelled.together()
+    judged = judge(measures(known, labelled, settings.monitor.labels, names), labelled, canary, margin)
+    report = described(judged, {"champion": champion, "canary": canary}, margin, labelled, found.versions)
     write_json(report, FOLDER / "report.json")
     (FOLDER / "canary.prom").write_text(metrics(report), encoding="utf-8")
-    print("\n".join(ending(report)))
-    return CODES[answer]
-
-
-def measured(known: Reference, logged: dict[str, Array], names: list[str]) -> list[Loss]:
-    """The losses of the metrics, and the costs of decisions where the log has what they depend on."""
-    recorded = list(json.loads(paths.EVALUATION.read_text(encoding="utf-8"))["metrics"])
-    available = losses(recorded, known.y, known.predictions, known.classes)
-    costs = known.project.settings.evaluate.costs
-    if costs is not None and known.classes is not None and {*cost_columns(costs)} <= logged.keys():
-        available.append(cost_loss(costs, known.classes, known, logged))
-    for name in names:
-        if name not in {each.metric for each in available}:
-            hint = closest(name, [each.metric for each in available])
-            raise UserError(f"METRICS: {name} has no loss of single rows{hint}")
-    return [each for each in available if not names or each.metric in names]
-
-
-def cost_loss(costs: Costs | list[Cost], classes: Classes, known: Reference, logged: dict[str, Array]) -> Loss:
-    """What a decision costs, between the lowest and the highest price."""
-    cost, columns = cost_metric(costs, classes)
-    prices = [*costs.model_dump().values()] if isinstance(costs, Costs) else [each.cost for each in costs]
-    amounts = [0.0, *(price for price in prices if not isinstance(price, str))]
-    for name in columns:
-        values = known.test[name].drop_null().to_numpy()
-        amounts += [float(np.quantile(values, share)) for share in (1 - QUANTILE, QUANTILE)] if len(values) else []
-    low, high = min(amounts), max(amounts)
-    unit = high - low or 1.0
-
-    def of(y: Array, predictions: Predictions) -> Array:
-        actual, predicted = y, predictions.predicted
-        if len(classes.labels) == 2:
-            actual, predicted = ((each == classes.labels[classes.positive]).astype(int) for each in (actual, predicted))
-        return np.clip((cost(actual, predicted, *(logged[name] for name in columns)) - low) / unit, 0, 1)
-
-    return Loss("cost", f"cost of a decision above {low:.4g}, cut at {high:.4g}", unit, of)
-
-
-def judge(measures: list[Loss], labelled: Labelled, canary: str, margin: float) -> list[Outcome]:
-    """Compare each loss of both versions, in the order in which the labels became known."""
-    second = labelled.version == canary
-    hours = labelled.known.astype(HOUR)
-    looks = np.unique(hours)
-    found = []
-    for loss in measures:
-        values = loss.of(labelled.y, labelled.predictions)
-        rows = np.flatnonzero(~np.isnan(values))
-        values, stream, when = values[rows], second[rows], hours[rows]
-        made = streams.rounds(stream, values)
-        harm, safety = streams.higher(made.differences), streams.lower(made.differences, margin)
-        # what is known at the end of each hour; the highest so far, because a proof stays one
-        last = np.searchsorted(when[made.closed], looks, side="right") - 1
-        by_hour = [
-            np.maximum.accumulate(np.where(last >= 0, each[last] if len(each) else 0.0, 0.0)) for each in (harm, safety)
-        ]
-        sizes = int((~stream).sum()), int(stream.sum())
-        means = [float(loss.unit * values[side].mean()) if side.any() else math.nan for side in (~stream, stream)]
-        found.append(
-            Outcome(
-                loss.metric,
-                loss.meaning,
-                loss.unit,
-                means[0],
-                means[1],
-                sizes,
-                by_hour[0],
-                by_hour[1],
-                needed(made, harm, safety, margin, len(values), len(measures)),
-            )
-        )
-    return found
-
-
-def needed(made: streams.Rounds, harm: Array, safety: Array, margin: float, labels_: int, tests: int) -> float:
-    """About how many labels more prove that a loss is higher, or that it is not by the margin."""
-    differences = made.differences
-    mean = float(differences.mean()) if len(differences) >= streams.LEAST_ROUNDS else 0.0
-    proofs = [
-        streams.rounds_needed(differences, margin - mean, float(safety[-1]) if len(safety) else 1.0, ERROR),
-        streams.rounds_needed(differences, mean, float(harm[-1]) if len(harm) else 1.0, ERROR / tests),
-    ]
-    return min(proofs) * (labels_ / len(differences) if len(differences) else 2.0)
-
-
-def decide(judged: list[Outcome]) -> tuple[Answer, int | None]:
-    """The first decision, and the hour in which it was made.
-
-    Any loss that is higher aborts, so they share the error (Bonferroni). All losses must be safe to promote, which
-    needs no correction (Berger 1982).
-    """
-    if not judged:
-        return "not yet", None
-    harmed = np.array([each.harm for each in judged]).max(axis=0) >= len(judged) / ERROR
-    safe = np.array([each.safety for each in judged]).min(axis=0) >= 1 / ERROR
-    hour = next(iter(np.flatnonzero(harmed | safe)), None)
-    if hour is None:
-        return "not yet", None
-    return ("abort" if harmed[hour] else "promote"), int(hour)
+    return report
 
 
 def described(
-    judged: list[Outcome],
-    answer: Answer,
-    hour: int | None,
-    given: argparse.Namespace,
-    labelled: Labelled,
-    logged: dict[str, int],
+    judged: list[Outcome], roles: dict[str, str], margin: float, labelled: Labelled, logged: dict[str, int]
 ) -> dict[str, Any]:
     """The results as JSON."""
-    versions = {}
-    for role in ("champion", "canary"):
-        version = getattr(given, role)
+    answer, hour = decide(judged)
+    versions: dict[str, dict[str, Any]] = {}
+    for role, version in roles.items():
         versions[role] = {
             "version": version,
             "rows": logged[version],
@@ -227,15 +105,15 @@ def described(
         "since": None if hour is None else str(np.unique(labelled.known.astype(HOUR))[hour]),
         "outcome_known": answer != "not yet" or share >= FEW,
         "more_labels": None if answer != "not yet" or not math.isfinite(more) else math.ceil(more),
-        "margin": given.margin,
+        "margin": margin,
         **versions,
         "metrics": [
             {
-                "metric": each.metric,
+                "metric": each.name,
                 "meaning": each.meaning,
                 "champion": finite(each.champion),
                 "canary": finite(each.canary),
-                "margin": finite(given.margin * each.unit),
+                "margin": finite(each.margin),
                 "rows": list(each.rows),
                 "worse": bool(len(each.harm) and each.harm[-1] >= len(judged) / ERROR),
                 "within_margin": bool(len(each.safety) and each.safety[-1] >= 1 / ERROR),

@@ -4,6 +4,8 @@ Rows of both are put into rounds as they come, and each round bets on its differ
 difference is at most a limit, no bet gains on average, so the wealth exceeds 1/error with a probability of at most the
 error, over all looks together (Shekhar and Ramdas 2023, doi:10.1109/TIT.2023.3305867; Waudby-Smith and Ramdas 2024,
 doi:10.1093/jrsssb/qkad009). A round holds rows of the same time, so what changes for both versions does not matter.
+
+Where losses have no known range, the test is asymptotic: the error holds if the first look is late enough.
 """
 
 from __future__ import annotations
@@ -13,12 +15,16 @@ from collections import deque
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import log_ndtr
 
 Array = np.ndarray[Any, Any]
 
 # Shares of the largest possible bet, whose wealth is averaged
 BETS = np.array([0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6])
 LEAST_ROUNDS = 20  # before which the differences do not say how many are needed
+LEAST_ASYMPTOTIC = 500  # rounds before the first look of an asymptotic test
+SKEWED = 25  # times the squared skewness: rounds before it, too (Cochran 1977, Sampling Techniques, section 2.15)
+PRIOR = 50  # rounds; it needs the fewest for a difference that shows after about nine times as many
 
 
 class Rounds(NamedTuple):
@@ -86,6 +92,30 @@ def _wealth(gains: Array, largest: float) -> Array:
     bets = BETS[:, None] / largest
     with np.errstate(over="ignore"):  # it stays proven
         return np.asarray(np.exp(np.log1p(bets * gains).cumsum(axis=1)).mean(axis=0))
+
+
+def asymptotic(gains: Array) -> Array:
+    """The evidence, after each round, that the mean of gains of any range is above 0.
+
+    Their sum is nearly a Brownian motion (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024,
+    doi:10.1214/24-AOS2408). Of that, the likelihood ratio, averaged over positive drifts by half a normal distribution
+    (Robbins 1970, doi:10.1214/aoms/1177696786), is a wealth as that of `higher`.
+
+    Parameters
+    ----------
+    gains : ndarray of shape (n_rounds,)
+    """
+    count = np.arange(1, len(gains) + 1)
+    total = gains.cumsum()
+    mean = total / count
+    variance = (gains**2).cumsum() / count - mean**2
+    third = (gains**3).cumsum() / count - 3 * mean * variance - mean**3
+    spread = 1 + count / PRIOR
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        score = total / np.sqrt(variance * PRIOR * spread)
+        evidence = np.exp(np.log(2 / np.sqrt(spread)) + score**2 / 2 + log_ndtr(score))
+        skewness = third / variance**1.5
+    return np.where((count >= np.maximum(LEAST_ASYMPTOTIC, SKEWED * skewness**2)) & (variance > 0), evidence, 0.0)
 
 
 def rounds_needed(differences: Array, gain: float, wealth: float, error: float) -> float:
