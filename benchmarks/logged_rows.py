@@ -1,4 +1,4 @@
-"""``python -m benchmarks.logged_rows ROWS`` in a scratch clone: the log of a month, and labels of 100,000 of its rows.
+"""``python -m benchmarks.logged_rows ROWS`` in a scratch clone: the log of a month, and labels of its rows.
 
 The lines are those that the service writes, of the test rows over and over; they go into sealed segments of 16 MB.
 """
@@ -19,12 +19,12 @@ from mlops.data import tables
 from mlops.inference import contract as contracts
 from mlops.inference.contract import probability_column
 
-DAYS, BATCH, SEGMENT, LABELS = 28, 20, 16_000_000, 100_000
+DAYS, BATCH, SEGMENT = 28, 20, 16_000_000
 FIRST = np.datetime64("2026-01-01T00:00:00", "us")
 
 
-def write(rows: int, log: Path, labels: Path) -> None:
-    """Write the log of so many rows, and labels of 100,000 of them."""
+def write(rows: int, log: Path, all_labels: Path, some_labels: Path) -> None:
+    """Write the log of so many rows, and the labels of all and of a tenth of them."""
     log.mkdir(parents=True, exist_ok=True)
     model = outputs(read_lock())[str(paths.MODEL)]["md5"]
     test, known = tables.read(paths.TEST), tables.read(paths.PREDICTIONS)
@@ -32,20 +32,23 @@ def write(rows: int, log: Path, labels: Path) -> None:
     truth = test["left"].to_pylist()
     rng = np.random.default_rng(0)
     moments = FIRST + (np.arange(rows) * (DAYS * 86_400e6 / rows)).astype("timedelta64[us]")
-    chosen, labelled = rng.integers(0, len(ends), rows), rng.random(rows) < LABELS / rows
+    chosen = rng.integers(0, len(ends), rows)
     segment: list[bytes] = []
     size = 0
-    with labels.open("w", encoding="utf-8") as file:
-        file.write("request_id,row,left,known_at\n")
-        for number, (moment, row, has_label) in enumerate(zip(moments, chosen, labelled, strict=True)):
+    with all_labels.open("w", encoding="utf-8") as file, some_labels.open("w", encoding="utf-8") as some:
+        for each in (file, some):
+            each.write("request_id,row,left,known_at\n")
+        for number, (moment, row) in enumerate(zip(moments, chosen, strict=True)):
             head = (
                 f'{{"time":"{moment}Z","request_id":"request-{number // BATCH}","row":{number % BATCH},'
                 f'"version":"1.0.0","model":"{model}",'
             )
             segment.append(head.encode() + ends[row])
             size += len(segment[-1])
-            if has_label:
-                file.write(f"request-{number // BATCH},{number % BATCH},{truth[row]},{moment}Z\n")
+            label = f"request-{number // BATCH},{number % BATCH},{truth[row]},{moment}Z\n"
+            file.write(label)
+            if number % 10 == 0:
+                some.write(label)
             if size > SEGMENT or number == rows - 1:
                 name = f"{str(moment)[:19].replace('-', '').replace(':', '')}Z-{number:012x}.jsonl.gz"
                 (log / name).write_bytes(gzip.compress(b"".join(segment), compresslevel=1))
@@ -76,4 +79,4 @@ def tail(row: dict[str, object], answer: dict[str, object]) -> str:
 
 
 if __name__ == "__main__":
-    write(int(sys.argv[1]), Path("log"), Path("labels.csv"))
+    write(int(sys.argv[1]), Path("log"), Path("labels_all.csv"), Path("labels_tenth.csv"))

@@ -38,6 +38,10 @@ LABELS = {
     "of_repeated_requests": 1,
     "of_rows_that_were_not_logged": 4,
 }
+FIGURES = [
+    {"figure": "revenue", "version": "1.3.0", "mean": 12.5, "low": 11.0, "high": 14.0, "rows": 12},
+    {"figure": "revenue", "version": "1.4.0", "mean": None, "low": None, "high": None, "rows": 0},
+]
 
 
 def finding(risk: dict[str, Any] | None = None, column: dict[str, Any] | None = None, **different: Any) -> Findings:
@@ -49,10 +53,15 @@ def finding(risk: dict[str, Any] | None = None, column: dict[str, Any] | None = 
         "until": "2026-01-31",
         "rows": 1_428,
         "rows_by_day": {"2026-01-01": 1_428},
+        "requests_by_day": {"2026-01-01": 1_428},
         "log": {
+            "logged_share": 1.0,
             "other_releases": {"1.3.0": 12},
             "unreadable_lines": 5,
             "damaged_files": 1,
+            "misdated_rows": 2,
+            "most_frequent_request": 0.001,
+            "most_frequent_row": 0.002,
         },
         "labels": LABELS,
         "alarms": [f"{each['metric']}, {each['part']}"[:300] for each in risks if each["alarm"]],
@@ -60,6 +69,7 @@ def finding(risk: dict[str, Any] | None = None, column: dict[str, Any] | None = 
         "risk": risks,
         "columns": columns,
         "estimates": [{"metric": "accuracy", "value": 0.93, "reference": 0.95, "error": 0.004}],
+        "figures": FIGURES,
         "false_alarm_years": 20.0,
     }
     return Findings.model_validate({**whole, **different})

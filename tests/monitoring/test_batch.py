@@ -14,7 +14,7 @@ from mlops.inference.contract import Contract, Field
 from mlops.model.metrics import Predictions
 from mlops.monitoring import batch as batches
 from mlops.monitoring.batch import Batch
-from mlops.monitoring.collect import Labelled
+from mlops.monitoring.matched import Labelled
 
 CONTRACT = Contract(
     task="classification",

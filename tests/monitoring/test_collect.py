@@ -18,8 +18,10 @@ from mlops.monitoring.log import Reading
 def truth(*ids: str) -> Truth:
     """A label for each id, known one day after the other."""
     known = np.datetime64("2026-01-01", "us") + np.arange(len(ids)) * np.timedelta64(1, "D")
+    y = np.array(["yes", "no"] * len(ids), dtype=object)[: len(ids)]
     hashes = hashed(np.array(ids, dtype=object), np.zeros(len(ids)))
-    return Truth(hashes, np.array(["yes", "no"] * len(ids), dtype=object)[: len(ids)], known, 0, 0)
+    order = np.argsort(hashes)
+    return Truth(hashes[order], y[order], known[order], 0, 0, {})
 
 
 def collected(folder: Path, labels: Truth | None = None, days: int = 28) -> Collected:
@@ -35,10 +37,11 @@ def test_labelled_rows_come_in_the_order_of_their_labels(tmp_path: Path) -> None
     segment(tmp_path, 2, *of_day(2, range(3, 6)))
     found = collected(tmp_path, truth("id-5", "id-0", "never logged", "id-4"))
     assert found.labelled is not None
-    assert found.labelled.columns["size"].tolist() == [5, 0, 4]
-    assert found.labelled.y.tolist() == ["yes", "no", "no"]
-    assert found.labelled.predictions.predicted.tolist() == ["yes"] * 3
-    assert found.unmatched == 1
+    rows = found.labelled.together()
+    assert rows.columns["size"].tolist() == [5, 0, 4]
+    assert rows.y.tolist() == ["yes", "no", "no"]
+    assert rows.predictions.predicted.tolist() == ["yes"] * 3
+    assert (len(found.labelled), found.labelled.unmatched) == (3, 1)
     assert {str(day): count for day, count in found.rows.items()} == {"2026-01-01": 3, "2026-01-02": 3}
 
 
@@ -47,8 +50,8 @@ def test_a_label_of_an_id_that_came_twice_is_left_out_and_counted(tmp_path: Path
     segment(tmp_path, 2, *of_day(2, range(1)))
     found = collected(tmp_path, truth("id-0", "id-1"))
     assert found.labelled is not None
-    assert found.labelled.columns["size"].tolist() == [1]
-    assert found.repeated == 1
+    assert found.labelled.together().columns["size"].tolist() == [1]
+    assert (len(found.labelled), found.labelled.repeated) == (1, 1)
 
 
 def test_of_a_day_a_sample_is_kept_that_does_not_depend_on_the_order(
@@ -78,14 +81,4 @@ def test_without_labels_nothing_is_labelled(tmp_path: Path) -> None:
     assert collected(tmp_path).labelled is None
     found = collected(tmp_path, truth())
     assert found.labelled is not None
-    assert len(found.labelled) == 0
-
-
-def test_of_rows_with_a_label_nothing_else_stays_in_memory(tmp_path: Path) -> None:
-    segment(tmp_path, 1, *of_day(1, range(50)))
-    (rows,) = Reading(tmp_path, CONTRACT, MODEL)
-    kept = collecting.taken(rows, np.array([3, 5]), ["size"], ids=False)
-    assert kept.columns["size"].tolist() == [3, 5]
-    for name, values in vars(kept).items():
-        for each in values.values() if isinstance(values, dict) else [values]:
-            assert each.base is None or each.base.size <= each.size, name
+    assert len(found.labelled) == len(found.labelled.together()) == 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from mlops.monitoring.drift import Change, categories, level, numbers
+from mlops.monitoring.drift import Change, categories, combined, level, numbers
+from mlops.monitoring.windows import as_array, comparable
 
 LEVEL = level(20 * 365, 30, 3)
 
@@ -72,3 +75,30 @@ def test_many_categories_are_tested_at_one_error() -> None:
 def test_nothing_is_no_change() -> None:
     assert numbers(np.array([]), np.array([])) == Change(1.0, 0.0, "missing 0.0% → 0.0%")
     assert categories(np.array([], dtype=object), np.array([], dtype=object)).p_value == 1
+
+
+def test_looks_columns_and_windows_share_one_budget_and_so_do_the_tests_of_a_column() -> None:
+    assert level(7_305, 32, 3) == 1 / (7_305 * 32 * 3)
+    changes = [Change(0.01, 0.2, "first"), Change(0.5, 0.3, "second")]
+    assert combined(changes) == Change(0.02, 0.3, "first")
+
+
+def test_texts_that_differ_in_each_row_are_no_change() -> None:
+    both = [np.array([f"{side}-{row}" for row in range(500)], dtype=object) for side in "ab"]
+    found = categories(*both)
+    assert found.p_value == 1
+    assert found.effect == 0
+
+
+def test_dates_that_pass_are_no_change_and_dates_that_vanish_are() -> None:
+    moments = [datetime(2025, 1, 1 + day % 5, 11, day % 60) for day in range(1_000)]
+    known = as_array(pa.chunked_array([pa.array(moments)]), "date")
+    later = np.array([f"2026-03-0{1 + day % 5}T09:00:00Z" for day in range(1_000)], dtype=object)
+    change = categories(known, comparable(later, "date"))
+    assert change is not None
+    assert change.p_value > 0.1
+    vanished = categories(known, np.full(1_000, None, dtype=object))
+    assert vanished is not None
+    assert vanished.p_value < 1e-6
+    hours = as_array(pa.chunked_array([pa.array([moment.time() for moment in moments])]), "time")
+    assert set(hours) == set(comparable(np.array(["11:38", "11:00:36"], dtype=object), "time")) == {"11"}

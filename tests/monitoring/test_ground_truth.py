@@ -12,7 +12,7 @@ from mlops.core.errors import UserError
 from mlops.core.settings import GroundTruth, Settings
 from mlops.data.tables import Column
 from mlops.monitoring import labels
-from mlops.monitoring.labels import Truth, hashed
+from mlops.monitoring.labels import Truth, hashed, places
 
 TARGET = Column(name="ill", kind="categorical", type="string", unit=None, missing=0, distinct=2)
 SETTINGS = Settings.model_validate(
@@ -33,19 +33,31 @@ def read(folder: Path, text: str, **options: Any) -> Truth:
     return labels.read(GroundTruth(source=str(path), time="known", **options), SETTINGS, TARGET)
 
 
-def test_labels_come_in_the_order_in_which_they_became_known(tmp_path: Path) -> None:
+def of(truth: Truth, *ids: str) -> list[tuple[str, str]]:
+    """Label and hour of each id."""
+    label = places(truth, hashed(np.array(ids, dtype=object), np.zeros(len(ids))))
+    assert (label >= 0).all()
+    hours = truth.known[label].astype("datetime64[h]").astype(str)
+    return list(zip(truth.y[label].tolist(), hours.tolist(), strict=True))
+
+
+def test_a_label_is_known_from_its_time_on(tmp_path: Path) -> None:
     truth = read(tmp_path, "request_id,ill,known\nb,yes,2026-01-03\na,no,2026-01-01T12:00:00\n")
-    np.testing.assert_array_equal(truth.hashes, hashed(np.array(["a", "b"], dtype=object), np.zeros(2)))
-    assert truth.y.tolist() == ["no", "yes"]
-    assert truth.known.astype("datetime64[h]").astype(str).tolist() == ["2026-01-01T12", "2026-01-03T00"]
+    assert of(truth, "a", "b") == [("no", "2026-01-01T12"), ("yes", "2026-01-03T00")]
+    assert places(truth, np.array([0], dtype=np.uint64)).tolist() == [-1]
 
 
 def test_the_last_of_several_labels_counts_from_when_the_first_was_known(tmp_path: Path) -> None:
     text = "request_id,ill,known\na,yes,2026-01-05\na,no,2026-01-01\nb,no,2026-01-02\nb,no,2026-01-02\n"
     truth = read(tmp_path, text)
-    assert truth.y.tolist() == ["yes", "no"]
-    assert truth.known.astype("datetime64[D]").astype(str).tolist() == ["2026-01-01", "2026-01-02"]
+    assert of(truth, "a", "b") == [("yes", "2026-01-01T00"), ("no", "2026-01-02T00")]
     assert (truth.corrected, truth.unusable) == (1, 0)
+
+
+def test_before_the_first_label_there_are_none(tmp_path: Path) -> None:
+    truth = read(tmp_path, "request_id,ill,known\n")
+    assert (len(truth.y), truth.unusable) == (0, 0)
+    assert places(truth, hashed(np.array(["a"], dtype=object), np.zeros(1))).tolist() == [-1]
 
 
 def test_incomplete_labels_are_counted(tmp_path: Path) -> None:
@@ -53,10 +65,17 @@ def test_incomplete_labels_are_counted(tmp_path: Path) -> None:
     assert (len(truth.y), truth.unusable) == (1, 3)
 
 
+def test_a_row_number_that_no_request_has_is_counted_and_joined_to_no_row(tmp_path: Path) -> None:
+    rows = "".join(f"a,{number},no,2026-01-01\n" for number in ("1.5", "1e300", "inf", "nan", "", "2.0"))
+    truth = read(tmp_path, f"request_id,n,ill,known\n{rows}", row="n")
+    assert truth.unusable == 5
+    np.testing.assert_array_equal(truth.hashes, hashed(np.array(["a"], dtype=object), np.array([2])))
+
+
 def test_rows_of_a_request_are_told_apart_by_their_number(tmp_path: Path) -> None:
     truth = read(tmp_path, "request_id,n,ill,known\na,1,yes,2026-01-01\na,0,no,2026-01-01\n", row="n")
     expected = hashed(np.array(["a", "a"], dtype=object), np.array([1, 0]))
-    np.testing.assert_array_equal(truth.hashes, expected)
+    assert truth.y[places(truth, expected)].tolist() == ["yes", "no"]
 
 
 def test_an_id_that_looks_like_a_number_stays_text(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from conftest import ROOT
 from markdown_it import MarkdownIt
 from monitoring.found import finding
-from review.github import BOT, GitHub, serve, write_certificate
+from review.github import BOT, GitHub
 from review.test_hostile_text import HOSTILE
 
 from mlops.monitoring import proposal
@@ -22,18 +21,6 @@ from mlops.monitoring.issue import LABEL, MARKER
 from mlops.monitoring.proposal import Example, Problem, Proposal
 
 RISING = {"alarm": "2026-01-20", "mean": 0.2}
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return write_certificate(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture
-def github(certificate: tuple[Path, Path]) -> Iterator[GitHub]:
-    with serve(GitHub(certificate[0]), certificate[1]) as server:
-        yield server
-        assert server.complaints == []
 
 
 def run(github: GitHub, folder: Path, content: str | None) -> subprocess.CompletedProcess[str]:

@@ -89,6 +89,16 @@ def test_a_file_that_is_there_twice_is_read_once(tmp_path: Path) -> None:
     assert path in log.segments(tmp_path)
 
 
+def test_a_copy_under_another_name_is_read_once(tmp_path: Path) -> None:
+    path = segment(tmp_path, 1, line(1))
+    shutil.copy(path, tmp_path / f"{name(2)}.jsonl.gz")
+    segment(tmp_path, 3, line(2))
+    (tmp_path / f"{name(4)}.jsonl.gz").write_bytes(b"cut")
+    reading, rows = read(tmp_path)
+    assert ids(rows) == ["id-1", "id-2"]
+    assert reading.damaged == [f"{name(4)}.jsonl.gz"]
+
+
 def test_rows_of_another_release_are_counted(tmp_path: Path) -> None:
     segment(tmp_path, 1, line(1), line(2, model="b" * 32, version="0.9.0"), line(3, model="b" * 32, version="0.9.0"))
     reading, rows = read(tmp_path)
@@ -123,6 +133,8 @@ def test_a_file_that_ends_early_gives_what_it_has(tmp_path: Path) -> None:
         line(probabilities={"no": 1.0}),
         line(probabilities=None),
         line(features=[1, 2]),
+        line(row=-1),
+        line(row=10**30),
     ],
     ids=lambda value: None,
 )

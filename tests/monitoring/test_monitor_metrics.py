@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mlops.model.metrics import Predictions
 from mlops.monitoring import results
-from mlops.monitoring.collect import Collected, Labelled
+from mlops.monitoring.collect import Collected
 from mlops.monitoring.findings import Findings
+from mlops.monitoring.labels import Truth
+from mlops.monitoring.matched import Matched
 from mlops.monitoring.metrics import metrics
 
 
@@ -48,13 +49,23 @@ def findings(evidence: list[float | None], **labels: Any) -> Findings:
         "until": "2026-01-04",
         "rows": 10,
         "rows_by_day": {"2026-01-01": 5, "2026-01-03": 5},
-        "log": {"other_releases": {}, "unreadable_lines": 0, "damaged_files": 0},
+        "requests_by_day": {"2026-01-01": 5, "2026-01-03": 5},
+        "log": {
+            "logged_share": 1.0,
+            "other_releases": {},
+            "unreadable_lines": 0,
+            "damaged_files": 0,
+            "misdated_rows": 0,
+            "most_frequent_request": 0.1,
+            "most_frequent_row": 0.1,
+        },
         "labels": arrived | labels,
         "alarms": [],
         "warnings": [],
         "risk": [risk],
         "columns": [],
         "estimates": [],
+        "figures": [],
         "false_alarm_years": 20,
     }
     return Findings.model_validate(content)
@@ -101,5 +112,22 @@ def test_the_last_evidence_counts(evidence: list[float | None], expected: float)
 )
 def test_labels_of_the_future_do_not_hide_that_labels_are_late(known: list[str], newest: str | None) -> None:
     times = np.array(known, dtype="datetime64[us]")
-    labelled = Labelled(times, times, Predictions(times, None), {})
+    labelled = Matched(Truth(np.arange(len(times), dtype=np.uint64), times, times, 0, 0, {}), [])
+    labelled.times[:] = 1
     assert results.newest_label(Collected(labelled=labelled), np.datetime64("2026-01-02", "D")) == newest
+
+
+@pytest.mark.parametrize(
+    ("present", "warning"),
+    [
+        pytest.param("1111111", [], id="each day"),
+        pytest.param("1111100", ["no row for 2 days"], id="two days"),
+        pytest.param("1111110", [], id="one day"),
+        pytest.param("111110011111000", [], id="little longer than a weekend"),
+        pytest.param("1111100111110000", ["no row for 4 days"], id="much longer than a weekend"),
+    ],
+)
+def test_a_log_that_falls_silent_for_longer_than_before_warns(present: str, warning: list[str]) -> None:
+    days = np.datetime64("2026-01-01", "D") + np.arange(len(present))
+    rows = {day: 10 for day, there in zip(days, present, strict=True) if there == "1"}
+    assert results.silence(rows, days) == warning

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import shutil
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,13 +15,13 @@ import pytest
 from conftest import ROOT, Project, copied
 from monitoring.found import finding
 
-from mlops.core import paths
+from mlops.core import dvcfiles, paths
 from mlops.core.errors import UserError
 from mlops.core.files import md5, write_json
 from mlops.core.lock import outputs, read_lock
 from mlops.data import project as projects
-from mlops.monitoring import branch, findings, reference, retrain
-from mlops.monitoring.proposal import Proposal
+from mlops.monitoring import branch, findings, reference, retrain, store
+from mlops.monitoring.proposal import Proposal, read, write
 
 LABELS = {"source": "build/log/labels.csv", "request_id": "request_id", "row": "row", "time": "known_at"}
 NOW = datetime.now(UTC)
@@ -50,7 +50,8 @@ def policy(project: Project, **options: Any) -> None:
 
 def propose(now: datetime = NOW) -> tuple[Proposal, dict[str, bytes]]:
     project = projects.open()
-    return retrain.propose(Path("build/log"), project, reference.read(project), project.settings.monitor, now)
+    known, options = reference.read(project), project.settings.monitor
+    return retrain.propose(Path("build/log"), project, known, options, now, store.has_remote())
 
 
 def accept() -> str:
@@ -161,15 +162,31 @@ def test_rows_that_are_too_many_for_git_need_a_remote_and_are_kept_there(
     remote = tmp_path / "remote"
     project.run("dvc", "remote", "add", "--local", "--default", "storage", str(remote))
     before = project.git("status", "--porcelain")
-    found, contents = propose()
-    assert contents == {}
-    made = branch.commit(found, contents, found.main)
+    write(*propose())
+    found, _ = read()
+    assert store.push(found) == 2
+    made = branch.commit(found, {}, found.main)
     assert project.git("status", "--porcelain") == before
-    assert project.git("worktree", "list").count("\n") == 0
     project.git("stash", "--quiet")
     project.git("switch", "--quiet", "--detach", made)
-    subprocess.run(["rm", "-rf", ".dvc/cache/files"], check=True)
-    project.run("dvc", "pull", *(f"{each.path(found.model)}.dvc" for each in found.files))
-    for each in found.files:
-        assert pq.read_table(each.path(found.model)).num_rows == each.rows
+
+    def brings_the_rows() -> None:
+        dvcfiles.fetch(dvcfiles.present())
+        for each in found.files:
+            assert pq.read_table(each.path(found.model)).num_rows == each.rows
+            Path(each.path(found.model)).unlink()
+
+    shutil.rmtree(remote)
+    brings_the_rows()
+    store.push(found)
+    for path in filter(Path.is_file, remote.rglob("*")):  # as a run leaves it that was killed
+        path.chmod(0o600)
+        path.write_bytes(b"half")
+    store.push(found)
+    shutil.rmtree(".dvc/cache/files")
+    brings_the_rows()
+    shutil.rmtree(remote)
+    shutil.rmtree(".dvc/cache/files")
+    with pytest.raises(UserError, match=r"neither DVC's cache nor its remote has data/raw/production/"):
+        dvcfiles.fetch(dvcfiles.present())
     project.run(sys.executable, "-m", "mlops.review.check")

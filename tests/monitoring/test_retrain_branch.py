@@ -116,7 +116,7 @@ def test_of_two_runs_at_once_one_makes_the_branch_and_the_other_says_so() -> Non
     first = made()
     found = proposal()
     with pytest.raises(UserError, match="another run has created retrain/0123456789"):
-        branch.create(found.branch, branch.commit(found, {}, found.main))
+        branch.create(found.branch, branch.commit(found, CONTENTS, found.main))
     assert git("rev-parse", found.branch) == first
 
 
@@ -140,10 +140,11 @@ def test_a_run_that_is_killed_leaves_no_branch() -> None:
     assert made()
 
 
-def test_a_proposal_that_was_altered_is_refused(tmp_path: Path) -> None:
-    write(proposal(), CONTENTS, tmp_path / "out")
+@pytest.mark.parametrize("stored", ["git", "dvc"])
+def test_a_proposal_that_was_altered_is_refused(tmp_path: Path, stored: str) -> None:
+    write(proposal(stored=stored), CONTENTS, tmp_path / "out")
     found, contents = read(tmp_path / "out")
-    assert (found, contents) == (proposal(), CONTENTS)
+    assert (found, contents) == (proposal(stored=stored), CONTENTS if stored == "git" else {})
     (tmp_path / "out/0123456789.parquet").write_bytes(b"other rows")
     with pytest.raises(UserError, match="its hash differs"):
         read(tmp_path / "out")

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 from monitoring.test_retrain_branch import CONTENTS, MODEL
 from release.hub import Clone, environment
-from review.github import GitHub, serve, write_certificate
+from review.github import GitHub
 
+from mlops.core.errors import UserError
 from mlops.core.files import md5
 from mlops.monitoring import propose
 from mlops.monitoring.proposal import DataFile, Example, Problem, Proposal, write
 
 BRANCH = "retrain/0123456789"
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return write_certificate(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture
-def github(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
-    with serve(GitHub(certificate[0]), certificate[1]) as server:
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
-        yield server
-        assert server.complaints == []
 
 
 @pytest.fixture
@@ -71,6 +58,50 @@ def test_the_branch_is_pushed_and_its_pull_request_opened_once(
     assert run(github) == address
     assert (len(github.pulls), clone.on_origin("rev-parse", BRANCH)) == (1, tip)
     assert "nothing has changed" in capsys.readouterr().out
+
+
+def test_a_branch_whose_run_died_before_it_opened_the_pull_request_gets_one(github: GitHub, clone: Clone) -> None:
+    leave(clone)
+    github.failures["pulls/create"] = lambda: (500, {"message": "down"}, {})
+    with pytest.raises(UserError, match="500"):
+        run(github)
+    github.failures.clear()
+    tip = clone.on_origin("rev-parse", BRANCH)
+    for _ in range(2):  # what the next runs leave, because the branch is there
+        leave(clone, "waiting", files=[])
+        run(github)
+    (pull,) = github.pulls
+    assert (pull["title"], pull["head"]["ref"]) == ("Retrain on 1,234 new labelled rows", BRANCH)
+    assert "After 1 alarm" in pull["body"]
+    assert clone.on_origin("rev-parse", BRANCH) == tip
+
+
+def test_of_two_runs_that_push_at_once_the_first_one_wins(
+    github: GitHub, clone: Clone, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave(clone)
+    hook = clone.folder / ".git/hooks/pre-push"  # runs between the look at the remote and the push
+    hook.write_text(f'#!/bin/sh\ngit --git-dir "{clone.origin}" branch {BRANCH} main\n', encoding="utf-8")
+    hook.chmod(0o755)
+    assert run(github) is None
+    assert clone.on_origin("rev-parse", BRANCH) == clone.on_origin("rev-parse", "main")
+    assert github.pulls == []
+    assert f"another run has pushed {BRANCH} meanwhile" in capsys.readouterr().out
+
+
+def test_a_branch_that_conflicts_with_main_is_left_as_it_is(
+    github: GitHub, clone: Clone, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave(clone)
+    run(github)
+    tip, changes = clone.on_origin("rev-parse", BRANCH), github.changes
+    params = (clone.folder / "params.yaml").read_text(encoding="utf-8")
+    clone.commit("meanwhile", {"params.yaml": params.replace("task: classification", "task: classification # !")})
+    for state in ("proposed", "waiting"):
+        leave(clone, state)
+        assert run(github) is None
+    assert (clone.on_origin("rev-parse", BRANCH), github.changes) == (tip, changes)
+    assert "conflicts with main" in capsys.readouterr().out
 
 
 def test_nothing_is_pushed_where_nothing_is_proposed(github: GitHub, clone: Clone) -> None:

@@ -10,11 +10,13 @@ import pytest
 
 from mlops.core.settings import Monitor
 from mlops.inference.contract import Contract, Field
-from mlops.model.metrics import Classes, Predictions
+from mlops.model.metrics import Classes, Predictions, parts
 from mlops.monitoring import risk, windows
-from mlops.monitoring.collect import Collected, Labelled, Sample
+from mlops.monitoring.collect import Collected, Sample
+from mlops.monitoring.matched import Labelled
 from mlops.monitoring.reference import Reference
 from mlops.monitoring.risk import Risk
+from mlops.monitoring.sequential import Detector, upper_bound
 from mlops.monitoring.windows import PREDICTION, Compared
 
 CLASSES = Classes(np.array(["no", "yes"], dtype=object), 1)
@@ -56,9 +58,23 @@ def labelled(rng: Any, change: int | None = None, wrong: float = 0.25, rows: int
 
 
 def watched(rng: Any, rows: Labelled, slices: tuple[str, ...] = ()) -> dict[tuple[str, str], Risk]:
-    rows = Labelled(rows.y, rows.known, rows.predictions, {name: rows.columns[name] for name in slices})
     names = ["roc_auc", "accuracy", "recall", "log_loss"]
-    return {(each.metric, each.part): each for each in risk.watch(reference(rng), rows, Monitor(), DAYS, names)}
+    found = risk.watch(reference(rng), in_parts(rows), Monitor(), DAYS, names, list(slices))
+    return {(each.metric, each.part): each for each in found}
+
+
+def in_parts(rows: Labelled, size: int = 1_234) -> list[Labelled]:
+    """The rows as the log has them: in parts, and in another order than their labels."""
+    order = np.random.default_rng(1).permutation(len(rows))
+    return [
+        Labelled(
+            rows.y[at],
+            rows.known[at],
+            parts(rows.predictions, at),
+            {name: values[at] for name, values in rows.columns.items()},
+        )
+        for at in np.split(order, range(size, len(rows), size))
+    ]
 
 
 def test_without_a_change_there_is_no_alarm() -> None:
@@ -69,6 +85,24 @@ def test_without_a_change_there_is_no_alarm() -> None:
     assert found.keys() == {
         (metric, part) for metric in ("accuracy", "recall", "log_loss") for part in ("all rows", "town a", "town b")
     }
+
+
+def test_metrics_and_slices_share_one_budget_and_each_day_is_looked_at_once() -> None:
+    known, rows = reference(np.random.default_rng(0)), labelled(np.random.default_rng(1), 30, 0.2)
+    rows = Labelled(rows.y, rows.known, rows.predictions, {"town": rows.columns["town"]})
+    found = risk.watch(known, [rows], Monitor(), DAYS, ["accuracy"], ["town"])
+    assert len(found) == 3
+    whole = found[0]
+    before = (known.y != known.predictions.predicted).astype(float)
+    after = (rows.y != rows.predictions.predicted).astype(float)
+    assert whole.limit == upper_bound(before, 0.05 / 3)
+    detector = Detector(whole.limit, 20 * 365.25 * 3)
+    evidence = []
+    for day in np.split(after, len(DAYS)):
+        detector.look(day)
+        evidence.append(detector.value / detector.looks)
+    assert whole.evidence == pytest.approx(evidence)
+    assert whole.mean == pytest.approx(after[-100:].mean())
 
 
 def test_a_model_that_becomes_worse_alarms_after_some_days_and_keeps_its_alarm() -> None:
@@ -117,7 +151,7 @@ def compared(rng: Any, shift: float = 0.0, rows: int = 200, days: int = 30) -> d
     for day in DAYS[:days]:
         _, predictions, columns = drawn(rng, rows)
         columns["size"] = columns["size"] + shift
-        found.samples[day] = Sample(rng.integers(0, 2**63, rows), columns, *predictions)
+        found.samples[day] = Sample(rng.integers(0, 2**63, rows), rng.integers(0, 2**63, rows), columns, *predictions)
         found.rows[day] = rows
     return {(each.column, each.days): each for each in windows.compare(known, found, Monitor())}
 

@@ -67,3 +67,16 @@ def test_days_without_losses_are_no_evidence() -> None:
     for _ in range(1_000):
         detector.look(np.array([]))
     assert not detector.alarm
+
+
+def test_an_alarm_stays_though_good_losses_follow() -> None:
+    detector = Detector(0.1, 1_000)
+    assert detector.look(np.ones(50))
+    assert detector.look(np.zeros(5_000))
+    assert detector.value < detector.looks
+
+
+def test_the_bound_does_not_depend_on_the_order_of_the_losses() -> None:
+    losses = np.sort(np.random.default_rng(0).beta(2, 8, size=500))
+    assert abs(upper_bound(losses, 0.05) - upper_bound(losses[::-1], 0.05)) < 0.01
+    assert losses.mean() < upper_bound(losses, 0.05) < losses.mean() + 0.03

@@ -30,6 +30,10 @@ class UserError(Exception):
         super().__init__(f"{message}\n  try: {hint}" if hint else message)
 
 
+class NoRowsError(UserError):
+    """A source of data that can be read and has no rows."""
+
+
 def counted(count: int, one: str, many: str = "") -> str:
     """``1 failure``, ``2 failures``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

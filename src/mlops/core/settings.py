@@ -456,6 +456,21 @@ class Evaluate(Section):
     seed: int = Field(0, ge=0)
 
 
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] >= limits[1]:
+        raise ValueError("must be two numbers, the lower one first")
+    return limits
+
+
+class Figure(Section):
+    """A business figure: a numeric column of the labels' table."""
+
+    better: Literal["higher", "lower"]
+    """Which values are better, for `make canary`."""
+    range: Annotated[tuple[FiniteFloat, FiniteFloat], AfterValidator(_ordered)] | None = None
+    """Lowest and highest value that `make canary` counts; it cuts others. Without it, its test is asymptotic."""
+
+
 class GroundTruth(Section):
     """A table of labels: what turned out to be true of logged predictions."""
 
@@ -470,6 +485,8 @@ class GroundTruth(Section):
     time: str
     """Column that says when a label became known. Labels count from then on, so that the test may be looked at every
     day; of several labels of a row, the last one counts."""
+    figures: dict[str, Figure] = {}
+    """Numeric columns that are shown as means per version, and compared by `make canary`."""
 
 
 class Retrain(Section):

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from mlops.core.errors import UserError
+from mlops.core.errors import NoRowsError, UserError
 from mlops.core.settings import Data, Query
 
 BATCH = 50_000
@@ -49,7 +49,7 @@ def read_sql(query: Query, data: Data) -> pa.Table:
             f"params.yaml: data.source: the query failed: {message}", f"check the query and ${query.url_env}"
         ) from None
     if not tables:
-        raise UserError("params.yaml: data.source: the query returned no rows", "check its WHERE clause")
+        raise NoRowsError("params.yaml: data.source: the query returned no rows", "check its WHERE clause")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"the query returns the column {twice!r} more than once", "rename one with AS")

@@ -18,7 +18,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from mlops.core.errors import UserError, counted
+from mlops.core.errors import NoRowsError, UserError, counted
 from mlops.core.letters import unseen, visible
 from mlops.core.settings import Data
 
@@ -62,8 +62,8 @@ def read_file(path: Path, data: Data, name: str) -> pa.Table:
     return table
 
 
-def _no_rows(name: str) -> UserError:
-    return UserError(f"{name} has no rows", "check the export, then copy the file again")
+def _no_rows(name: str) -> NoRowsError:
+    return NoRowsError(f"{name} has no rows", "check the export, then copy the file again")
 
 
 def read_csv(path: Path, data: Data, name: str) -> pa.Table:

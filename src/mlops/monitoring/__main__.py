@@ -17,6 +17,7 @@ from mlops.core.errors import UserError, errors_in_words
 from mlops.core.files import atomic
 from mlops.monitoring import labels, reference, results, windows
 from mlops.monitoring.collect import collect
+from mlops.monitoring.figures import cost_inputs
 from mlops.monitoring.findings import FOLDER, REPORT, Findings
 from mlops.monitoring.log import Reading
 from mlops.monitoring.metrics import metrics
@@ -66,15 +67,16 @@ def findings(log: Path, known: Reference, options: settings_module.Monitor, unti
     if options.labels is not None:
         truth = labels.read(options.labels, project.settings, project.source[project.settings.data.target])
     reading = Reading(log, known.contract, known.model)
-    slices = [name for name in project.settings.evaluate.slices if name in known.test.column_names]
-    collected = collect(reading, truth, slices, max(windows.DAYS))
+    columns = list(dict.fromkeys([*known.slices, *cost_inputs(project, known.inputs)]))
+    collected = collect(reading, truth, columns, max(windows.DAYS), ("version",), until)
     if not collected.rows:
         others = [f"{count:,} of {version}" for version, count in reading.others.most_common(3)]
         raise UserError(
-            f"{log} holds no row of the model {known.model[:10]} in dvc.lock" + "".join(f"; {each}" for each in others),
+            f"{log} holds no row of the model {known.model[:10]} in dvc.lock until {until}"
+            + "".join(f"; {each}" for each in others),
             "make monitor LOG=folder VERSION=the release that is deployed",
         )
-    days = np.arange(min(collected.rows), max(until, max(collected.rows)) + np.timedelta64(1, "D"))
+    days = np.arange(min(collected.rows), until + np.timedelta64(1, "D"))
     return results.of(known, reading, truth, collected, options, days)
 
 
@@ -95,6 +97,10 @@ def ending(found: Findings) -> list[str]:
         lines.append(
             f"  {state:<24} {risk.metric:<18} {risk.part}: {risk.meaning} {before} → {now}, {risk.rows:,} rows"
         )
+    for figure in found.figures:
+        here = "–" if figure.mean is None else f"{figure.mean:.4g}"
+        between = "" if figure.low is None or figure.high is None else f" ({figure.low:.4g} to {figure.high:.4g})"
+        lines.append(f"  {figure.figure:<24} {figure.version:<18} {here}{between}, {figure.rows:,} rows")
     for column in found.columns:
         if column.warns and column.change is not None:
             what = f"{column.change.what}, effect {column.change.effect:.2f}"

@@ -9,12 +9,13 @@ import numpy as np
 from mlops.monitoring import drift
 from mlops.monitoring.collect import Sample
 from mlops.monitoring.drift import Change
-from mlops.monitoring.labels import Truth
+from mlops.monitoring.labels import Truth, places
 
 Array = np.ndarray[Any, Any]
 
 SIGNIFICANT = 0.001
 LEAST_ROWS = 50  # with a label, and without
+ARRIVED = 0.95  # share of the labels for which a row must have had the time
 
 
 class Arrival(NamedTuple):
@@ -35,7 +36,7 @@ class Arrival(NamedTuple):
 def arrival(samples: dict[Any, Sample], truth: Truth, kinds: dict[str, str]) -> Arrival:
     """Compare sampled rows with a label to those without.
 
-    Rows that are younger than the median delay are left out, because their labels may still arrive.
+    Rows that are younger than nearly all delays are left out, because their labels may still arrive.
 
     Parameters
     ----------
@@ -44,21 +45,18 @@ def arrival(samples: dict[Any, Sample], truth: Truth, kinds: dict[str, str]) -> 
     kinds : dict of str to str
         Of the columns.
     """
-    known = dict(zip(truth.hashes.tolist(), truth.known, strict=True))
-    delays = [
-        (known[each] - day) / np.timedelta64(1, "D")
-        for day, sample in samples.items()
-        for each in sample.hashes.tolist()
-        if each in known
-    ]
-    if not delays:
+    delays = []
+    for day, sample in samples.items():
+        label = places(truth, sample.hashes)
+        delays.append((truth.known[label[label >= 0]] - day) / np.timedelta64(1, "D"))
+    if not any(map(len, delays)):
         return Arrival(None, None)
-    delay = float(np.median(delays))
+    delay, wait = map(float, np.quantile(np.concatenate(delays), [0.5, ARRIVED]))
     last = max(samples)
-    old = [sample for day, sample in samples.items() if (last - day) / np.timedelta64(1, "D") >= delay]
+    old = [sample for day, sample in samples.items() if (last - day) / np.timedelta64(1, "D") >= wait]
     if not old:
         return Arrival(delay, None)
-    labelled = np.isin(np.concatenate([sample.hashes for sample in old]), truth.hashes)
+    labelled = np.concatenate([places(truth, sample.hashes) for sample in old]) >= 0
     if min(labelled.sum(), (~labelled).sum()) < LEAST_ROWS:
         return Arrival(delay, None)
     changes = {}

@@ -21,7 +21,7 @@ from mlops.core.settings import Retrain, Settings
 from mlops.data import added, expectations, kinds, tables
 from mlops.data.identity import row_hash
 from mlops.inference.contract import Contract
-from mlops.monitoring.collect import Labelled
+from mlops.monitoring.matched import Labelled
 from mlops.monitoring.proposal import Example, Problem
 from mlops.pipeline import ingest, validate
 

@@ -7,20 +7,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from mlops.model.metrics import Predictions
 from mlops.monitoring.labels import Truth, hashed
 from mlops.monitoring.log import Reading, Rows
+from mlops.monitoring.matched import Matched
 
 Array = np.ndarray[Any, Any]
 
 MOST_ROWS = 5_000  # of a day that are kept for comparisons
+MOST_DAYS = 5_000  # before the report's day; a clock that starts in 1970 must not make a report of 20,000 days
 
 
 @dataclass
 class Sample:
-    """Some rows of a day: those with the smallest hashes, whatever the order in which they come."""
+    """Some rows of a day: those with the smallest random numbers, whatever the order in which they come.
 
+    Attributes
+    ----------
+    order : ndarray of uint64, of shape (n_samples,)
+        A hash of the row and its time, so that rows with one request id have different ones.
+    hashes : ndarray of uint64, of shape (n_samples,)
+        Of request id and row number, as of labels.
+    """
+
+    order: Array
     hashes: Array
     columns: dict[str, Array]
     predicted: Array
@@ -28,32 +39,14 @@ class Sample:
 
     def add(self, other: Sample) -> Sample:
         """Both together, cut to the most that are kept."""
-        hashes = np.concatenate([self.hashes, other.hashes])
-        kept = np.argsort(hashes, kind="stable")[:MOST_ROWS]
+        order = np.concatenate([self.order, other.order])
+        kept = np.argsort(order, kind="stable")[:MOST_ROWS]
         probabilities = None
         if self.probabilities is not None and other.probabilities is not None:
             probabilities = np.concatenate([self.probabilities, other.probabilities])[kept]
         columns = {name: np.concatenate([values, other.columns[name]])[kept] for name, values in self.columns.items()}
         predicted = np.concatenate([self.predicted, other.predicted])[kept]
-        return Sample(hashes[kept], columns, predicted, probabilities)
-
-
-@dataclass
-class Labelled:
-    """The logged rows that have a label, in the order in which the labels became known."""
-
-    y: Array
-    known: Array
-    predictions: Predictions
-    columns: dict[str, Array]
-    time: Array = field(default_factory=lambda: np.zeros(0, dtype="datetime64[us]"))
-    """When the row was predicted."""
-    request_id: Array = field(default_factory=lambda: np.zeros(0, dtype=object))
-    row: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    version: Array = field(default_factory=lambda: np.zeros(0, dtype=object))
-
-    def __len__(self) -> int:
-        return len(self.y)
+        return Sample(order[kept], np.concatenate([self.hashes, other.hashes])[kept], columns, predicted, probabilities)
 
 
 @dataclass
@@ -62,109 +55,82 @@ class Collected:
 
     Attributes
     ----------
-    rows : dict of numpy.datetime64 to int
+    rows, requests : dict of numpy.datetime64 to int
         By day, sorted.
     samples : dict of numpy.datetime64 to Sample
         By day.
-    labelled : Labelled
-    repeated : int
-        Labels whose request id and row number were logged more than once, so that their row is not known.
-    unmatched : int
-        Labels of rows that were not logged.
+    labelled : Matched
+    misdated : int
+        Rows that are left out, because their time is after the report's day, or many years before it.
     versions : Counter of str
         Rows by version.
     """
 
     rows: dict[Any, int] = field(default_factory=dict)
+    requests: dict[Any, int] = field(default_factory=dict)
     samples: dict[Any, Sample] = field(default_factory=dict)
-    labelled: Labelled | None = None
-    repeated: int = 0
-    unmatched: int = 0
+    labelled: Matched | None = None
+    misdated: int = 0
     versions: Counter[str] = field(default_factory=Counter)
 
 
-def collect(reading: Reading, truth: Truth | None, slices: list[str], days: int, ids: bool = False) -> Collected:
+def collect(
+    reading: Reading,
+    truth: Truth | None,
+    columns: list[str],
+    days: int,
+    more: tuple[str, ...] = (),
+    until: np.datetime64 | None = None,
+) -> Collected:
     """Go through a log.
 
     Parameters
     ----------
-    slices : list of str
-        Columns that are kept of the labelled rows.
+    columns : list of str
+        That are kept of the labelled rows.
     days : int
         How many of the last days are sampled.
-    ids : bool
-        Whether the request ids of the labelled rows are kept, which take more memory than all other columns.
+    more : tuple of str
+        What else is kept of the labelled rows: `time`, `request_id`, `row`, `version`.
+    until : datetime64[D] or None
+        The report's day; rows of later days are left out, as are those of more than `MOST_DAYS` days before.
     """
     found = Collected()
-    order = None if truth is None else np.argsort(truth.hashes)
-    times = np.zeros(0 if truth is None else len(truth.y), dtype=np.int64)
-    matched: list[tuple[Array, Rows]] = []
+    if truth is not None:
+        found.labelled = Matched(truth, columns, more)
     for rows in reading:
+        of_day = rows.time.astype("datetime64[D]")
+        if until is not None:
+            dated = (of_day <= until) & (of_day > until - np.timedelta64(MOST_DAYS, "D"))
+            found.misdated += int((~dated).sum())
+            if not dated.all():
+                rows, of_day = rows.some(np.flatnonzero(dated)), of_day[dated]
         found.versions.update(rows.version.tolist())
         hashes = hashed(rows.request_id, rows.row)
-        of_day = rows.time.astype("datetime64[D]")
+        order = pd.util.hash_array(hashes ^ pd.util.hash_array(rows.time.astype(np.int64)))
         for day in np.unique(of_day):
             here = np.flatnonzero(of_day == day)
             found.rows[day] = found.rows.get(day, 0) + len(here)
-            keep(found.samples, day, rows, hashes, here)
+            # each request has one first row
+            found.requests[day] = found.requests.get(day, 0) + int((rows.row[here] == 0).sum())
+            keep(found.samples, day, rows, hashes, order, here)
         if len(found.samples) > 2 * days:  # the log may be years long
-            for day in sorted(found.samples)[: -2 * days]:
-                del found.samples[day]
-        if truth is not None and order is not None and len(order):
-            place = np.searchsorted(truth.hashes, hashes, sorter=order).clip(max=len(order) - 1)
-            label = order[place]
-            ours = np.flatnonzero(truth.hashes[label] == hashes)
-            np.add.at(times, label[ours], 1)
-            matched.append((label[ours], taken(rows, ours, slices, ids)))
-    found.rows = dict(sorted(found.rows.items()))
-    found.samples = {day: found.samples[day] for day in sorted(found.samples)[-days:]}
-    if truth is not None:
-        found.unmatched, found.repeated = int((times == 0).sum()), int((times > 1).sum())
-        found.labelled = joined(truth, times, matched, slices, ids)
+            found.samples = newest(found.samples, days)
+        if found.labelled is not None:
+            found.labelled.add(rows, hashes)
+    found.rows, found.requests = dict(sorted(found.rows.items())), dict(sorted(found.requests.items()))
+    found.samples = newest(found.samples, days)
     return found
 
 
-def keep(samples: dict[Any, Sample], day: Any, rows: Rows, hashes: Array, here: Array) -> None:
+def newest(samples: dict[Any, Sample], days: int) -> dict[Any, Sample]:
+    """Those of the last days, in their order."""
+    return {day: samples[day] for day in sorted(samples, reverse=True)[:days][::-1]}
+
+
+def keep(samples: dict[Any, Sample], day: Any, rows: Rows, hashes: Array, order: Array, here: Array) -> None:
     """Add some rows to the sample of their day."""
-    here = here[np.argsort(hashes[here], kind="stable")[:MOST_ROWS]]
-    probabilities = None if rows.probabilities is None else rows.probabilities[here]
-    columns = {name: values[here] for name, values in rows.columns.items()}
-    new = Sample(hashes[here], columns, rows.predicted[here], probabilities)
+    here = here[np.argsort(order[here], kind="stable")[:MOST_ROWS]]
+    kept = rows.some(here)
+    new = Sample(order[here], hashes[here], kept.columns, kept.predicted, kept.probabilities)
     samples[day] = samples[day].add(new) if day in samples else new
-
-
-def taken(rows: Rows, chosen: Array, columns: list[str], ids: bool) -> Rows:
-    """Some rows, with some of their columns; nothing of the others stays in memory."""
-    return Rows(
-        rows.time[chosen],
-        rows.request_id[chosen] if ids else np.zeros(0, dtype=object),
-        rows.row[chosen],
-        {name: rows.columns[name][chosen] for name in columns},
-        rows.predicted[chosen],
-        None if rows.probabilities is None else rows.probabilities[chosen],
-        rows.version[chosen],
-    )
-
-
-def joined(truth: Truth, times: Array, matched: list[tuple[Array, Rows]], slices: list[str], ids: bool) -> Labelled:
-    """The labelled rows, without those that are not known."""
-    label = np.concatenate([each for each, _ in matched]) if matched else np.zeros(0, dtype=np.int64)
-    single = np.flatnonzero(times[label] == 1)
-    chosen = single[np.argsort(label[single], kind="stable")]  # labels are sorted by time
-
-    def together(values: list[Array]) -> Array:
-        return np.concatenate(values)[chosen] if values else np.zeros(0)
-
-    probabilities = [rows.probabilities for _, rows in matched if rows.probabilities is not None]
-    return Labelled(
-        truth.y[label[chosen]],
-        truth.known[label[chosen]],
-        Predictions(
-            together([rows.predicted for _, rows in matched]), together(probabilities) if probabilities else None
-        ),
-        {name: together([rows.columns[name] for _, rows in matched]) for name in slices},
-        together([rows.time for _, rows in matched]),
-        together([rows.request_id for _, rows in matched]) if ids else np.zeros(0, dtype=object),
-        together([rows.row for _, rows in matched]),
-        together([rows.version for _, rows in matched]),
-    )

@@ -20,6 +20,7 @@ REPORT = FOLDER / "report.json"
 MOST_BYTES = 5_000_000
 MOST_DAYS = 5_000
 MOST_ROWS = 2_000  # of a table
+MOST_FIGURES = 200
 
 Day = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -74,6 +75,18 @@ class Estimate(Part):
     """How far the same estimate of the reference rows is from it."""
 
 
+class Figure(Part):
+    """The mean of a business figure over the labelled rows of a version."""
+
+    figure: Text
+    version: Text
+    mean: FiniteFloat | None
+    low: FiniteFloat | None
+    """Of the 95 % interval, as `high`."""
+    high: FiniteFloat | None
+    rows: Count
+
+
 class Labels(Part):
     """The labels that have arrived."""
 
@@ -95,9 +108,17 @@ class Labels(Part):
 class Log(Part):
     """What was read, and what was left out."""
 
+    logged_share: Share
+    """Of the requests that were answered, as the rows state it; the rest was left out by `monitor.log.sample`."""
     other_releases: Annotated[dict[Text, Count], Field(max_length=20)]
     unreadable_lines: Count
     damaged_files: Count
+    misdated_rows: Count = 0
+    """Whose time is after the report's day, or many years before it."""
+    most_frequent_request: Share = 0
+    """Of the last four weeks' rows, the share with the commonest request id and row number."""
+    most_frequent_row: Share = 0
+    """The share with the commonest values."""
 
 
 class Findings(Part):
@@ -108,6 +129,7 @@ class Findings(Part):
     until: Day
     rows: Count
     rows_by_day: Annotated[dict[Day, Count], Field(max_length=MOST_DAYS)]
+    requests_by_day: Annotated[dict[Day, Count], Field(max_length=MOST_DAYS)]
     log: Log
     labels: Labels
     alarms: Annotated[list[Text], Field(max_length=MOST_ROWS)]
@@ -115,6 +137,7 @@ class Findings(Part):
     risk: Annotated[list[Risk], Field(max_length=MOST_ROWS)]
     columns: Annotated[list[Column], Field(max_length=MOST_ROWS)]
     estimates: Annotated[list[Estimate], Field(max_length=50)]
+    figures: Annotated[list[Figure], Field(max_length=MOST_FIGURES)]
     false_alarm_years: FiniteFloat
 
     @property

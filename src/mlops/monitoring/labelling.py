@@ -63,14 +63,14 @@ class Best:
 
     def add(self, rows: Rows, hashes: Array, scores: Array) -> None:
         order = np.lexsort((hashes, -scores))[: self.most]
-        rows, hashes, scores = some(rows, order), hashes[order], scores[order]
+        rows, hashes, scores = rows.some(order), hashes[order], scores[order]
         if self.rows is not None:
             rows = both(self.rows, rows)
             hashes, scores = np.concatenate([self.hashes, hashes]), np.concatenate([self.scores, scores])
         self.keep(rows, hashes, scores, np.lexsort((hashes, -scores))[: self.most])
 
     def keep(self, rows: Rows, hashes: Array, scores: Array, which: Array) -> None:
-        self.rows, self.hashes, self.scores = some(rows, which), hashes[which], scores[which]
+        self.rows, self.hashes, self.scores = rows.some(which), hashes[which], scores[which]
 
 
 def choose(reading: Reading, known: Reference, labelled: Array, count: int) -> Chosen:
@@ -104,13 +104,13 @@ def choose(reading: Reading, known: Reference, labelled: Array, count: int) -> C
         hashes = salted(rows)
         place = np.searchsorted(eligible, hashes).clip(max=len(eligible) - 1)
         usable = np.flatnonzero(eligible[place] == hashes)
-        these, hashes = some(rows, usable), hashes[usable]
+        these, hashes = rows.some(usable), hashes[usable]
         if not len(these):
             continue
         uncertain.add(these, hashes, uncertainty(these, known.contract, near))
         young = np.flatnonzero(these.time > last - RECENT)
         if len(young):
-            strange.add(some(these, young), hashes[young], unlike(some(these, young), hashes[young]))
+            strange.add(these.some(young), hashes[young], unlike(these.some(young), hashes[young]))
         drawn.add(these, hashes, smallest(hashes))
     taken = set(uncertain.hashes.tolist())
     new = [place for place, each in enumerate(strange.hashes.tolist()) if each not in taken][:third]
@@ -118,7 +118,7 @@ def choose(reading: Reading, known: Reference, labelled: Array, count: int) -> C
     free = [place for place, each in enumerate(drawn.hashes.tolist()) if each not in taken][: count - len(taken)]
     parts = [(UNCERTAIN, uncertain, range(len(uncertain.hashes))), (UNLIKE, strange, new), (RANDOM, drawn, free)]
     found = [
-        (name, some(best.rows, np.array(which, dtype=np.int64)))
+        (name, best.rows.some(np.array(which, dtype=np.int64)))
         for name, best, which in parts
         if best.rows is not None and len(which)
     ]
@@ -158,7 +158,7 @@ def survey(reading: Reading, labelled: Array) -> tuple[Array, Rows | None, dict[
             sample.keep(sample.rows, sample.hashes, sample.scores, np.flatnonzero(sample.rows.time > last - RECENT))
         young = np.flatnonzero(rows.time > last - RECENT)
         if len(young):
-            sample.add(some(rows, young), hashes[young], smallest(hashes[young]))
+            sample.add(rows.some(young), hashes[young], smallest(hashes[young]))
     single, times = np.unique(np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64), return_counts=True)
     repeated = int(times[times > 1].sum())
     single = single[times == 1]
@@ -184,19 +184,6 @@ def salt(hashes: Array) -> Array:
 def smallest(hashes: Array) -> Array:
     """Scores by which the smallest hashes are best: a random sample."""
     return -hashes.astype(np.float64)
-
-
-def some(rows: Rows, which: Array) -> Rows:
-    """Some of the rows."""
-    return Rows(
-        rows.time[which],
-        rows.request_id[which],
-        rows.row[which],
-        {name: values[which] for name, values in rows.columns.items()},
-        rows.predicted[which],
-        None if rows.probabilities is None else rows.probabilities[which],
-        rows.version[which],
-    )
 
 
 def both(one: Rows, other: Rows) -> Rows:

@@ -7,13 +7,14 @@ not what the service writes is counted and left out.
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -28,6 +29,8 @@ NAME = re.compile(r"(\d{8}T\d{6}Z-[0-9a-f]{12})\.jsonl(\.gz)?")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z").fullmatch
 MOST_BYTES = 25_000_000  # of a line; the longest body that the service takes is shorter
 CHUNK = 20_000  # lines
+RowNumber = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+END = 8  # bytes of CRC and length
 
 
 class Line(msgspec.Struct, gc=False):
@@ -35,10 +38,11 @@ class Line(msgspec.Struct, gc=False):
 
     time: str
     request_id: str
-    row: int
+    row: RowNumber
     model: str
     prediction: str | int | float | bool | None
     version: str = ""
+    sample: float = 1.0
 
 
 class WholeLine(Line, kw_only=True):
@@ -78,6 +82,18 @@ class Rows:
     def __len__(self) -> int:
         return len(self.time)
 
+    def some(self, which: Array) -> Rows:
+        """Some of the rows."""
+        return Rows(
+            self.time[which],
+            self.request_id[which],
+            self.row[which],
+            {name: values[which] for name, values in self.columns.items()},
+            self.predicted[which],
+            None if self.probabilities is None else self.probabilities[which],
+            self.version[which],
+        )
+
 
 @dataclass
 class Reading:
@@ -103,6 +119,8 @@ class Reading:
     """Lines that are not what the service writes, by file."""
     damaged: list[str] = field(default_factory=list)
     """Files that end before their end."""
+    asked: float = 0.0
+    """Requests that were answered, estimated from the logged ones and the share that is logged."""
 
     def __iter__(self) -> Iterator[Rows]:
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(line_of(self.contract))
@@ -135,6 +153,7 @@ class Reading:
         self.unreadable[path.name] += len(chunk) - len(kept)
         if not kept:
             return
+        self.asked += sum(1 / line.sample for line in kept if line.row == 0)
         contract = self.contract
         columns = {}
         for parts, found in (
@@ -158,7 +177,7 @@ class Reading:
 
     def fits(self, line: Any) -> bool:
         """Whether the service may have written it."""
-        if not TIME(line.time):
+        if not TIME(line.time) or not 1e-6 <= line.sample <= 1:
             return False
         classes = self.contract.classes
         if classes is None:
@@ -208,7 +227,7 @@ def is_time(line: Any) -> bool:
 
 
 def segments(folder: Path) -> list[Path]:
-    """The files of a log in the order in which they were begun; of copies in other folders, one."""
+    """The files of a log in the order in which they were begun; of copies in other folders or of other names, one."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder", "LOG=the folder in which the service writes its prediction log")
     found: dict[str, Path] = {}
@@ -219,7 +238,19 @@ def segments(folder: Path) -> list[Path]:
         # of a service that was killed while it sealed, both are there; the sealed file is complete
         if named[1] not in found or (named[2] and found[named[1]].suffix != ".gz"):
             found[named[1]] = path
-    return [found[name] for name in sorted(found)]
+    contents: dict[Any, Path] = {}
+    for name in sorted(found):
+        contents.setdefault(checksum(found[name]), found[name])
+    return list(contents.values())
+
+
+def checksum(path: Path) -> bytes | Path:
+    """The CRC and the length that end a sealed file; of one in use, its path."""
+    if path.suffix != ".gz" or path.stat().st_size < END:
+        return path
+    with path.open("rb") as file:
+        file.seek(-END, os.SEEK_END)
+        return file.read()
 
 
 def lines(path: Path, damaged: list[str]) -> Iterator[bytes]:

@@ -18,6 +18,10 @@ def metrics(found: Findings) -> str:
         return prometheus.Gauge(name, text, labels, registry=registry)
 
     gauge("monitor_rows", "Rows that were predicted").set(found.rows)
+    gauge("monitor_requests", "Requests in the log").set(sum(found.requests_by_day.values()))
+    gauge("monitor_logged_share", "Share of the answered requests that monitor.log.sample lets into the log").set(
+        found.log.logged_share
+    )
     gauge("monitor_timestamp_seconds", "When the monitor ran").set_to_current_time()
     gauge("monitor_newest_row_timestamp_seconds", "Day of the newest row").set(seconds(max(found.rows_by_day)))
     if found.labels.declared:
@@ -32,6 +36,15 @@ def metrics(found: Findings) -> str:
         last = risk.evidence[-1] if risk.evidence else 0
         evidence.labels(risk.metric, risk.part).set(math.inf if last is None else last)
         alarm.labels(risk.metric, risk.part).set(risk.alarm is not None)
+    mean = gauge("monitor_figure_mean", "Mean of a business figure over labelled rows", "figure", "version")
+    low = gauge("monitor_figure_low", "Lower end of its 95 % interval", "figure", "version")
+    high = gauge("monitor_figure_high", "Upper end of its 95 % interval", "figure", "version")
+    rows = gauge("monitor_figure_rows", "Rows that it is the mean of", "figure", "version")
+    for figure in found.figures:
+        rows.labels(figure.figure, figure.version).set(figure.rows)
+        for part, value in ((mean, figure.mean), (low, figure.low), (high, figure.high)):
+            if value is not None:
+                part.labels(figure.figure, figure.version).set(value)
     effect = gauge("monitor_column_change", "Distance of a column's distribution from the release's", "column", "days")
     warning = gauge("monitor_column_warning", "Whether that is significant and large", "column", "days")
     for column in found.columns:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from mlops.monitoring.findings import Column, Findings, Risk
+from mlops.monitoring.findings import Column, Figure, Findings, Risk
 from mlops.monitoring.risk import ALL_ROWS
 from mlops.monitoring.windows import DAYS
 
@@ -29,6 +30,9 @@ def page(found: Findings) -> str:
         all_rows=ALL_ROWS,
         windows=DAYS,
         columns=column_rows(found.columns),
+        figures=figure_rows(found.figures),
+        traffic=traffic(found),
+        most_rows=max(found.rows_by_day.values(), default=0),
         facts=facts(found),
     )
 
@@ -63,6 +67,35 @@ def curve(evidence: list[float | None]) -> tuple[str, float]:
     return "M" + " L".join(steps), height(1.0)
 
 
+def figure_rows(figures: list[Figure]) -> list[dict[str, Any]]:
+    """Each figure, with the ends of its interval as shares of the widest one of all versions, in percent."""
+    found = []
+    for each in figures:
+        ends = [end for other in figures if other.figure == each.figure for end in (other.low, other.high)]
+        known = [end for end in ends if end is not None]
+        bar = None
+        if each.mean is not None and each.low is not None and each.high is not None:
+            start, width = min(known), (max(known) - min(known)) or 1.0
+            bar = {name: round(1 + 98 * (getattr(each, name) - start) / width, 1) for name in ("low", "mean", "high")}
+        found.append({"is": each, "bar": bar})
+    return found
+
+
+def days(found: Findings) -> int:
+    return (date.fromisoformat(found.until) - date.fromisoformat(found.start)).days + 1
+
+
+def traffic(found: Findings) -> str:
+    """Rows per day as a path; a day without a row is one of the page's facts, too."""
+    number, most = days(found), max(found.rows_by_day.values(), default=0)
+    if number < 2 or not most:
+        return ""
+    start = date.fromisoformat(found.start)
+    counts = [found.rows_by_day.get(str(start + timedelta(days=day)), 0) for day in range(number)]
+    steps = [f"{100 * day / (number - 1):.1f},{99 - 98 * count / most:.1f}" for day, count in enumerate(counts)]
+    return "M" + " L".join(steps)
+
+
 def column_rows(columns: list[Column]) -> list[tuple[str, list[dict[str, str]]]]:
     """The windows of each column, those with a warning first."""
     found: dict[str, dict[int, Column]] = {}
@@ -82,10 +115,19 @@ def cell(each: Column | None) -> dict[str, str]:
 
 def facts(found: Findings) -> list[tuple[str, str]]:
     log, labels = found.log, found.labels
+    requests = sum(found.requests_by_day.values())
+    last = max(found.rows_by_day, default=found.until)
     facts = [
+        ("requests in the log", f"{requests:,}"),
+        (f"requests and rows on {last}", f"{found.requests_by_day.get(last, 0):,}, {found.rows_by_day.get(last, 0):,}"),
+        ("days without a row", f"{days(found) - len(found.rows_by_day):,} of {days(found):,}"),
+        ("share of the requests that is logged (monitor.log.sample)", f"{log.logged_share:.3g}"),
         *((f"rows of another release, {version}", f"{count:,}") for version, count in log.other_releases.items()),
         ("lines that the service did not write", f"{log.unreadable_lines:,}"),
         ("damaged files", f"{log.damaged_files:,}"),
+        ("rows that are left out because of their time", f"{log.misdated_rows:,}"),
+        ("largest share of rows with one request id", f"{log.most_frequent_request:.2%}"),
+        ("largest share of rows with equal values", f"{log.most_frequent_row:.2%}"),
     ]
     if labels.declared:
         delay = "–" if labels.delay_days is None else f"{labels.delay_days:.1f} days"

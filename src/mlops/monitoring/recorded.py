@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from mlops.inference.contract import Contract, Field
-from mlops.monitoring.log import lines, segments
+from mlops.monitoring.log import RowNumber, lines, segments
 from mlops.serving import codec, rows
 from mlops.serving.rows import InvalidRequestError
 
@@ -31,7 +31,7 @@ class Line(msgspec.Struct):
     """One row of the log, of any release."""
 
     request_id: str
-    row: int
+    row: RowNumber
     model: str
     features: msgspec.Raw
     prediction: str | int | float | bool | None

@@ -56,6 +56,16 @@ class Reference(NamedTuple):
     classes: Classes | None
     metrics: list[str]
 
+    @property
+    def slices(self) -> list[str]:
+        """Columns of `evaluate.slices` that the log has."""
+        return [name for name in self.project.settings.evaluate.slices if name in self.inputs]
+
+    @property
+    def inputs(self) -> list[str]:
+        """Columns that the log has."""
+        return [part.name for part in self.contract.inputs]
+
 
 def of_release(folder: Path) -> Reference:
     """Read the reference in the folder of a release, after checking its hashes.

@@ -13,7 +13,7 @@ import numpy as np
 
 from mlops.inference.runtime import Answer
 from mlops.model.metrics import Classes
-from mlops.monitoring.labels import Truth, hashed
+from mlops.monitoring.labels import Truth, hashed, places
 from mlops.monitoring.recorded import Columns, Line
 from mlops.monitoring.replay_slices import find
 from mlops.monitoring.replay_tally import Both
@@ -51,7 +51,6 @@ class Pricing:
         # the function takes 1 for the positive one of two classes
         binary = classes is not None and len(self.known) == 2
         self.given = [int(n == classes.positive) for n in range(2)] if classes and binary else self.known
-        self.order = None if truth is None else np.argsort(truth.hashes)
         self.sums: dict[str, list[float]] = {}
         self.priceless: str | None = None
         self.labelled = self.repaired = self.broken = 0
@@ -122,14 +121,13 @@ class Pricing:
 
     def labels(self, chunk: list[Line], both: Both) -> tuple[Array, Array]:
         """Which of the rows have a label, and the labels."""
-        if self.truth is None or self.order is None or not len(self.order):
+        if self.truth is None:
             return np.zeros(0, dtype=np.int64), np.zeros(0)
         lines = [chunk[place] for place in both.places]
         hashes = hashed(
             np.array([line.request_id for line in lines], dtype=object),
             np.array([line.row for line in lines], dtype=np.int64),
         )
-        place = np.searchsorted(self.truth.hashes, hashes, sorter=self.order).clip(max=len(self.order) - 1)
-        label = self.order[place]
-        rows = np.flatnonzero(self.truth.hashes[label] == hashes)
+        label = places(self.truth, hashes)
+        rows = np.flatnonzero(label >= 0)
         return rows, np.array(self.truth.y[label[rows]].tolist(), dtype=object)

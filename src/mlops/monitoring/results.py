@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mlops.core.markdown import one_line
 from mlops.core.part import MOST_LETTERS
@@ -16,7 +17,8 @@ from mlops.monitoring import estimate, risk, windows
 from mlops.monitoring.arrival import arrival
 from mlops.monitoring.collect import Collected, Sample
 from mlops.monitoring.drift import Change
-from mlops.monitoring.findings import MOST_ROWS, Findings
+from mlops.monitoring.figures import Mean, by_version, other_releases
+from mlops.monitoring.findings import MOST_FIGURES, MOST_ROWS, Findings
 from mlops.monitoring.labels import Truth
 from mlops.monitoring.log import Reading
 from mlops.monitoring.reference import Reference
@@ -42,8 +44,12 @@ def of(
         All days since the release's first prediction.
     """
     risks: list[dict[str, Any]] = []
-    if collected.labelled is not None:
-        risks = [risk_row(each) for each in risk.watch(known, collected.labelled, options, days, known.metrics)]
+    figures: list[Mean] = []
+    if truth is not None and (labelled := collected.labelled) is not None:
+        slices = [name for name in labelled.columns if name in known.slices]
+        risks = [risk_row(each) for each in risk.watch(known, labelled, options, days, known.metrics, slices)]
+        figures = by_version(known.project, known.classes, labelled)
+        figures += other_releases(known.project, known.classes, truth, reading, {*collected.versions})
     compared = windows.compare(known, collected, options)
     columns = [
         {**each._asdict(), "column": text(each.column), "change": change(each.change)} for each in compared[:MOST_ROWS]
@@ -55,17 +61,26 @@ def of(
             "until": str(days[-1]),
             "rows": sum(collected.rows.values()),
             "rows_by_day": {str(day): count for day, count in collected.rows.items()},
+            "requests_by_day": {str(day): count for day, count in collected.requests.items()},
             "log": {
+                "logged_share": min(1.0, sum(collected.requests.values()) / reading.asked) if reading.asked else 1.0,
                 "other_releases": releases(reading.others),
                 "unreadable_lines": reading.unreadable.total(),
                 "damaged_files": len(reading.damaged),
+                "misdated_rows": collected.misdated,
+                "most_frequent_request": most_frequent([sample.hashes for sample in collected.samples.values()]),
+                "most_frequent_row": most_frequent([of_values(sample) for sample in collected.samples.values()]),
             },
             "labels": labels(known, truth, collected, days[-1]),
             "alarms": sorted({f"{each['metric']}, {each['part']}"[:MOST_LETTERS] for each in risks if each["alarm"]}),
-            "warnings": sorted({text(each.column) for each in compared if each.warns}),
+            "warnings": [
+                *silence(collected.rows, days),
+                *sorted({text(each.column) for each in compared if each.warns}),
+            ],
             "risk": sorted(risks, key=rank)[:MOST_ROWS],
             "columns": columns,
             "estimates": estimates(known, collected.samples),
+            "figures": [figure_row(each) for each in sorted(figures)[:MOST_FIGURES]],
             "false_alarm_years": options.false_alarm_years,
         }
     )
@@ -74,6 +89,19 @@ def of(
 def text(value: str) -> str:
     """A text of the log or the table as the findings hold it."""
     return one_line(value, MOST_LETTERS)
+
+
+def most_frequent(values: list[Array]) -> float:
+    """The share of the commonest value."""
+    if not values:
+        return 0.0
+    _, count = np.unique(np.concatenate(values), return_counts=True)
+    return float(count.max() / count.sum())
+
+
+def of_values(sample: Sample) -> Array:
+    """A hash of the values of each row."""
+    return np.asarray(pd.util.hash_pandas_object(pd.DataFrame(sample.columns), index=False, categorize=False))
 
 
 def finite(value: float) -> float | None:
@@ -92,6 +120,22 @@ def risk_row(each: risk.Risk) -> dict[str, Any]:
         "part": text(each.part),
         "evidence": [finite(value) for value in each.evidence],
         **{name: finite(getattr(each, name)) for name in ("reference", "limit", "mean")},
+    }
+
+
+def silence(rows: dict[Any, int], days: Array) -> list[str]:
+    """A warning, where the log has had no row for longer than ever before, and for at least two days."""
+    seen = np.flatnonzero([rows.get(day, 0) for day in days])
+    pause, longest = len(days) - 1 - seen[-1], np.diff(seen).max(initial=1) - 1
+    return [f"no row for {pause} days"] if pause > longest + 1 else []
+
+
+def figure_row(each: Mean) -> dict[str, Any]:
+    return {
+        **each._asdict(),
+        "figure": text(each.figure),
+        "version": text(each.version),
+        **{name: finite(getattr(each, name)) for name in ("mean", "low", "high")},
     }
 
 
@@ -123,8 +167,8 @@ def labels(known: Reference, truth: Truth | None, collected: Collected, until: n
         "selection": None if arrived is None else change(arrived.selection),
         "corrected": 0 if truth is None else truth.corrected,
         "unusable": 0 if truth is None else truth.unusable,
-        "of_repeated_requests": collected.repeated,
-        "of_rows_that_were_not_logged": collected.unmatched,
+        "of_repeated_requests": 0 if collected.labelled is None else collected.labelled.repeated,
+        "of_rows_that_were_not_logged": 0 if collected.labelled is None else collected.labelled.unmatched,
     }
 
 

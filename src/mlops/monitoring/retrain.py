@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from mlops.core import paths
 from mlops.core import settings as settings_module
 from mlops.core.errors import UserError, counted, errors_in_words
 from mlops.core.files import md5
-from mlops.core.git import git, show
+from mlops.core.git import show
 from mlops.core.report import shortened
 from mlops.core.settings import PARAMS, Monitor
 from mlops.data import project as projects
@@ -29,7 +27,7 @@ from mlops.data import tables
 from mlops.data.project import Project
 from mlops.data.tables import Catalogue
 from mlops.monitoring import batch as batches
-from mlops.monitoring import branch, findings, labels, reference
+from mlops.monitoring import branch, findings, labels, reference, store
 from mlops.monitoring.batch import Batch
 from mlops.monitoring.collect import collect
 from mlops.monitoring.log import Reading
@@ -46,16 +44,23 @@ def main() -> int:
     parser.add_argument(
         "--release", type=Path, default=Path(), help="folder of the release's files, by default this one"
     )
-    parser.add_argument("--fetched", action="store_true", help="read the labels that make fetch-labels left")
+    parser.add_argument(
+        "--fetched", action="store_true", help="read the labels that make fetch-labels left, and leave the rest to jobs"
+    )
     given = parser.parse_args()
     known = reference.of_release(given.release)
     branch.update()
     options = settings_module.load().monitor
     if given.fetched:
         options = labels.fetched(options)
-    found, contents = propose(given.log, projects.open(), known, options, datetime.now(UTC))
+    # in the workflow, other jobs hold the rights to store the rows and to push the branch
+    remote = bool(os.environ.get(store.URL)) if given.fetched else store.has_remote()
+    found, contents = propose(given.log, projects.open(), known, options, datetime.now(UTC), remote)
     write(found, contents)
-    if found.state == "proposed":
+    if found.state == "proposed" and given.fetched:
+        print(f"{found.branch} is proposed: {found.why}")
+    elif found.state == "proposed":
+        store.push(found)
         branch.create(found.branch, branch.commit(found, contents, found.main))
         print(f"{found.branch}: {found.why}")
         print(f"  try: git switch {found.branch} && make && make review BASE={branch.MAIN}")
@@ -72,15 +77,20 @@ def main() -> int:
 
 
 def propose(
-    log: Path, project: Project, known: Reference, options: Monitor, now: datetime
+    log: Path, project: Project, known: Reference, options: Monitor, now: datetime, remote: bool
 ) -> tuple[Proposal, dict[str, bytes]]:
     """Decide on a retraining, and make its files.
+
+    Parameters
+    ----------
+    remote : bool
+        Whether DVC's remote is to hold the files.
 
     Returns
     -------
     Proposal
     dict of str to bytes
-        Path in the repository → content, of the files that Git is to hold.
+        Path in the repository → content.
     """
     main = branch.main_commit()
     proposal = Proposal(state="waiting", why="", model=known.model, main=main)
@@ -94,14 +104,14 @@ def propose(
         return ended(early)
     truth = labels.read(options.labels, project.settings, project.source[project.settings.data.target])  # type: ignore[arg-type]
     reading = Reading(log, known.contract, known.model)
-    collected = collect(reading, truth, [field.name for field in known.contract.fields], 0, ids=True)
-    labelled = collected.labelled
-    if labelled is None or len(labelled) < options.retrain.least_rows:
-        rows = counted(0 if labelled is None else len(labelled), "new labelled row")
+    fields = [field.name for field in known.contract.fields]
+    matched = collect(reading, truth, fields, 0, ("time", "request_id", "row")).labelled
+    if matched is None or len(matched) < options.retrain.least_rows:
+        rows = counted(0 if matched is None else len(matched), "new labelled row")
         return ended(f"the log has {rows}; monitor.retrain.least_rows is {options.retrain.least_rows:,}")
     settings, catalogue = project.settings, project.source
-    check_main(main, catalogue, [field.name for field in known.contract.fields])
-    batch, problems = batches.build(labelled, known.contract, catalogue, settings)
+    check_main(main, catalogue, fields)
+    batch, problems = batches.build(matched.together(), known.contract, catalogue, settings)
     warned: list[Problem] = []
     if not problems:
         problems, warned = batches.check(batch, known.contract, catalogue, settings)
@@ -121,7 +131,7 @@ def propose(
         notes.append(
             f"{counted(left, 'older new row is', 'older new rows are')} left out by monitor.retrain.most_new_share"
         )
-    files, contents = stored({"more": older, "recent": recent}, known.model)
+    files, contents = stored({"more": older, "recent": recent}, known.model, remote)
     reason = f"After {counted(len(alarms), 'alarm')}" if alarms else "With new labels"
     why = f"{reason}: {len(older):,} rows to train on, {len(recent):,} rows for the recent window"
     update = {"state": "proposed", "why": shortened(why), "notes": notes[:20], "files": files, "training": training}
@@ -181,8 +191,8 @@ def train_rows(main: str) -> int:
         ) from None
 
 
-def stored(parts: dict[Any, Batch], model: str) -> tuple[list[DataFile], dict[str, bytes]]:
-    """The rows as Parquet files, and where they are kept: in DVC's remote if there is one, in Git otherwise.
+def stored(parts: dict[Any, Batch], model: str, remote: bool) -> tuple[list[DataFile], dict[str, bytes]]:
+    """The rows as Parquet files, which DVC's remote keeps if there is one, and Git otherwise.
 
     Raises
     ------
@@ -191,72 +201,22 @@ def stored(parts: dict[Any, Batch], model: str) -> tuple[list[DataFile], dict[st
     """
     files: list[DataFile] = []
     contents: dict[str, bytes] = {}
-    with_remote = has_remote()
     with tempfile.TemporaryDirectory() as folder:
         for role, rows in parts.items():
             path = Path(folder) / f"{role}.parquet"
             tables.write(rows.table, path)
             content = path.read_bytes()
-            if len(content) > MOST_IN_GIT and not with_remote:
+            if len(content) > MOST_IN_GIT and not remote:
                 raise UserError(
                     f"the new rows take {len(content):,} bytes; Git is for files up to {MOST_IN_GIT:,}",
-                    "make remote URL=s3://bucket/path, or a smaller monitor.retrain.most_new_share",
+                    f"make remote URL=s3://bucket/path (in the workflow, the variable {store.URL}), "
+                    "or a smaller monitor.retrain.most_new_share",
                 )
-            where: Any = "dvc" if with_remote else "git"
+            where: Any = "dvc" if remote else "git"
             file = DataFile(role=role, rows=len(rows), size=len(content), md5=md5(content), stored=where)
             files.append(file)
             contents[file.path(model)] = content
-    if with_remote:
-        upload(contents)
-        return files, {}
     return files, contents
-
-
-def has_remote() -> bool:
-    """Whether DVC has a default remote."""
-    from dvc.repo import Repo
-
-    with Repo(".") as repo:
-        return bool(repo.config["core"].get("remote"))
-
-
-def upload(contents: dict[str, bytes]) -> None:
-    """Put files into DVC's cache and remote, from a worktree of its own."""
-    with _worktree() as folder:
-        for name, content in contents.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
-        for command in (["add", "--quiet", *contents], ["push", "--quiet", *(f"{name}.dvc" for name in contents)]):
-            done = subprocess.run(
-                [sys.executable, "-P", "-m", "dvc", *command], cwd=folder, capture_output=True, text=True, check=False
-            )
-            if done.returncode:
-                reason = done.stderr.strip().splitlines()[:1] or ["no message"]
-                raise UserError(f"dvc {command[0]} of the new rows failed: {reason[0]}", "make remote URL=…")
-
-
-@contextmanager
-def _worktree() -> Iterator[Path]:
-    """A separate checkout, with the same DVC cache and remote."""
-    from dvc.repo import Repo
-
-    with Repo(".") as repo:
-        cache = Path(repo.cache.local.path).parents[1]
-    config = Path(".dvc/config.local")
-    with tempfile.TemporaryDirectory(prefix="retrain-") as parent:
-        folder = Path(parent) / "tree"
-        git("worktree", "add", "--quiet", "--detach", str(folder), "HEAD")
-        try:
-            if config.is_file():
-                (folder / config).write_bytes(config.read_bytes())
-            subprocess.run(
-                [sys.executable, "-P", "-m", "dvc", "cache", "dir", "--quiet", "--local", str(cache)],
-                cwd=folder,
-                check=True,
-            )
-            yield folder
-        finally:
-            git("worktree", "remove", "--force", str(folder))
 
 
 if __name__ == "__main__":

@@ -47,11 +47,12 @@ class Detector:
         losses : ndarray of shape (n_samples,)
             Between 0 and 1, in the order in which they became known.
         """
-        if not len(losses):
-            return self.alarm
-        bets = BETS[:, None] / self.limit
+        return self.add(gains(losses, self.limit).sum(axis=1)) if len(losses) else self.alarm
+
+    def add(self, gained: Array) -> bool:
+        """Take the sums of the gains of at least one loss since the last look, and say whether there is an alarm."""
         with np.errstate(over="ignore"):  # an alarm stays one
-            self.evidence = (self.evidence + 1) * np.exp(np.log1p(bets * (losses - self.limit)).sum(axis=1))
+            self.evidence = (self.evidence + 1) * np.exp(gained)
         self.peak = max(self.peak, self.value)
         return self.alarm
 
@@ -63,6 +64,11 @@ class Detector:
     @property
     def alarm(self) -> bool:
         return self.peak >= self.looks
+
+
+def gains(losses: Array, limit: float) -> Array:
+    """The logarithm of what each bet gains by each loss, of shape (n_bets, n_samples)."""
+    return np.asarray(np.log1p(BETS[:, None] / limit * (losses - limit)))
 
 
 def upper_bound(losses: Array, error: float) -> float:

@@ -75,7 +75,7 @@ def changes(
     found: list[tuple[str, Change | None]] = []
     for part in reference.contract.inputs:
         known = as_array(reference.test[part.name], part.kind)
-        here = np.concatenate([sample.columns[part.name] for sample in samples])
+        here = comparable(np.concatenate([sample.columns[part.name] for sample in samples]), part.kind)
         compare_ = drift.numbers if part.kind in ("numeric", "boolean") else drift.categories
         found.append((part.name, compare_(known, here)))
     here = np.concatenate([sample.predicted for sample in samples])
@@ -95,7 +95,8 @@ def together(reference: Reference, samples: list[Sample]) -> Change | None:
     """What a classifier finds that tells the window from the reference."""
     inputs = reference.contract.inputs
     known = {part.name: as_array(reference.test[part.name], part.kind) for part in inputs}
-    here = {part.name: np.concatenate([sample.columns[part.name] for sample in samples]) for part in inputs}
+    logged = {part.name: np.concatenate([sample.columns[part.name] for sample in samples]) for part in inputs}
+    here = {part.name: comparable(logged[part.name], part.kind) for part in inputs}
     found = separation(known, here)
     if found is None:
         return None
@@ -109,4 +110,13 @@ def as_array(values: pa.ChunkedArray, kind: str) -> Array:
         return np.asarray(values.cast(pa.float64()).to_numpy(), dtype=float)
     found = np.empty(len(values), dtype=object)
     found[:] = [value if value is None or isinstance(value, str) else str(value) for value in values.to_pylist()]
+    return comparable(found, kind)
+
+
+def comparable(values: Array, kind: str) -> Array:
+    """What can stay the same over time: of a date only whether it is there, of a time of day its hour."""
+    if kind not in ("date", "time"):
+        return values
+    found = np.empty(len(values), dtype=object)
+    found[:] = [value if value is None else "a date" if kind == "date" else str(value)[:2] for value in values]
     return found
