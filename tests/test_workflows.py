@@ -115,7 +115,7 @@ def test_the_job_that_publishes_the_history_runs_nothing_of_this_repository() ->
     assert jobs["build"]["permissions"] == {"contents": "read"}
     assert jobs["deploy"]["permissions"] == {"pages": "write", "id-token": "write"}
     assert [step["uses"].split("@")[0] for step in jobs["deploy"]["steps"]] == ["actions/deploy-pages"]
-    assert all(job["if"] == "vars.HISTORY_PAGE != ''" for job in jobs.values())
+    assert all(job["if"] == "vars.HISTORY_PAGE == 'yes'" for job in jobs.values())
 
 
 def test_no_pull_request_run_sees_a_secret_or_a_token() -> None:

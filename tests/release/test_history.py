@@ -206,10 +206,11 @@ def test_an_alarm_of_the_monitor_is_shown(past: Past) -> None:
         "until": "2026-02-01",
         "rows": 0,
         "rows_by_day": {},
-        "log": {"other_releases": {}, "unreadable_lines": 0, "damaged_files": 0},
+        "requests_by_day": {},
+        "log": {"logged_share": 1.0, "other_releases": {}, "unreadable_lines": 0, "damaged_files": 0},
         "labels": labels,
         "alarms": ["log_loss, <b>all</b> rows"],
-        **{name: [] for name in ("warnings", "risk", "columns", "estimates")},
+        **{name: [] for name in ("warnings", "risk", "columns", "estimates", "figures")},
         "false_alarm_years": 20.0,
     }
     findings.REPORT.parent.mkdir(parents=True)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from conftest import Project
 from release.past import EVALUATION, NOW, Past, image, lock, md5
-from review.github import API, GitHub, serve, write_certificate
+from review.github import API, GitHub
 
 from mlops.core import paths
 from mlops.core.errors import UserError
-from mlops.release import lineage, trace
+from mlops.release import lineage, lookup, trace
 
 # two texts whose MD5 hashes begin with the same six digits
 TWINS = ("m1540", "m9472")
@@ -129,6 +129,14 @@ def test_an_id_that_a_client_used_twice_leads_to_both_releases(past: Past, capsy
     assert [each["releases"] for each in found["traces"]] == [["v1.0.0"], ["v1.1.0"]]
 
 
+def test_of_many_rows_the_first_are_kept_and_all_are_counted(
+    past: Past, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookup, "MOST_FOUND", 3)
+    found = traced("order-7", capsys, LOG=str(logged(Path("log"), *({"row": 19 - number} for number in range(20)))))
+    assert ([each["row"] for each in found["rows"]], found["row_count"]) == ([0, 1, 2], 20)
+
+
 def test_a_client_cannot_take_the_name_of_a_release(past: Past, capsys: pytest.CaptureFixture[str]) -> None:
     log = logged(Path("log"), {"request_id": "v1.1.0"})
     assert traced("v1.1.0", capsys, LOG=str(log))["traces"][0]["releases"] == ["v1.0.0"]
@@ -221,18 +229,10 @@ def test_neither_make_nor_a_shell_runs_a_part_of_an_id(project: Project) -> None
             assert not (project.folder / "run").exists(), given
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return write_certificate(tmp_path_factory.mktemp("tls"))
-
-
 @pytest.fixture
-def github(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
-    with serve(GitHub(certificate[0]), certificate[1]) as server:
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
-        yield server
-        assert server.complaints == []
-        assert server.changes == []
+def github(github: GitHub) -> Iterator[GitHub]:
+    yield github
+    assert github.changes == []
 
 
 def with_token(github: GitHub) -> dict[str, str]:

@@ -25,6 +25,7 @@ HEXADECIMAL = re.compile("[0-9a-f]{6,64}", re.A)
 DIGEST = re.compile(r"(?:[a-z0-9][a-z0-9.:/_-]*@)?sha256:([0-9a-f]{6,64})", re.A)
 DESCRIBED = re.compile(r"(?:.+-[0-9]+-g|0\.0\.0-)([0-9a-f]{6,40})", re.A)
 """What `git describe` names between two tags, and without a tag."""
+MOST_FOUND = 1_000  # rows of a request
 
 
 class Target(NamedTuple):
@@ -132,16 +133,31 @@ class Repository:
                 yield Target(tag and tag.commit, version or None, digest=digest)
 
 
-def requests(folder: Path, request_id: str) -> tuple[list[WholeLine], list[str]]:
-    """The rows of a request in the prediction log, by time, and the names of damaged files.
+def requests(folder: Path, request_id: str) -> tuple[list[WholeLine], int, list[str]]:
+    """The rows of a request in the prediction log, by time, how many there are, and the names of damaged files.
 
-    A client may use an id more than once, so the rows may be of several releases.
+    A client may use an id more than once, so the rows may be of several releases. The first `MOST_FOUND` are returned.
     """
+    damaged: list[str] = []
+    found: list[WholeLine] = []
+    count = 0
+    for line in of_request(folder, request_id, damaged):
+        found.append(line)
+        count += 1
+        if len(found) == 2 * MOST_FOUND:  # a client may use one id for all that it asks
+            found = sorted(found, key=by_time)[:MOST_FOUND]
+    return sorted(found, key=by_time)[:MOST_FOUND], count, damaged
+
+
+def by_time(line: WholeLine) -> tuple[str, int]:
+    return line.time, line.row
+
+
+def of_request(folder: Path, request_id: str, damaged: list[str]) -> Iterator[WholeLine]:
+    """The rows of a request, in the order of the log; adds the names of damaged files."""
     decoder = msgspec.json.Decoder(WholeLine)
     # decoding takes ten times as long as this search, which finds the ids that the service takes
     plain = json.dumps(request_id).encode() if re.fullmatch("[A-Za-z0-9._-]+", request_id, re.A) else b""
-    found: list[WholeLine] = []
-    damaged: list[str] = []
     for path in segments(folder):
         for text in lines(path, damaged):
             if plain not in text:
@@ -151,5 +167,4 @@ def requests(folder: Path, request_id: str) -> tuple[list[WholeLine], list[str]]
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 continue
             if line.request_id == request_id:
-                found.append(line)
-    return sorted(found, key=lambda line: (line.time, line.row)), damaged
+                yield line

@@ -27,7 +27,7 @@ from mlops.core.settings import PARAMS, Settings
 from mlops.monitoring.log import WholeLine
 from mlops.release import lineage, outside
 from mlops.release.lineage import MODEL, Commit
-from mlops.release.lookup import Repository, Target, requests
+from mlops.release.lookup import MOST_FOUND, Repository, Target, requests
 from mlops.release.tag import MAIN
 
 MOST_ROWS = 20
@@ -46,12 +46,12 @@ def main(environment: Mapping[str, str] = os.environ) -> None:
     repository = Repository()
     found: dict[str, Any] = {"id": text}
     if folder:
-        rows, damaged = requests(Path(folder), text)
+        rows, count, damaged = requests(Path(folder), text)
         if not rows:
             also = f" ({counted(len(damaged), 'damaged file')})" if damaged else ""
             hint = "the folder that held the log at that time; of a version, digest, model or commit: without LOG"
             raise UserError(f"{one_line(folder, 200)} has no request {one_line(text, 80)!r}{also}", hint)
-        found |= {"rows": [row(each) for each in rows], "damaged_files": damaged}
+        found |= {"rows": [row(each) for each in rows], "row_count": count, "damaged_files": damaged}
         releases = dict.fromkeys((each.version, each.model) for each in rows)
         found["traces"] = [of_row(repository, *release, environment) for release in releases]
     else:
@@ -212,8 +212,10 @@ def in_lines(found: dict[str, Any]) -> list[str]:
             f"  received  {_values(each['features'])}",
             *([f"  computed  {_values(each['computed'])}"] if each["computed"] else []),
         ]
-    left = len(found.get("rows", [])) - MOST_ROWS
-    lines += [f"… and {left:,} more rows; FORMAT=json shows all", ""] if left > 0 else [""] if lines else []
+    left = found.get("row_count", 0) - MOST_ROWS
+    lines += (
+        [f"… and {left:,} more rows; FORMAT=json shows up to {MOST_FOUND:,}", ""] if left > 0 else [""] if lines else []
+    )
     if found.get("damaged_files"):
         lines += [
             f"{counted(len(found['damaged_files']), 'file')} of the log cannot be read whole: rows may be missing",
