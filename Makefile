@@ -138,7 +138,8 @@ rollback: .venv/.ready ## show the revert of the last deployment; with APPLY=yes
 monitor: .venv/.ready $(if $(VERSION),build/releases/v$(VERSION)/.ready) ## compare a prediction log with what a release recorded: make monitor LOG=folder VERSION=1.4.0
 	@python -m mlops.monitoring "$${LOG:?names the folder of the prediction log}" --release "$(or $(VERSION:%=build/releases/v%),.)"
 
-# The files of a release, pulled by their hashes or made again by its own code. Where DVC finds them is this folder's matter.
+# The files of a release, pulled by their hashes or made again by its own code. Where DVC finds them is this folder's matter,
+# and so is the environment, if uv.lock is the same.
 # The mark is set when all is there: what an interrupted run left is made again.
 build/releases/v%/.ready:
 	@git rev-parse --quiet --verify "refs/tags/v$*" >/dev/null || { \
@@ -146,14 +147,20 @@ build/releases/v%/.ready:
 	@git worktree remove --force $(@D) 2>/dev/null || rm -rf $(@D); git worktree prune
 	@git worktree add --quiet --detach $(@D) "v$*"
 	@[ ! -f .dvc/config.local ] || cp .dvc/config.local $(@D)/.dvc
-	@cd $(@D) && $(MAKE) --no-print-directory setup && { [ -z "$$(dvc remote list)" ] || dvc pull --quiet; } && \
-		$(MAKE) --no-print-directory pipeline
+	@cd $(@D) && { [ -z "$$(dvc remote list)" ] || dvc pull --quiet --allow-missing || true; } && \
+		if cmp -s uv.lock "$(CURDIR)/uv.lock"; then python3 $(RUN) mlops.core.dvcfiles && PYTHONPATH="$$PWD/src" dvc repro; \
+		else $(MAKE) --no-print-directory pipeline; fi
 	@touch $@
 
 .PHONY: canary
 canary: .venv/.ready ## compare two versions by outcome: make canary LOG=folder CHAMPION=1.4.0 CANARY=1.5.0 [MARGIN=0.05] [METRICS="accuracy cost"]
 	@python -m mlops.monitoring.canary "$${LOG:?names the folder of the prediction log}" --champion "$${CHAMPION:?names the version that serves}" \
 		--canary "$${CANARY:?names the version that is to replace it}" $(if $(MARGIN),--margin "$(MARGIN)") $(if $(METRICS),--metrics $(METRICS))
+
+.PHONY: rollout
+rollout: .venv/.ready ## on one machine, replace the version after a canary: make rollout ON=compose|quadlet [LOG=folder] [MINUTES=10] [HOURS=24]
+	@python -m mlops.release.rollout "deploy/$${ON:?names compose or quadlet}/rollout.sh" $(if $(LOG),--log "$$LOG") \
+		$(if $(MINUTES),--minutes "$(MINUTES)") $(if $(HOURS),--hours "$(HOURS)") $(if $(MARGIN),--margin "$(MARGIN)") $(if $(METRICS),--metrics $(METRICS))
 
 .PHONY: trace
 trace: .venv/.ready ## from an ID to release, people, parameters and data: make trace ID=v1.0.0, ID=request LOG=folder
@@ -278,6 +285,11 @@ setup-image: $(filter .uv/bin/uv,$(UV)) ## for the workflow release: install the
 setup-registry: $(filter .uv/bin/uv,$(UV)) ## for the workflows register and release: install MLflow's client
 	@UV_PROJECT_ENVIRONMENT=.trusted $(call install,registry)
 
+# antlr4 has no wheel, and DVC needs it only where experiments change settings by Hydra
+.PHONY: setup-storage
+setup-storage: $(filter .uv/bin/uv,$(UV)) ## for the workflow monitor: install DVC
+	@UV_PROJECT_ENVIRONMENT=.trusted $(call install,storage) --no-install-package antlr4-python3-runtime
+
 .PHONY: relock
 relock: ## for the workflow relock: commit the files that the review rebuilt to the pull request's branch
 	@$(TRUSTED) mlops.review.relock
@@ -302,6 +314,10 @@ retrain-deployed: .venv/.ready ## for the workflow monitor: make a retraining, w
 .PHONY: monitor-issue
 monitor-issue: ## for the workflow monitor: open, update or close the issue
 	@$(TRUSTED) mlops.monitoring.issue
+
+.PHONY: retrain-store
+retrain-store: ## for the workflow monitor: put the rows of a retraining into the DVC remote
+	@$(TRUSTED) mlops.monitoring.store
 
 .PHONY: retrain-propose
 retrain-propose: ## for the workflow monitor: push the branch of make retrain and open its pull request

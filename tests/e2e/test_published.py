@@ -13,7 +13,7 @@ from conftest import Project
 from e2e.test_review import Change, Edit, change, regularised, replaced, with_gate, with_params  # noqa: F401
 from review.github import GitHub
 from review.test_artifact import zipped
-from review.test_publish import RUN, certificate, github, main_s, write_event  # noqa: F401
+from review.test_publish import RUN, github, main_s, write_event  # noqa: F401
 
 from mlops.core.report import Report
 from mlops.review import publish

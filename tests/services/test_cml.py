@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from review.github import GitHub
-from review.test_publish import HEAD, answering, certificate, github, main_s  # noqa: F401
+from review.test_publish import HEAD, answering, github, main_s  # noqa: F401
 
 from mlops.core.errors import UserError
 from mlops.review import publish
