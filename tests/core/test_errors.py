@@ -31,17 +31,21 @@ def test_numbers_that_json_does_not_know_are_refused_and_the_old_file_stays(tmp_
 
 
 @pytest.mark.parametrize(
-    ("raised", "told"),
+    ("raised", "message"),
     [
         (UserError("params.yaml: no target", "data.target"), "error: params.yaml: no target\n  try: data.target"),
         (OSError(errno.ENOSPC, "No space left on device", "a.parquet"), "error: the disk is full (a.parquet)"),
         (OSError("[Errno 28] Error writing bytes to file. No space left on device"), "error: the disk is full"),
     ],
 )
-def test_a_mistake_is_one_message(raised: Exception, told: str) -> None:
-    with pytest.raises(SystemExit) as stopped, errors_in_words():
+@pytest.mark.parametrize("code", [1, 3])
+def test_a_mistake_is_one_message_and_the_exit_code_that_is_asked_for(
+    raised: Exception, message: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped, errors_in_words(code):
         raise raised
-    assert str(stopped.value.code).startswith(told)
+    assert stopped.value.code == code
+    assert capsys.readouterr().err.startswith(message)
 
 
 def test_ctrl_c_is_no_error_of_ours(capsys: pytest.CaptureFixture[str]) -> None:

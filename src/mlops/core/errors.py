@@ -51,22 +51,31 @@ def first_problem(error: ValidationError) -> str:
 
 
 @contextmanager
-def errors_in_words() -> Iterator[None]:
-    """Turn a `UserError`, a full disk or Ctrl-C into one message and a non-zero exit."""
+def errors_in_words(code: int = 1) -> Iterator[None]:
+    """Turn a `UserError`, a full disk or Ctrl-C into one message and a non-zero exit.
+
+    Parameters
+    ----------
+    code : int, default=1
+        The exit code of errors; Ctrl-C has 130.
+    """
     try:
         yield
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(code)
     except KeyboardInterrupt:
         print("interrupted; no file is half-written, `make` continues from here", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
         # pyarrow raises an OSError without errno
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-            sys.exit(
+            print(
                 f"error: the disk is full ({error.filename or error}); no file is half-written\n"
-                "  try: free some space (`dvc gc --workspace` drops old versions from the cache), then `make`"
+                "  try: free some space (`dvc gc --workspace` drops old versions from the cache), then `make`",
+                file=sys.stderr,
             )
+            sys.exit(code)
         raise
 
 

@@ -180,9 +180,5 @@ def run(script: Path, step: str) -> None:
 
 
 if __name__ == "__main__":
-    with errors_in_words():
-        try:
-            sys.exit(main())
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(FAILED)
+    with errors_in_words(FAILED):
+        sys.exit(main())
