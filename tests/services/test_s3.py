@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import s3fs
 from conftest import Project
 from ruamel.yaml import YAML
-from stores import ACCESS, SECRET, s3_server
+from stores import ACCESS, SECRET, add_user, s3_server
 
 CSV = "x,y\n" + "".join(f"{number}.5,{'ab'[number % 2]}\n" for number in range(20))
 
@@ -99,6 +100,39 @@ def test_a_bucket_that_gives_no_table_is_told(
         assert f"error: {message}" in done.stdout or f"error: params.yaml: {message}" in done.stdout
         assert "Traceback" not in done.stdout
         assert SECRET not in done.stdout
+
+
+def test_partitions_in_a_bucket_are_read_one_by_one_and_a_bad_day_names_the_file(
+    project: Project, server: dict[str, str], store: s3fs.S3FileSystem
+) -> None:
+    def part(numbers: range) -> bytes:
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table({"x": [n + 0.5 for n in numbers], "y": ["ab"[n % 2] for n in numbers]}), sink)
+        return bytes(sink.getvalue())
+
+    for number in range(3):
+        store.pipe_file(f"data/events/{number}.parquet", part(range(10 * number, 10 * number + 10)))
+    use(project, "s3://data/events/")
+    assert "s3://data/events/ → 30 rows × 2 columns" in project.stage("ingest", **server).stdout
+    assert "partitions" in project.stage("split", **server).stdout
+    table = project.folder / "data/prepared/table.parquet"
+    assert [pq.read_table(path).num_rows for path in sorted(table.glob("*"))] == [10, 10, 10]
+    denied = add_user(server, "reader", "not/a/real/secret")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        slow = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        project.edit_params(lambda params: params["data"].update(timeout=1))
+        for other, message in (
+            (denied, "s3://data/events/: access denied: "),
+            ({**server, **slow}, "s3://data/events/: no response within 1 s"),
+        ):
+            said = project.stage("ingest", check=False, **other)
+            assert said.returncode == 1, said.stdout
+            assert f"error: {message}" in said.stdout
+            assert "Traceback" not in said.stdout
+    store.pipe_file("data/events/1.parquet", part(range(10))[:-40])
+    said = project.stage("ingest", check=False, **server)
+    assert "error: s3://data/events/1.parquet is not a complete Parquet file" in said.stdout
+    assert len(list(table.glob("*"))) == 3, "the last table stays as it was"
 
 
 # as a remote

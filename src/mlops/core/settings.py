@@ -188,7 +188,8 @@ class Data(Section):
     source: Source
     """`sklearn:NAME`, a file or glob below `data/raw`, a URL (http, s3, …), or a SQL query.
 
-    The extension selects CSV, Parquet or JSON Lines."""
+    The extension selects CSV, Parquet or JSON Lines. A name that ends in `/` is a folder whose Parquet files are the
+    partitions of a table larger than memory."""
     task: Task
     """`classification` predicts a class, `regression` a number."""
     target: str
@@ -226,6 +227,11 @@ class Data(Section):
     """Names of the functions in `src/project/features.py` to use; all of them by default, none where it is empty."""
     timeout: PositiveFloat = 60
     """Seconds without a response after which reading a URL fails."""
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether the table is a folder of partitions, which are never all in memory."""
+        return isinstance(self.source, str) and self.source.endswith("/")
 
     @property
     def dropped(self) -> set[str]:
@@ -302,6 +308,10 @@ class Model(Section):
     """Parameters of the estimator."""
     threshold: Share | None = None
     """Binary classification: predict `data.positive` from this probability on (default 0.5)."""
+    training_rows: int | None = Field(None, ge=100)
+    """Search and fit on at most this many training rows, a random sample that is the same on each run; all by default.
+
+    For tables larger than memory."""
     trusted: list[str] = []
     """Types that the model file may contain, from outside scikit-learn, NumPy, SciPy and `src/project`."""
 

@@ -7,7 +7,7 @@ team says which rows to keep, and can change none. Each step is counted for the 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,7 +58,21 @@ def clean(table: pa.Table, settings: Settings, place: Callable[[int], str]) -> C
     Raises
     ------
     UserError
-        Where a rule does not fit its column, or a function does not say which rows to keep.
+        Where a rule does not fit its column, a function does not say which rows to keep, or no row is left.
+    """
+    state = cleaned(table, settings, place)
+    if not state.table.num_rows:
+        raise UserError(f"{PARAMS}: data.clean: no row is left", _largest(state.steps))
+    return state
+
+
+def cleaned(table: pa.Table, settings: Settings, place: Callable[[int], str], large: Set[str] = frozenset()) -> Cleaned:
+    """The same for a part of a table, of which no row may be left.
+
+    Parameters
+    ----------
+    large : set of str
+        Columns with a whole number beyond 2^53 in another part.
     """
     data = settings.data
     check(table, data)
@@ -68,7 +82,7 @@ def clean(table: pa.Table, settings: Settings, place: Callable[[int], str]) -> C
     rules = corrections(data)
     if rules and not data.key:
         # a correction must not move a row to the other side of the split
-        state = state._replace(table=_identified(state.table, data))
+        state = state._replace(table=_identified(state.table, data, large))
     for name, rule in rules.items():
         state = _correct(state, name, rule, place)
     for name, limits in data.clean.ranges.items():
@@ -83,8 +97,6 @@ def clean(table: pa.Table, settings: Settings, place: Callable[[int], str]) -> C
             state = _without(state, ~kept(row_filter, state.table), step)
     if data.clean.duplicates:
         state = _deduplicate(state, data, place)
-    if not state.table.num_rows:
-        raise UserError(f"{PARAMS}: data.clean: no row is left", _largest(state.steps))
     return state
 
 
@@ -222,11 +234,11 @@ def _without(state: Cleaned, wrong: Mask, step: str) -> Cleaned:
     return Cleaned(state.table.filter(pa.array(~wrong)), state.rows[~wrong], steps)
 
 
-def _identified(table: pa.Table, data: Data) -> pa.Table:
+def _identified(table: pa.Table, data: Data, large: Set[str]) -> pa.Table:
     from mlops.data.identity import row_hash
 
     names = [name for name in table.column_names if name not in data.private]
-    return table.append_column(IDENTITY, pa.array(row_hash(table, names)))
+    return table.append_column(IDENTITY, pa.array(row_hash(table, names, large)))
 
 
 def _mask(values: pa.ChunkedArray) -> Mask:

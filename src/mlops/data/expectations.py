@@ -23,7 +23,7 @@ from mlops.core.errors import UserError, run
 from mlops.core.files import atomic
 from mlops.core.settings import Query, Settings
 from mlops.core.yamlfile import closest
-from mlops.data import tables
+from mlops.data import parts, tables
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"  # before anything imports Great Expectations
 
@@ -189,7 +189,9 @@ def main() -> str:
             f"edit it, or `rm {path}`, draft it again and compare with `git diff`",
         )
     catalogue = tables.read_catalogue()
-    entries = draft(tables.read(paths.TABLE), catalogue, settings)
+    # of partitions, one column at a time
+    table = parts.Parts(paths.TABLE) if paths.TABLE.is_dir() else tables.read(paths.TABLE)
+    entries = draft(table, catalogue, settings)
     write(path, entries)
     step = "" if settings.validate_.suite else f", then set validate.suite: {path} in params.yaml"
     return f"{len(entries)} expectations → {path}: edit limits and severities{step}"
@@ -207,7 +209,7 @@ def write(path: Path, entries: list[dict[str, Any]]) -> None:
 
 def _name(settings: Settings) -> str:
     source = settings.data.source
-    last = "" if isinstance(source, Query) else re.split(r"[/:]", source.split("?")[0])[-1].split(".")[0]
+    last = "" if isinstance(source, Query) else re.split(r"[/:]", source.split("?")[0].rstrip("/"))[-1].split(".")[0]
     return re.sub(r"\W+", "_", last).strip("_") or "table"
 
 

@@ -40,7 +40,8 @@ def read_file(path: Path, data: Data, name: str) -> pa.Table:
     if reader is None:
         raise UserError(f"{name}: the name has no known extension", "use the extension .csv, .parquet or .jsonl")
     if path.is_dir():
-        raise UserError(f"{name} is a folder", f"{name}/*{path.suffix}")
+        larger = f"{name}/*.parquet; or {name}/, whose files are the partitions of a table larger than memory"
+        raise UserError(f"{name} is a folder", f"{name}/*{path.suffix}" if path.suffix else larger)
     try:
         with path.open("rb") as file:
             start = file.read(200)

@@ -67,6 +67,14 @@ class Project:
         """
         return self.append(tables.read(path))
 
+    def table(self, path: Path) -> Any:
+        """The same, or `mlops.data.parts.Parts` where it is a folder, of which only what is asked for is read."""
+        if not path.is_dir():
+            return self.read(path)
+        from mlops.data.parts import Parts
+
+        return Parts(path, self.append)
+
     def append(self, table: pa.Table) -> pa.Table:
         """The same for a table that has been read."""
         whole, problems = on_tables.appended(table, self.features, self.source)

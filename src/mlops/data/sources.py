@@ -45,9 +45,12 @@ class Origin(NamedTuple):
     """Files (or the query) in order, with their numbers of rows."""
     typed: bool
     """Whether the source distinguishes text from numbers; a CSV does not."""
+    first: int = 0
+    """Rows of the first file before those of the table."""
 
     def place(self, row: int) -> str:
         """``row 7 of data/raw/b.csv``, counted from 1 below the header, for a row of the whole table."""
+        row += self.first
         for name, rows in self.rows.items():
             if row < rows:
                 return f"row {row + 1:,} of {name}"
@@ -159,7 +162,7 @@ def download(url: str, timeout: float) -> Iterator[dict[str, Path]]:
                 raise error.__cause__ from None
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise _unreachable(url, timeout, error) from None
+            raise unreachable(url, timeout, error) from None
         yield files
 
 
@@ -173,7 +176,7 @@ def _fetch(url: str, timeout: float, folder: Path) -> dict[str, Path]:
             without_credentials(part)
         except ValueError as error:
             raise UserError(f"params.yaml: data.source: {error}") from None
-    system, path = fsspec.core.url_to_fs(url, **{name: _options(name, timeout) for name in protocols})
+    system, path = fsspec.core.url_to_fs(url, **{name: options(name, timeout) for name in protocols})
     remote = sorted(system.glob(path)) if "*" in path else [path]
     if not remote:
         raise UserError(f"params.yaml: data.source: nothing matches {url}")
@@ -186,7 +189,7 @@ def _fetch(url: str, timeout: float, folder: Path) -> dict[str, Path]:
     return files
 
 
-def _options(protocol: str, timeout: float) -> dict[str, Any]:
+def options(protocol: str, timeout: float) -> dict[str, Any]:
     """Settings of the file system of one protocol."""
     import aiohttp
 
@@ -200,7 +203,7 @@ def _options(protocol: str, timeout: float) -> dict[str, Any]:
     return {}
 
 
-def _unreachable(url: str, timeout: float, error: Exception) -> UserError:
+def unreachable(url: str, timeout: float, error: Exception) -> UserError:
     """Say why a URL could not be read."""
     if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:  # botocore has its own timeout errors
         return UserError(
@@ -226,28 +229,41 @@ def _unreachable(url: str, timeout: float, error: Exception) -> UserError:
 
 def _joined(tables: dict[str, pa.Table], data: Data) -> tuple[pa.Table, Origin]:
     """Concatenate the files, with the column order of the first."""
-    (first, names), *others = ((name, table.column_names) for name, table in tables.items())
+    schema = unified({name: table.schema for name, table in tables.items()}, data)
+    names = next(iter(tables.values())).column_names
+    selected = [table.select(schema.names) for table in tables.values()]
+    origin = Origin(
+        columns=names,
+        rows={name: table.num_rows for name, table in tables.items()},
+        typed=not any(re.search(CSV, name) for name in tables),
+    )
+    return pa.concat_tables(selected, promote_options="permissive"), origin
+
+
+def unified(schemas: dict[str, pa.Schema], data: Data) -> pa.Schema:
+    """The columns that files have in common, in the order of the first, without those that are dropped.
+
+    Raises
+    ------
+    UserError
+        If their columns differ, or a column has types that do not go together.
+    """
+    (first, names), *others = ((name, schema.names) for name, schema in schemas.items())
     check_names(names, first)
     for other, columns in others:
         check_names(columns, other)
         difference = sorted(set(names) ^ set(columns))
         if difference:
             raise UserError(f"{other} and {first} have different columns: {difference}", "use the same columns in both")
-    gone = data.dropped
-    kept = [name for name in names if name not in gone]
-    selected = {name: table.select(kept) for name, table in tables.items()}
-    schema = selected[first].schema
-    for name, table in selected.items():
+    kept = [name for name in names if name not in data.dropped]
+    known = pa.schema([schemas[first].field(name) for name in kept])
+    for name, schema in schemas.items():
+        selected = pa.schema([schema.field(column) for column in kept])
         try:
-            schema = pa.unify_schemas([schema, table.schema], promote_options="permissive")
+            known = pa.unify_schemas([known, selected], promote_options="permissive")
         except pa.ArrowTypeError as error:
             raise UserError(
                 f"{name} does not fit {first}: {str(error).removeprefix('Unable to merge: ')}",
                 "declare the column's type in data.types, or correct the file",
             ) from None
-    origin = Origin(
-        columns=names,
-        rows={name: table.num_rows for name, table in tables.items()},
-        typed=not any(re.search(CSV, name) for name in tables),
-    )
-    return pa.concat_tables(selected.values(), promote_options="permissive"), origin
+    return known

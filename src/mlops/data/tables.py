@@ -1,11 +1,13 @@
 """Prepared tables: typed Parquet, the catalogue that describes it, and the feature matrix of a model.
 
 A prepared table has one Arrow type per kind of column: numeric (int64, float64), boolean (bool),
-date (timestamp in UTC), time of day (time64), categorical and text (string). Missing values are nulls.
+date (timestamp in UTC), time of day (time64), categorical and text (string). Missing values are nulls. It is one file,
+or a folder of files that are read one by one (`mlops.data.parts`).
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +79,17 @@ class Catalogue(BaseModel):
 
 
 def read(path: str | Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a prepared table; an error names the stage that writes it."""
+    """Read a prepared table; an error names the stage that writes it.
+
+    Raises
+    ------
+    UserError
+        If it is missing, broken, or a folder that does not fit into memory.
+    """
+    if Path(path).is_dir():
+        from mlops.data import parts
+
+        return parts.whole(parts.Parts(Path(path)), columns)
     try:
         # `pq.read_table` imports Arrow's datasets, which takes longer than most stages run
         file = pq.ParquetFile(path)
@@ -99,12 +111,12 @@ def identity(path: str | Path) -> np.ndarray[Any, Any] | None:
     return found
 
 
-def some(table: pa.Table, most: int) -> pa.Table:
-    """At most `most` rows, a random sample that is the same on each run, in their order."""
-    if table.num_rows <= most:
-        return table
+def some(table: Any, most: int) -> pa.Table:
+    """At most `most` rows, a random sample that is the same on each run, in their order; of a table or of `Parts`."""
     import numpy as np
 
+    if table.num_rows <= most:
+        return table if isinstance(table, pa.Table) else table.take(pa.array(np.arange(table.num_rows)))
     return table.take(pa.array(np.sort(np.random.default_rng(0).choice(table.num_rows, most, replace=False))))
 
 
@@ -116,6 +128,8 @@ def write(table: pa.Table, path: str | Path, rows: np.ndarray[Any, Any] | None =
     rows : ndarray of bool of shape (n_samples,), optional
         Which rows to write; all by default. They are copied one row group at a time.
     """
+    if Path(path).is_dir():  # partitions of an earlier run
+        shutil.rmtree(path)
     with atomic(path) as partial, pq.ParquetWriter(partial, table.schema, compression="zstd") as writer:
         for start in range(0, max(1, table.num_rows), ROW_GROUP):
             group = table.slice(start, ROW_GROUP)

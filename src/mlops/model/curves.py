@@ -197,6 +197,12 @@ DRAWN: dict[str, dict[str, Any]] = {
         "template": "bar_horizontal_sorted",
         "title": "Permutation importance",
     },
+    "shap": {
+        "x": "mean",
+        "y": "column",
+        "template": "bar_horizontal_sorted",
+        "title": "Mean absolute SHAP value",
+    },
 }
 
 

@@ -168,7 +168,7 @@ def _trial(path: str, *trusted: str) -> None:
     """Run by the other process; Python exceptions are ignored."""
     import skops.io
 
-    from mlops.data import features
+    from mlops.data import features, parts
     from mlops.inference.computed import declared
 
     with suppress(Exception):
@@ -178,7 +178,8 @@ def _trial(path: str, *trusted: str) -> None:
         computed = [feature for feature in declared() if feature.name in wanted]
         columns = [*catalogue.columns, *features.described(computed, catalogue, set())]
         for source in (paths.TEST, paths.TRAIN):
-            rows, _ = features.appended(tables.read(source).slice(0, ROWS_TRIED), computed, catalogue)
+            file = parts.files(source)[0] if source.is_dir() else source
+            rows, _ = features.appended(tables.read(file).slice(0, ROWS_TRIED), computed, catalogue)
             model.predict(tables.features(rows, [column for column in columns if column.name in wanted]))
 
 

@@ -22,13 +22,15 @@ def slice_rows(column: str, train: pa.ChunkedArray, test: pa.ChunkedArray) -> li
     rows.
     """
     if pa.types.is_string(test.type) or pa.types.is_boolean(test.type):
-        labels = pc.fill_null(test.cast(pa.string()), "missing").to_numpy(zero_copy_only=False)
-        names, counts = np.unique(labels.astype(str), return_counts=True)
-        if len(names) > MOST_CATEGORIES:
-            kept = set(names[np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]])
-            labels = np.array([label if label in kept else "other" for label in labels])
-            names = np.unique(labels)
-        return [(str(name), np.flatnonzero(labels == name)) for name in names]
+        found = pc.fill_null(test.cast(pa.string()), "missing").combine_chunks().dictionary_encode()
+        words, codes = found.dictionary.to_pylist(), found.indices.to_numpy()
+        counts = dict(zip(words, np.bincount(codes, minlength=len(words)).tolist(), strict=True))
+        kept = sorted(sorted(words), key=lambda word: -counts[word])[:MOST_CATEGORIES]
+        # rare ones join the others, also a value of that name
+        shown = [word if word in kept else "other" for word in words]
+        names = sorted(set(shown))
+        place = np.array([names.index(name) for name in shown])[codes]
+        return [(name, np.flatnonzero(place == number)) for number, name in enumerate(names)]
     is_date = pa.types.is_timestamp(test.type)
     is_time = pa.types.is_time(test.type)
     as_float = [values.cast(pa.int64()) if is_date or is_time else values for values in (train, test)]

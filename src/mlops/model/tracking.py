@@ -72,7 +72,7 @@ def numbers(evaluation: dict[str, Any], model_md5: str) -> dict[str, float]:
 
 def hashes() -> dict[str, str]:
     """The datasets of the run, with the hashes in `dvc.lock`."""
-    return {f"{name}.md5": files.md5(path) for name, path in TRACKED_FILES.items()}
+    return {f"{name}.md5": files.tree_md5(path) for name, path in TRACKED_FILES.items()}
 
 
 def requirements(settings: Settings, contract: Contract) -> list[str]:

@@ -6,12 +6,14 @@ with a fixed seed.
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from typing import Any
 
 import numpy as np
 import optuna
-from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, TimeSeriesSplit, cross_val_score
+from sklearn.model_selection import cross_val_score
 
+from mlops.core import cluster
 from mlops.core.errors import UserError
 from mlops.core.settings import Interval, Settings, Tuning
 from mlops.data.tables import Column
@@ -19,6 +21,7 @@ from mlops.model import metrics
 from mlops.model.estimators import make_model
 from mlops.model.resampling import Custom
 from mlops.model.step_checks import fit_error
+from mlops.model.training import folds
 
 
 def tune(
@@ -54,7 +57,7 @@ def tune(
         metrics.Classes.of(np.unique(y), settings.data.positive) if settings.data.task == "classification" else None
     )
     scorer = metrics.scorer(classes, tuning.metric, custom)
-    folds = _folds(y, settings, tuning, order)
+    parts = folds(y, settings, order, tuning.folds, tuning.seed)
     trials: list[dict[str, Any]] = []
 
     label = tuning.metric or ("rmse" if classes is None else "score")
@@ -64,15 +67,15 @@ def tune(
         tried = {name: _suggest(trial, name, values) for name, values in tuning.space.items()}
         model = make_model(settings, columns, tried)
         try:
-            scores = cross_val_score(model, X, y, cv=folds, scoring=scorer, error_score="raise")
-        except (UserError, OSError):
+            scores = cluster.again(lambda: cross_val_score(model, X, y, cv=parts, scoring=scorer, error_score="raise"))
+        except (UserError, OSError, CancelledError):
             raise
         except Exception as error:  # estimators of other packages may raise any exception
             raise fit_error(settings, model, X, y, error, f"tuning.space: {tried}") from None
         if not np.isfinite(scores).all():
             fold = int(np.flatnonzero(~np.isfinite(scores))[0]) + 1
             raise UserError(
-                f"params.yaml: tuning.metric: {label} is undefined on fold {fold} of {len(folds)} with one class only",
+                f"params.yaml: tuning.metric: {label} is undefined on fold {fold} of {len(parts)} with one class only",
                 "use metric: accuracy, or fewer folds",
             )
         # six decimals, so that rounding differences between machines do not change the search
@@ -89,30 +92,6 @@ def tune(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     optuna.create_study(direction="maximize", sampler=_sampler(tuning)).optimize(objective, n_trials=_n_trials(tuning))
     return dict(max(trials, key=lambda trial: trial["mean"])["params"]), trials
-
-
-def _folds(y: metrics.Array, settings: Settings, tuning: Tuning, order: metrics.Array | None) -> list[Any]:
-    """Pairs of row numbers for training and validation; every class is in every training part."""
-    rows = np.arange(len(y))
-    classify = settings.data.task == "classification"
-    try:
-        if settings.split.method == "time":
-            ranked = np.argsort(np.asarray(order), kind="stable")
-            folds = [(ranked[a], ranked[b]) for a, b in TimeSeriesSplit(tuning.folds).split(ranked)]
-        elif settings.split.method == "group":
-            folds = list(GroupKFold(tuning.folds).split(rows, y, order))
-        else:
-            if classify and np.unique(y, return_counts=True)[1].min() < tuning.folds:
-                raise ValueError("the smallest class has fewer training rows than there are folds")
-            splitter = StratifiedKFold if classify else KFold
-            folds = list(splitter(tuning.folds, shuffle=True, random_state=tuning.seed).split(rows, y))
-        for number, (train, _) in enumerate(folds, 1):
-            absent = np.setdiff1d(y, y[train]) if classify else y[:0]
-            if len(absent):
-                raise ValueError(f"class {absent[0].item()!r} has no training row in fold {number}")
-    except ValueError as error:
-        raise UserError(f"params.yaml: tuning.folds: {tuning.folds}: {error}", "fewer folds") from None
-    return folds
 
 
 def _n_trials(tuning: Tuning) -> int:

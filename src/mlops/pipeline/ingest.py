@@ -29,15 +29,20 @@ PSEUDONYM_KEY = "PSEUDONYM_KEY"
 
 def main() -> str:
     settings = settings_module.load()
-    table, catalogue = read_and_prepare(settings)
-    tables.write(table, paths.TABLE)
-    with paths.TABLE.open("rb") as file:
-        catalogue["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    if settings.data.partitioned:
+        from mlops.pipeline import ingest_parts
+
+        catalogue = ingest_parts.ingest(settings)
+    else:
+        table, catalogue = read_and_prepare(settings)
+        tables.write(table, paths.TABLE)
+        with paths.TABLE.open("rb") as file:
+            catalogue["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
     write_json(catalogue, paths.CATALOGUE)
     for step in catalogue["cleaning"]:
         if step["rows"] or step["effect"] == cleaning.FOREIGN:
             print(f"  {step['step']}: {step['rows']:,} ({step['effect']})")
-    return f"{catalogue['source']} → {table.num_rows:,} rows × {len(catalogue['columns']):,} columns"
+    return f"{catalogue['source']} → {catalogue['rows']:,} rows × {len(catalogue['columns']):,} columns"
 
 
 def read_and_prepare(settings: Settings) -> tuple[pa.Table, dict[str, Any]]:
@@ -197,25 +202,34 @@ def check_finite(name: str, values: pa.ChunkedArray, place: Callable[[int], str]
 
 def check_target(values: pa.ChunkedArray, settings: Settings, place: Callable[[int], str]) -> None:
     """Check that the target is present in every row, varies, and fits the task."""
-    name, task, positive = settings.data.target, settings.data.task, settings.data.positive
     if values.null_count:
         rows = pc.indices_nonzero(pc.is_null(values))[:5].to_pylist()
-        places = ", ".join(map(place, rows)) + (", …" if values.null_count > len(rows) else "")
-        raise UserError(
-            f"the target {name!r} is missing in {counted(values.null_count, 'row')}: {places}",
-            "data.clean: {missing_target: drop}, or complete the source",
-        )
-    classes = values.unique()
+        raise missing_target(settings, values.null_count, list(map(place, rows)))
+    check_labels(values.unique(), settings)
+
+
+def missing_target(settings: Settings, count: int, places: list[str]) -> UserError:
+    """The error for rows without a target; `places` are the first of them."""
+    named = ", ".join(places) + (", …" if count > len(places) else "")
+    return UserError(
+        f"the target {settings.data.target!r} is missing in {counted(count, 'row')}: {named}",
+        "data.clean: {missing_target: drop}, or complete the source",
+    )
+
+
+def check_labels(classes: pa.Array, settings: Settings) -> None:
+    """Check that the distinct values of the target vary and fit the task."""
+    name, task, positive = settings.data.target, settings.data.task, settings.data.positive
     first = classes[0].as_py()
     if len(classes) == 1:
         raise UserError(
             f"the target {name!r} is {first!r} in every row, so there is nothing to learn",
             "another target, or a source with more than one class" if task == "classification" else "another target",
         )
-    number = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
+    number = pa.types.is_integer(classes.type) or pa.types.is_floating(classes.type)
     if task == "regression" and not number:
         raise UserError(f"the target {name!r} holds {first!r}, not numbers", "data.task: classification")
-    if task == "classification" and len(classes) > (50 if pa.types.is_floating(values.type) else 1000):
+    if task == "classification" and len(classes) > (50 if pa.types.is_floating(classes.type) else 1000):
         raise UserError(f"the target {name!r} has {len(classes):,} classes", "data.task: regression")
     if positive is None:
         return

@@ -1,6 +1,7 @@
 """Stage `profile`: describe the training rows, and no others, on one HTML page.
 
-Statistics use all training rows; charts and relations use a sample, taken at a fixed stride. The page contains no
+Statistics use all training rows, or of a partitioned table a random sample; charts and relations use a sample of these,
+taken at a fixed stride. The page contains no
 script and loads nothing. Its text is beside the charts, not in them, so that every alphabet is displayed.
 """
 
@@ -32,6 +33,8 @@ TEMPLATE = Path(__file__).with_name("profile.html.jinja")
 
 # rows used for charts and relations, for rank correlations, and for words
 SAMPLE, PAIR_ROWS, TEXT_ROWS = 100_000, 5_000, 20_000
+# rows of a partitioned table: a quantile's standard error is at most 0.05 % of the rows
+MOST_ROWS = 1_000_000
 # how many are shown: columns in detail and in the heatmap, classes with a colour, values or words of a column, pairs
 CARDS, HEATMAP, CLASSES, VALUES, PAIRS = 50, 30, 6, 6, 12
 # most columns in the correlations, because the cost grows with the square of their number
@@ -44,10 +47,13 @@ Description = dict[str, Any]
 
 def main() -> str:
     project = projects.open()
-    page = profile(project.read(paths.TRAIN), project.catalogue, project.settings)
+    table = project.table(paths.TRAIN)
+    known = table if isinstance(table, pa.Table) else tables.some(table, MOST_ROWS)
+    page = profile(known, project.catalogue, project.settings) | {"all_rows": table.num_rows}
     with atomic(paths.PROFILE) as partial:
         partial.write_text(render(page), encoding="utf-8")
-    size = f"{page['rows']:,} training rows × {len(page['columns']) + 1:,} columns"
+    of = f" of {table.num_rows:,}" if page["all_rows"] > page["rows"] else ""
+    size = f"{page['rows']:,}{of} training rows × {len(page['columns']) + 1:,} columns"
     return f"{size}, {counted(len(page['notes']), 'note')} → {paths.PROFILE}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Callable, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from mlops.data.identity import Hashes, row_hash
 from mlops.data.tables import Catalogue, Step
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Counts = np.ndarray[Any, np.dtype[np.int64]]
 
 # `stratified` warns if the share of a class among the test rows differs from test_size by more than this
 IMBALANCE = 0.05
@@ -42,6 +44,10 @@ def main() -> str:
     settings = settings_module.load()
     catalogue = tables.read_catalogue()
     settings_module.check_columns(settings, catalogue.names, prepared=True)
+    if paths.TABLE.is_dir():
+        from mlops.pipeline import split_parts
+
+        return split_parts.split(settings)
     table = tables.read(paths.TABLE)
     sides, recent, copies = with_added(table, settings, catalogue, tables.identity(paths.TABLE))
     sides, steps = without_late_labels(table, sides, settings)
@@ -125,25 +131,42 @@ def assign(table: pa.Table, settings: Settings, identity: Hashes | None = None) 
     UserError
         If a key, group or time is missing, or a side would be empty.
     """
-    split, data = settings.split, settings.data
-    content = row_hash(table, [name for name in table.column_names if name not in {*data.key, *data.private}])
-    if split.method == "time":
-        test = is_late(table, settings)
-    else:
-        names = [split.group] if split.group else data.key
-        for name in names:
-            _refuse_missing(table, name)
-        identifiers = row_hash(table, names) if names else content if identity is None else identity
-        test = share(identifiers, split.seed) < split.test_size
+    content = content_hash(table, settings)
+    test = on_test_side(table, settings, content, identity)
     train = ~test & ~pd.Series(content).isin(content[test]).to_numpy()  # by hash: no sorting of millions
-    if not test.any():
+    check_sides(int(train.sum()), int(test.sum()))
+    return Sides(train, test)
+
+
+def content_hash(table: pa.Table, settings: Settings, large: Set[str] = frozenset()) -> Hashes:
+    """What two copies of a row have in common."""
+    apart = {*settings.data.key, *settings.data.private}
+    return row_hash(table, [name for name in table.column_names if name not in apart], large)
+
+
+def on_test_side(
+    table: pa.Table, settings: Settings, content: Hashes, identity: Hashes | None, large: Set[str] = frozenset()
+) -> Mask:
+    """Which rows are test rows; each depends on no other row."""
+    split = settings.split
+    if split.method == "time":
+        return is_late(table, settings)
+    names = [split.group] if split.group else settings.data.key
+    for name in names:
+        _refuse_missing(table, name)
+    identifiers = row_hash(table, names, large) if names else content if identity is None else identity
+    return share(identifiers, split.seed) < split.test_size
+
+
+def check_sides(train: int, test: int) -> None:
+    """Refuse a split in which a side has no row."""
+    if not test:
         raise UserError("the split has no test rows", "a larger split.test_size, or another split.seed")
-    if not train.any():
+    if not train:
         raise UserError(
             "the split has no training rows: every row is a test row or an exact copy of one",
             "a smaller split.test_size; or no data.key, so that copies stay on one side",
         )
-    return Sides(train, test)
 
 
 def share(hashes: Hashes, seed: int) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -204,17 +227,24 @@ def check_classes(table: pa.Table, sides: Sides, settings: Settings, added: int 
     codes = table[settings.data.target].combine_chunks().dictionary_encode()
     classes, code = codes.dictionary.to_pylist(), codes.indices.to_numpy()
     in_test, in_train = (np.bincount(code[side], minlength=len(classes)) for side in (sides.test, sides.train))
+    of_each = np.bincount(code[:known], minlength=len(classes))
+    check_shares(classes, in_test, in_train, of_each, settings, lambda: _best_seed(table.slice(0, known), settings))
+
+
+def check_shares(
+    classes: list[Any], in_test: Counts, in_train: Counts, of_each: Counts, settings: Settings, hint: Callable[[], str]
+) -> None:
+    """The same from the number of rows of each class: on both sides, and in the source."""
     for label, tested, learned in zip(classes, in_test, in_train, strict=True):
         if not tested or not learned:
             side = "test" if not tested else "training"
-            hint = f"{_best_seed(table.slice(0, known), settings)}, or more rows of that class"
-            raise UserError(f"class {label!r} has no {side} row", hint)
-    shares = in_test / np.maximum(1, np.bincount(code[:known], minlength=len(classes)))
+            raise UserError(f"class {label!r} has no {side} row", f"{hint()}, or more rows of that class")
+    shares = in_test / np.maximum(1, of_each)
     worst = int(np.abs(shares - settings.split.test_size).argmax())
     if settings.split.method == "stratified" and abs(shares[worst] - settings.split.test_size) > IMBALANCE:
         print(
             f"warning: {shares[worst]:.1%} of the rows of class {classes[worst]!r} are test rows, not "
-            f"{settings.split.test_size:.1%}\n  try: {_best_seed(table.slice(0, known), settings)}",
+            f"{settings.split.test_size:.1%}\n  try: {hint()}",
             file=sys.stderr,
         )
 

@@ -9,23 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from mlops.core import paths
+from mlops.core import cluster, paths
 from mlops.core import settings as settings_module
 from mlops.core.errors import run
 from mlops.core.files import write_json
 from mlops.core.settings import BUILT_IN, Settings
-from mlops.data import tables
 
 
 def main() -> str:
     trials: list[dict[str, Any]] = []
-    if settings_module.load().tuning:
-        from mlops.model import training
+    settings = settings_module.load()
+    if settings.tuning:
+        from mlops.model import boosting, training
         from mlops.model.tuning import tune
 
+        if boosting.is_distributed(settings):
+            boosting.check(settings)
         rows = training.read()
         custom = own_metrics(rows.settings, rows.y)
-        with training.warnings_once():
+        with training.warnings_once(), cluster.searches():
             _, trials = tune(rows.X, rows.y, rows.settings, rows.columns, rows.order, custom)
     write_json(trials, paths.TRIALS)
     return f"{len(trials)} trials → {paths.TRIALS}" if trials else f"no search → {paths.TRIALS}"
@@ -33,7 +35,7 @@ def main() -> str:
 
 def own_metrics(settings: Settings, y: Any) -> Any:
     """The project's own metrics for the training rows, where the search is to optimise one; None otherwise."""
-    from mlops.model import resampling
+    from mlops.model import resampling, training
     from mlops.model.metrics import Classes
 
     name = settings.tuning.metric if settings.tuning else None
@@ -43,7 +45,7 @@ def own_metrics(settings: Settings, y: Any) -> Any:
     if settings.data.task == "classification":
         classes = Classes.of(np.unique(y), settings.data.positive)
     declared, _ = resampling.declared(settings.evaluate, classes)
-    return declared.only([name]).on(tables.read(paths.TRAIN))
+    return declared.only([name]).on(training.rows(settings))
 
 
 if __name__ == "__main__":

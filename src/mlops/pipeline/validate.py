@@ -55,7 +55,6 @@ DOCS_HEAD = """<head>
 
 def main(docs: bool = False) -> str:
     settings = settings_module.load()
-    table = tables.read(paths.TABLE)
     path = settings.validate_.suite
     if not path and not settings.data.key:
         write_results([], [])
@@ -63,8 +62,18 @@ def main(docs: bool = False) -> str:
     gone = settings.data.dropped
     keys, suite = key_rules(settings), suites.read(path, gone) if path else []
     rules, detail = keys + suite, "SUMMARY" if docs else "BOOLEAN_ONLY"
-    # rows of data.more and data.recent follow the source's, and have no key
-    results = evaluate(table.slice(0, known_rows(table, settings)), keys, detail) + evaluate(table, suite, detail)
+    if paths.TABLE.is_dir():
+        from mlops.data.parts import Parts
+        from mlops.pipeline import validate_parts
+
+        if docs:
+            raise UserError("Data Docs need the whole table in memory, and it is partitioned", f"read {FAILURES}")
+        table: Any = Parts(paths.TABLE)
+        results = validate_parts.evaluate(table, rules)
+    else:
+        table = tables.read(paths.TABLE)
+        # rows of data.more and data.recent follow the source's, and have no key
+        results = evaluate(table.slice(0, known_rows(table, settings)), keys, detail) + evaluate(table, suite, detail)
     failures = describe_failures(table, rules, results)
     if docs:
         write_docs(results, path or "params.yaml")
@@ -219,6 +228,7 @@ def _failure(table: pa.Table, rule: Rule, result: Any) -> dict[str, Any]:
     found = result.result
     by_row = "partial_unexpected_index_list" in found
     rows = sorted(found.get("partial_unexpected_index_list", []))
+    listed = table.take(pa.array(rows, pa.int64())) if rows else table
     seen = [
         (found.get("details") or {}).get("mismatched"),
         found.get("observed_value"),
@@ -231,16 +241,18 @@ def _failure(table: pa.Table, rule: Rule, result: Any) -> dict[str, Any]:
         "where": rule.where,
         "rows": found["unexpected_count"] if by_row else None,
         "examples": [
-            {"row": row + 1, "values": {name: _plain(table[name][row].as_py()) for name in rule.columns}}
-            for row in rows
+            {"row": row + 1, "values": {name: _plain(listed[name][place].as_py()) for name in rule.columns}}
+            for place, row in enumerate(rows)
         ],
         "observed": None if by_row else next((value for value in seen if value is not None), None),
-        "error": _error(result.exception_info),
+        "error": problem(result.exception_info),
     }
 
 
-def _error(info: dict[str, Any]) -> str | None:
+def problem(info: dict[str, Any]) -> str | None:
     """The message of what Great Expectations caught: one exception, or one per metric."""
+    if not info:
+        return None
     caught = [info] if "raised_exception" in info else list(info.values())
     messages = [one["exception_message"] for one in caught if one["raised_exception"]]
     return min(map(str, messages)).splitlines()[0] if messages else None
