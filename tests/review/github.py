@@ -29,7 +29,7 @@ from cryptography.x509.oid import NameOID
 from jsonschema import Draft4Validator, validators
 from ruamel.yaml import YAML
 
-API = "/api/v3"
+API, UPLOADS = "/api/v3", "/api/uploads"
 BOT = {"login": "github-actions[bot]", "type": "Bot"}
 Answer = tuple[int, Any, dict[str, str]]
 
@@ -67,7 +67,10 @@ class Description:
         missing = {key for key, each in declared.items() if each.get("required")} - {each[:2] for each in given}
         if missing:
             raise RefusedError(f"{operation['operationId']} misses {sorted(missing)}")
-        expected = self._resolve(operation.get("requestBody", {})).get("content", {}).get("application/json")
+        kinds = self._resolve(operation.get("requestBody", {})).get("content", {})
+        if "application/octet-stream" in kinds:
+            return
+        expected = kinds.get("application/json")
         if bool(expected) != bool(body):
             raise RefusedError(f"{operation['operationId']} {'needs a' if expected else 'has no'} body")
         if expected:
@@ -157,6 +160,8 @@ class GitHub:
         self.tags: dict[str, str] = {}
         """Tag → commit."""
         self.releases: list[dict[str, Any]] = []
+        self.assets: dict[str, bytes] = {}
+        """File of a release → content."""
         self.failures: dict[str, Callable[[], Answer]] = {}
         """Operation → what is answered in its place."""
         self.before: dict[str, Callable[[], None]] = {}
@@ -256,7 +261,7 @@ class GitHub:
         self.requests.append((method, target))
         parts = urlsplit(target)
         try:
-            operation, in_path = description().find(method, parts.path.removeprefix(API))
+            operation, in_path = description().find(method, parts.path.removeprefix(UPLOADS).removeprefix(API))
             description().check_request(operation, in_path, parts.query, body)
         except (RefusedError, ValueError) as error:
             self.complaints.append(f"{method} {target}: {error}")
@@ -272,7 +277,8 @@ class GitHub:
         if "repo" in in_path and f"{in_path['owner']}/{in_path['repo']}" != self.repository:
             return 404, {"message": "Not Found"}, {}
         query = dict(parse_qsl(parts.query))
-        status, content, more = getattr(self, re.sub(r"\W", "_", name))(in_path, query, json.loads(body or b"{}"))
+        given = body if headers["Content-Type"] == "application/octet-stream" else json.loads(body or b"{}")
+        status, content, more = getattr(self, re.sub(r"\W", "_", name))(in_path, query, given)
         if status < 400:
             description().check_answer(operation, status, content)
         if isinstance(content, list):
@@ -371,13 +377,23 @@ class GitHub:
             return 422, {"message": "Validation Failed"}, {}
         number = len(self.releases) + 1
         address = f"{self.url}/{self.repository}/releases/tag/{body['tag_name']}"
-        self.releases.append({"id": number, "html_url": address, **body})
+        uploads = f"{self.url}{UPLOADS}/repos/{self.repository}/releases/{number}/assets{{?name,label}}"
+        self.releases.append({"id": number, "html_url": address, "upload_url": uploads, "assets": [], **body})
         return 201, self.releases[-1], {}
 
     def repos_update_release(self, path: dict[str, str], _: Any, body: dict[str, Any]) -> Answer:
         release = next(each for each in self.releases if each["id"] == int(path["release_id"]))
         release.update(body)
         return 200, release, {}
+
+    def repos_upload_release_asset(self, path: dict[str, str], query: dict[str, str], body: bytes) -> Answer:
+        release = next(each for each in self.releases if each["id"] == int(path["release_id"]))
+        asset = {"id": len(release["assets"]) + 1, "name": query["name"], "size": len(body), "state": "uploaded"}
+        if any(each["name"] == asset["name"] for each in release["assets"]):
+            return 422, {"message": "Validation Failed"}, {}
+        release["assets"].append(asset)
+        self.assets[query["name"]] = body
+        return 201, asset, {}
 
     def pulls_list_reviews(self, path: dict[str, str], *_: Any) -> Answer:
         return 200, self.reviews.get(int(path["pull_number"]), []), {}

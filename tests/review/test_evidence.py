@@ -23,7 +23,7 @@ from mlops.core import settings as settings_module
 from mlops.core.errors import UserError
 from mlops.core.git import git
 from mlops.core.lock import read_lock
-from mlops.core.report import Behaviour, Policy, Report
+from mlops.core.report import Behaviour, Influence, Policy, Report
 from mlops.data import project as projects
 from mlops.data import tables
 from mlops.data.tables import Catalogue, Column
@@ -94,6 +94,7 @@ def test_a_change_of_nothing_passes_and_makes_a_report(here: Project) -> None:
     assert (report.rows.train, report.rows.test) == (426, 143)
     assert all(each.before == each.after for each in report.lineage)
     assert report.charts[0].title == "ROC curve"
+    assert report.influence == Influence(rows=143, columns=31)
     (size,) = (each for each in report.cost if each.name == "model file")
     assert size.before == size.after == paths.MODEL.stat().st_size
     assert report.served is not None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlops.core.report import Behaviour, NotRun, Policy, Result
+from mlops.core.report import Behaviour, Estimate, NotRun, Policy, Result
 from mlops.model.metrics import Classes, Predictions
 from mlops.monitoring.drift import Change
 from mlops.review import rules
@@ -492,3 +492,17 @@ def test_long_reasons_and_names_fit_the_report() -> None:
     one = result(RULES["lock"], evidence(moved=names))
     assert len(one.why) == 300
     assert one.verdict == "fail"
+
+
+def test_rules_about_training_rows_cannot_pass_where_other_parties_hold_some() -> None:
+    found = {name: result(rule, evidence(elsewhere=True)) for name, rule in RULES.items()}
+    apart = {"drift", "overfitting", "leakage"}
+    assert {name for name, each in found.items() if each.verdict == "inconclusive"} == apart
+    assert not any(each.blocks for each in found.values())
+    for name in apart:
+        here = result(RULES[name], evidence())
+        assert here.verdict == "pass"
+        assert found[name].why == f"{name} cannot apply: other parties hold training rows; of those here, {here.why}"
+        assert found[name].found == Estimate(value=None, low=None, high=None)
+    # what the rows here show is enough to block
+    assert result(RULES["leakage"], evidence(elsewhere=True, leaked=2)).verdict == "fail"

@@ -307,7 +307,7 @@ class Desk:
         before = len(self.hub.changes)
         done = self.protect("yes")
         assert len(self.hub.changes) == before
-        assert len(re.findall(r"^the (?:ruleset|environment|setting) .* matches \.github/", done.stdout, re.M)) == 10
+        assert len(re.findall(r"^the (?:ruleset|environment|setting) .* matches \.github/", done.stdout, re.M)) == 11
         assert "on GitHub" not in done.stdout
 
 
@@ -343,7 +343,7 @@ def test_everything_is_set_in_a_new_repository_and_then_there_is_nothing_to_do(d
     assert "applied; to view: gh ruleset view --web" in done.stdout
     repository = "/repos/ada/a-project"
     registry, release = (f"{repository}/environments/{name}" for name in ("registry", "release"))
-    of_main = ("monitoring", "storage", "github-pages")
+    of_main = ("monitoring", "storage", "pipeline-image", "github-pages")
     assert sorted(desk.hub.changes) == sorted(
         [
             *[f"POST {repository}/rulesets"] * 3,
@@ -588,7 +588,7 @@ def test_where_the_plan_has_no_rulesets_either_the_settings_are_set(desk: Desk) 
     done = desk.protect("yes", code=1)
     assert desk.hub.actions["sha_pinning_required"]
     assert UPGRADE in done.stderr
-    assert len(done.stderr.splitlines()) == 8
+    assert len(done.stderr.splitlines()) == 9
     # what is refused is told where nothing is to be set, too
     assert UPGRADE in desk.protect(code=1).stderr
 

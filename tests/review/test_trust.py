@@ -42,6 +42,7 @@ def test_the_table_knows_what_the_jobs_are() -> None:
     assert {name for name, job in found.items() if job.writes} == {
         "release / publish",
         "release / announce",
+        "pipeline-image / publish",
         "relock / push",
         "report / comment",
         "history / deploy",
@@ -72,7 +73,14 @@ def test_no_job_with_a_token_imports_the_team_s_code() -> None:
                 assert upstream, module
                 assert not {name for name in upstream if name.startswith("project")}, (job.name, module)
                 seen.add(module)
-    known = {"release.registry", "release.image", "review.publish", "review.relock", "monitoring.store"}
+    known = {
+        "release.registry",
+        "release.image",
+        "release.pipeline_image",
+        "review.publish",
+        "review.relock",
+        "monitoring.store",
+    }
     assert {f"mlops.{name}" for name in known} <= seen
 
 

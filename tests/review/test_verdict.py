@@ -73,6 +73,7 @@ def told(gate: Gate, found: Measurements, **different: Any) -> Report:
         baseline=Baseline(commit=BASE, model_md5=None, origin="cache", problem=found.baseline_problem),
         metrics=[compared(pair, gate.confidence) for pair in found.pairs.values()],
         behaviour=found.behaviour,
+        elsewhere=found.elsewhere,
     ).model_copy(update=different)
 
 
@@ -677,3 +678,16 @@ def test_every_rule_of_a_gate_has_a_side_of_its_limit_to_test() -> None:
     kinds = {rule.rule for rule in a_gate(EVERY_KIND).rules if rule.bound is not None}
     assert kinds == {each["rule"] for each, _, _ in NUMBERS} == {name for name, _, _ in BREAKING}
     assert kinds == set(RULES) - {"lock", "recorded"}
+
+
+def test_a_rule_about_training_rows_is_inconclusive_only_where_the_report_says_that_others_hold_some() -> None:
+    report, gate = honest(elsewhere=True)
+    believed = derived(report, gate)
+    assert believed.doubts == []
+    assert believed.verdict == "inconclusive"
+
+    doubted = derived(report.model_copy(update={"elsewhere": False}), gate)
+    assert {doubt.partition(":")[0].split()[0] for doubt in doubted.doubts} >= {"leakage", "overfitting"}
+    # a number is judged as ever
+    widened = edited(report, lambda document: result_of(document, "leakage")["found"].update(value=2.0))
+    assert any(doubt.startswith("leakage: ") for doubt in derived(widened, gate).doubts)

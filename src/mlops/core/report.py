@@ -258,6 +258,29 @@ class Behaviour(Part):
     """How many more did not run."""
 
 
+class MovedColumn(Part):
+    """A column whose share of the contributions differs from main's by more than its uncertainty."""
+
+    column: Text
+    before: Annotated[float, Field(ge=0, le=1)] | None
+    """None where main's model does not take it."""
+    after: Annotated[float, Field(ge=0, le=1)] | None
+    difference: Estimate
+
+
+class Influence(Part):
+    """What drives the predictions of main's model and of this change's, on the same rows."""
+
+    rows: Count
+    columns: Count = 0
+    """How many columns the two models take."""
+    moved: Annotated[list[MovedColumn], Field(max_length=5)] = []
+    count: Count = 0
+    """How many columns moved; the list holds the first."""
+    problem: Text | None = None
+    """Why they cannot be compared."""
+
+
 class Owned(Part):
     """Files that need the approval of the owners that one line of CODEOWNERS names."""
 
@@ -290,6 +313,8 @@ class Report(Part):
     target: Text | None = None
     estimator: Text | None = None
     rows: Rows | None = None
+    elsewhere: bool = False
+    """Whether other parties hold a part of the training rows, so that rules about them cannot apply."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     metrics: Annotated[list[Comparison], Field(max_length=MOST_METRICS)] = []
     redefined: Annotated[list[Text], Field(max_length=MOST_METRICS)] = []
@@ -310,6 +335,7 @@ class Report(Part):
     """Rows that were left out and values that were corrected, step by step."""
     replayed: Replayed | None = None
     """The recorded rows, where `monitor.replay` names a prediction log."""
+    influence: Influence | None = None
     cost: Annotated[list[Cost], Field(max_length=6)] = []
     served: Served | None = None
     served_before: Served | None = None

@@ -26,6 +26,7 @@ from mlops.data import tables
 from mlops.data.tables import Catalogue
 from mlops.inference import contract as contracts
 from mlops.inference.contract import Contract
+from mlops.pipeline.card_explanation import explanation_section
 from mlops.pipeline.card_sections import (
     Evaluation,
     calibration_section,
@@ -73,6 +74,7 @@ def main() -> str:
         slices=slice_section(evaluation),
         calibration=calibration_section(evaluation, settings),
         importance=importance_section(evaluation),
+        explanation=explanation_section(evaluation),
         inputs=input_section(contract, evaluation),
         limits=limits(evaluation, settings, catalogue, contract, test),
         lineage=lineage_table(catalogue),
@@ -228,7 +230,7 @@ def lineage_table(catalogue: Catalogue) -> str:
     rows = [
         ["table", "its content", f"SHA-256 `{catalogue.sha256}`"],
         *(
-            [name, f"`{path}`", f"MD5 `{files.md5(path)}`"]
+            [name, f"`{path}`", f"MD5 `{files.tree_md5(path)}`"]
             for name, path in (("training rows", paths.TRAIN), ("test rows", paths.TEST), ("model", paths.MODEL))
         ),
         ["served files", f"`{paths.SERVICE}`", f"MD5 `{files.folder_md5(served)}`"],

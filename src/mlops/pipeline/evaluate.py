@@ -7,13 +7,15 @@ Latency is also measured, but recorded in the journal, because it depends on the
 from __future__ import annotations
 
 import json
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from mlops.core import files, journal, paths
+from mlops.core import cluster, files, journal, memory, paths
 from mlops.core.errors import run
 from mlops.core.files import write_json
 from mlops.core.paths import EVALUATION, METRICS, PREDICTIONS
@@ -22,7 +24,7 @@ from mlops.data import project as projects
 from mlops.data import tables
 from mlops.data.project import Project
 from mlops.inference.contract import probability_column
-from mlops.model import checks, curves, metrics, modelfile, resampling, slices
+from mlops.model import checks, curves, explaining, influence, metrics, modelfile, resampling, slices
 from mlops.model.bootstrap import Estimate, bootstrap
 from mlops.model.curves import rounded
 from mlops.model.metrics import Array, Classes, Predictions, parts
@@ -32,18 +34,19 @@ from mlops.model.resampling import Custom
 MOST_TRAINING_ROWS = 250_000
 # Limits of permutation importance: number of predictions, and cells per prediction
 IMPORTANCE_PREDICTIONS, IMPORTANCE_CELLS = 1_000, 100_000
+# What a test row of a partitioned table takes: target, prediction, probabilities, and what sorts and resamples them
+BYTES_EVALUATED = 200
 
 
 def main() -> str:
     project = projects.open()
     settings, columns = project.settings, project.columns
     model = modelfile.load(settings)
-    train, test = project.read(paths.TRAIN), project.read(paths.TEST)
-    X, y = project.X(test), project.y(test)
+    train, test = project.table(paths.TRAIN), project.table(paths.TEST)
     classes = None
     if settings.data.task == "classification":
         classes = Classes.of(np.asarray(model.classes_), settings.data.positive)
-    predictions = metrics.predict(model, X)
+    y, predictions = predicted(project, model, test)
     options = settings.evaluate.model_dump(include={"confidence", "resamples", "seed"})
 
     declared, left_out = resampling.declared(settings.evaluate, classes)
@@ -51,9 +54,15 @@ def main() -> str:
     estimates = bootstrap(y, predictions, classes, custom, **options)
     learned = tables.some(train, MOST_TRAINING_ROWS)
     train_scores = score_training_rows(model, learned, columns, settings, classes, custom.on(learned))
-    dummy = score_dummy(train, y, settings, classes, custom)
-    by_slice = evaluate_slices(train, test, y, predictions, settings, classes, custom, options)
-    importance = permutation_importance(model, X, y, classes)
+    known = train if isinstance(train, pa.Table) else learned
+    dummy = score_dummy(known, y, settings, classes, custom)
+    by_slice = evaluate_slices(known, test, y, predictions, settings, classes, custom, options)
+    looked_at = importance_rows(len(y), len(columns))
+    X = project.X(test.take(pa.array(looked_at)))
+    importance = permutation_importance(model, X, y[looked_at], classes)
+    explanation = explain(model, project, train, test)
+    ranked = [each["column"] for each in explanation.get("columns") or importance]
+    depends = influence.dependence(model, test, project.columns, ranked, classes, options["confidence"])
     if classes is None:
         drawn = curves.regression_curves(y, predictions)
     else:
@@ -87,6 +96,8 @@ def main() -> str:
         "thresholds": drawn.get("thresholds", []),
         "slices": by_slice,
         "importance": importance,
+        "explanation": explanation,
+        "dependence": depends,
     }
     recent = project.read(paths.RECENT)
     if recent.num_rows:
@@ -95,7 +106,8 @@ def main() -> str:
     write_json(evaluation, EVALUATION)
     write_json(summary(evaluation), METRICS)
     tables.write(prediction_table(test, predictions, settings, classes), PREDICTIONS)
-    curves.write({**drawn, "importance": importance[: curves.MOST_BARS]})
+    bars = {"importance": importance, **({"shap": explanation["columns"]} if "columns" in explanation else {})}
+    curves.write({**drawn, **{name: rows[: curves.MOST_BARS] for name, rows in bars.items()}})
     journal.note("evaluate", files.md5(paths.MODEL), **modelfile.measure_latency(model, X))
     for name, why in left_out.items():
         print(f"  metric {name} is left out: {why}", flush=True)
@@ -105,6 +117,35 @@ def main() -> str:
             print(f"  metric {name}: interval from {few}, {resampling.WHY_FEWER}", flush=True)
     first, estimate = next(iter(estimates.items()))
     return f"{first} {shown(estimate)} on {len(y):,} test rows → {EVALUATION}"
+
+
+def predicted(project: Project, model: Any, test: Any) -> tuple[Array, Predictions]:
+    """The target and the predictions of the test rows; of a partitioned table by partition, and all at once here.
+
+    Raises
+    ------
+    UserError
+        If what remains of so many test rows does not fit into memory.
+    """
+    if isinstance(test, pa.Table):
+        return project.y(test), metrics.predict(model, project.X(test))
+    memory.require(
+        BYTES_EVALUATED * test.num_rows,
+        f"the evaluation of {test.num_rows:,} test rows",
+        "a smaller split.test_size: intervals of a million rows are narrow already",
+    )
+    found = list(cluster.each(partial(_predicted, project, model, test), test.files, "partition"))
+    targets, answers = zip(*((target, answer) for target, answer in found if len(target)), strict=True)
+    probabilities = [each.probabilities for each in answers]
+    return np.concatenate(targets), Predictions(
+        np.concatenate([each.predicted for each in answers]),
+        None if probabilities[0] is None else np.concatenate(probabilities),
+    )
+
+
+def _predicted(project: Project, model: Any, test: Any, file: Path) -> tuple[Array, Predictions | None]:
+    rows = test.read(file)
+    return project.y(rows), metrics.predict_table(model, rows, project.columns) if rows.num_rows else None
 
 
 def as_numbers(estimate: Estimate) -> dict[str, float | None]:
@@ -197,14 +238,18 @@ def evaluate_recent(
     return {name: as_numbers(each) for name, each in bootstrap(y, predictions, classes, custom, **options).items()}
 
 
+def importance_rows(rows: int, columns: int) -> Array:
+    """Which test rows show the importance of columns."""
+    size = int(np.clip(IMPORTANCE_CELLS // columns, 200, 2_000))
+    return np.sort(np.random.default_rng(0).choice(rows, min(rows, size), replace=False))
+
+
 def permutation_importance(model: Any, X: pd.DataFrame, y: Array, classes: Classes | None) -> list[dict[str, Any]]:
     """The loss of the first metric if a column is shuffled (Breiman 2001), most important first."""
     from sklearn.inspection import permutation_importance as permute
 
     repeats = int(np.clip(IMPORTANCE_PREDICTIONS // X.shape[1], 1, 5))
-    size = int(np.clip(IMPORTANCE_CELLS // X.shape[1], 200, 2_000))
-    rows = np.sort(np.random.default_rng(0).choice(len(y), min(len(y), size), replace=False))
-    result = permute(model, X.iloc[rows], y[rows], scoring=metrics.scorer(classes), n_repeats=repeats, random_state=0)
+    result = permute(model, X, y, scoring=metrics.scorer(classes), n_repeats=repeats, random_state=0)
     order = np.argsort(-result.importances_mean, kind="stable")
     return [
         {
@@ -214,6 +259,17 @@ def permutation_importance(model: Any, X: pd.DataFrame, y: Array, classes: Class
         }
         for column in order
     ]
+
+
+def explain(model: Any, project: Project, train: pa.Table, test: pa.Table) -> dict[str, Any]:
+    """The mean absolute contribution of each column to the model's score on test rows, or why there is none."""
+    inputs = explaining.inputs_of(model)
+    background = project.X(tables.some(train, explaining.MOST_BACKGROUND))
+    found = explaining.tried(model, background, inputs, project.settings.data.positive)
+    if isinstance(found, str):
+        return {"why": found}
+    rows = tables.some(test, influence.rows_explained(found, test.num_rows))
+    return influence.summary(found, inputs, project.X(rows), project.settings.evaluate.confidence)
 
 
 def prediction_table(test: pa.Table, predictions: Predictions, settings: Settings, classes: Classes | None) -> pa.Table:

@@ -55,6 +55,59 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, Con
     if isinstance(estimator, (SVC, NuSVC)) and contract.threshold is None:
         raise UnconvertibleError("its labels are not those of the highest probability")
     graph = Graph()
+    matrix, inputs, rest, found = preprocessed(graph, pipeline, contract)
+    own = export_own.makes_graph(estimator)
+    if own and len(rest) > 1:
+        raise UnconvertibleError(f"the step {rest[0][0]} has no place before the graph of {type(estimator).__name__}")
+    output = export_trees.added(graph, matrix, estimator) if double and len(rest) == 1 and not own else None
+    if own:
+        whole = export_own.joined(graph, inputs, matrix, estimator, double=double)
+    elif output is not None:
+        whole = graph.model(inputs, output, TensorProto.DOUBLE, len(contract.classes or [contract.target]))
+    else:
+        if not double:
+            matrix = graph.add("Cast", matrix, to=TensorProto.FLOAT)
+        whole = joined(graph, inputs, matrix, estimator if len(rest) == 1 else Pipeline(rest), contract, double)
+    return checked(whole), contract.with_codes(found)
+
+
+def matrix_only(model: Any, contract: Contract) -> bytes:
+    """The preprocessing and the steps as the bytes of an ONNX file: what the estimator takes, in double precision.
+
+    Raises
+    ------
+    UnconvertibleError
+        If a step cannot be converted, or the service would refuse the file.
+    """
+    pipeline = getattr(model, "estimator_", model)
+    graph = Graph()
+    matrix, inputs, rest, _ = preprocessed(graph, pipeline, contract)
+    if len(rest) > 1:
+        raise UnconvertibleError(f"the step {rest[0][0]}")
+    made = graph.model(inputs, matrix, TensorProto.DOUBLE, int(pipeline["estimator"].n_features_in_))
+    return checked(made)
+
+
+def checked(made: onnx.ModelProto) -> bytes:
+    """The bytes of a graph, which the service does not refuse."""
+    content = bytes(made.SerializeToString(deterministic=True))
+    try:
+        onnxfile.check(content)
+    except onnxfile.OnnxError as error:
+        raise UnconvertibleError(f"as ONNX, {error}") from None
+    return content
+
+
+def preprocessed(
+    graph: Graph, pipeline: Any, contract: Contract
+) -> tuple[str, list[Any], list[tuple[str, Any]], dict[str, list[str]]]:
+    """Add the preprocessing, and the steps that this package writes.
+
+    Returns
+    -------
+    str, list, list, dict
+        The name of the matrix, the inputs of the graph, the steps that are left, the codes of categories.
+    """
     numeric = [each.name for each in contract.inputs if each.kind in ("numeric", "boolean")]
     dates = [each.name for each in contract.inputs if each.kind == "date"]
     times = [each.name for each in contract.inputs if each.kind == "time"]
@@ -112,24 +165,7 @@ def convert(model: Any, contract: Contract, *, double: bool) -> tuple[bytes, Con
         if made is None:
             break
         matrix, rest = made, rest[1:]
-    own = export_own.makes_graph(estimator)
-    if own and len(rest) > 1:
-        raise UnconvertibleError(f"the step {rest[0][0]} has no place before the graph of {type(estimator).__name__}")
-    output = export_trees.added(graph, matrix, estimator) if double and len(rest) == 1 and not own else None
-    if own:
-        whole = export_own.joined(graph, inputs, matrix, estimator, double=double)
-    elif output is not None:
-        whole = graph.model(inputs, output, TensorProto.DOUBLE, len(contract.classes or [contract.target]))
-    else:
-        if not double:
-            matrix = graph.add("Cast", matrix, to=TensorProto.FLOAT)
-        whole = joined(graph, inputs, matrix, estimator if len(rest) == 1 else Pipeline(rest), contract, double)
-    content = bytes(whole.SerializeToString(deterministic=True))
-    try:
-        onnxfile.check(content)
-    except onnxfile.OnnxError as error:
-        raise UnconvertibleError(f"as ONNX, {error}") from None
-    return content, contract.with_codes(found)
+    return matrix, inputs, rest, found
 
 
 def scaled(graph: Graph, transformer: Any, places: list[int]) -> str:

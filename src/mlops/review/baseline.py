@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from mlops.core import dvcfiles, files, paths
@@ -105,7 +104,7 @@ def find(commit: str, settings: Settings) -> Baseline:
         copies, origin = _files(commit, lock, [paths.MODEL, paths.TRAIN])
         with found.own_code():
             model = modelfile.load(theirs.settings, copies[paths.MODEL])
-        train = pq.ParquetFile(copies[paths.TRAIN]).read()
+        train = tables.read(copies[paths.TRAIN])
     except (UserError, pa.ArrowInvalid) as error:
         return found._replace(problem=f"main's model cannot be loaded: {error}")
     return found._replace(model=model, train=train, origin=origin)
@@ -157,22 +156,28 @@ def service(main: Baseline) -> Path:
     md5 = hash_of(main.lock, paths.SERVICE)
     if not md5:
         raise UserError(f"main's dvc.lock does not name {paths.SERVICE}")
-    folder = FOLDER / paths.SERVICE.name
+    folder, _ = _folder_from_store(md5, FOLDER / paths.SERVICE.name)
+    return folder or _rebuild(main.commit, main.lock, {paths.SERVICE: md5})[paths.SERVICE]
+
+
+def _folder_from_store(md5: str, folder: Path) -> tuple[Path | None, bool]:
+    """A copy of a folder of files, such as the service or the partitions of a table, if its hash is right."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    listed, _ = _from_store(md5, FOLDER / f"{paths.SERVICE.name}.dir")
+    listed, from_remote = _from_store(md5, folder.with_name(f"{folder.name}.dir"))
     entries = [] if listed is None else json.loads(listed.read_bytes())
     for entry in entries:
-        name = Path(entry["relpath"]).name  # the folder of a service holds files only
-        copy, _ = _from_store(entry["md5"], folder / name)
+        name = Path(entry["relpath"]).name  # these folders hold files only
+        copy, remote = _from_store(entry["md5"], folder / name)
+        from_remote |= remote
         if copy is None:
             break
         if copy != folder / name:
             shutil.copyfile(copy, folder / name)
     if files.tree_md5(folder) != md5:
         shutil.rmtree(folder)
-        return _rebuild(main.commit, main.lock, {paths.SERVICE: md5})[paths.SERVICE]
-    return folder
+        return None, False
+    return folder, from_remote
 
 
 def _files(commit: str, lock: Lock, wanted: list[Path]) -> tuple[dict[Path, Path], Origin]:
@@ -184,7 +189,8 @@ def _files(commit: str, lock: Lock, wanted: list[Path]) -> tuple[dict[Path, Path
     found: dict[Path, Path] = {}
     origin: Origin = "cache"
     for path, md5 in hashes.items():
-        here, from_remote = _from_store(str(md5), FOLDER / path.name)
+        store = _folder_from_store if str(md5).endswith(".dir") else _from_store
+        here, from_remote = store(str(md5), FOLDER / path.name)
         if here is None:
             return _rebuild(commit, lock, hashes), "rebuilt"
         found[path] = here

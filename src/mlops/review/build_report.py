@@ -63,6 +63,7 @@ def build_report(
             "target": shortened(settings.data.target),
             "estimator": shortened(settings.model.path),
             "rows": Rows(train=tables.read(paths.TRAIN).num_rows, test=evidence.rows),
+            "elsewhere": evidence.elsewhere,
             "confidence": gate.confidence,
             "metrics": [compared(pair, gate.confidence) for pair in evidence.pairs.values()],
             "redefined": [shortened(name) for name in findings.redefined],
@@ -81,6 +82,7 @@ def build_report(
             "validation": validation(),
             "behaviour": evidence.behaviour,
             "cleaning": cleaning(baseline.commit),
+            "influence": findings.influence,
             "cost": [
                 Cost(name="training", unit="s", before=None, after=trained),
                 Cost(
@@ -95,16 +97,16 @@ def build_report(
             "served_before": served(show(baseline.commit, paths.EXPORTED)),
             "charts": findings.charts[:3],
             "lineage": [
-                Change(name="table", before=hash_of(baseline.lock, paths.TABLE), after=files.md5(paths.TABLE)),
+                Change(name="table", before=hash_of(baseline.lock, paths.TABLE), after=files.tree_md5(paths.TABLE)),
                 Change(
                     name="training rows",
                     before=hash_of(baseline.lock, paths.TRAIN),
-                    after=files.md5(paths.TRAIN),
+                    after=files.tree_md5(paths.TRAIN),
                 ),
                 Change(
                     name="test rows",
                     before=hash_of(baseline.lock, paths.TEST),
-                    after=files.md5(paths.TEST),
+                    after=files.tree_md5(paths.TEST),
                 ),
                 Change(name="model", before=main_model, after=model),
                 Change(

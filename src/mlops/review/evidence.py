@@ -20,15 +20,16 @@ from mlops.core.errors import UserError
 from mlops.core.git import changed_files
 from mlops.core.lock import Lock
 from mlops.core.paths import METRICS, PREDICTIONS
-from mlops.core.report import Chart, Series, shortened
+from mlops.core.report import Chart, Influence, Series, shortened
 from mlops.core.settings import Settings
 from mlops.data import features, tables
 from mlops.data.project import Project
 from mlops.data.tables import Catalogue
 from mlops.model import curves, metrics, modelfile, slices
 from mlops.model.metrics import Array, Classes, Predictions, parts
+from mlops.model.objects import imported
 from mlops.model.resampling import Custom
-from mlops.review import drift
+from mlops.review import drift, influence
 from mlops.review.baseline import Baseline
 from mlops.review.compare import Paired, compare
 from mlops.review.definitions import Definitions, define, recorded
@@ -51,6 +52,8 @@ class Findings(NamedTuple):
     """Metrics whose definition this change edits; main's definition is used."""
     lost: list[str] = []  # noqa: RUF012
     """Metrics of main that this change does not have."""
+    influence: Influence | None = None
+    """How both models' contributions divide among the columns."""
 
 
 class Ours(NamedTuple):
@@ -149,13 +152,25 @@ def gather(project: Project, baseline: Baseline, moved: list[str], dirty: bool, 
             project.settings.data.positive,
         ),
         recent=compare_recent(window, baseline, defined, resamples),
+        elsewhere=trained_elsewhere(project.settings),
     )
     drawn = []
     if len(scored.y):
         drawn = curve_charts(scored.y, scored.candidate, scored.baseline, ours.classes) + slice_charts(by_slice)
     missing = [name for name in recorded(baseline.commit) if name not in pairs]
     lost = [f"{name} ({defined.lost[name]})" if name in defined.lost else name for name in missing]
-    return Findings(evidence, drawn, scored.latency_ms, defined.redefined, lost)
+    test = ours.test.take(pa.array(scored.rows))
+    drives = None
+    if scored.problem is None:
+        drives = influence.compare(
+            project, ours.model, ours.train, test, baseline, project.settings.evaluate.confidence
+        )
+    return Findings(evidence, drawn, scored.latency_ms, defined.redefined, lost, drives)
+
+
+def trained_elsewhere(settings: Settings) -> bool:
+    """Whether the estimator's class says that other parties hold a part of its training rows."""
+    return getattr(imported(settings.model.estimator, "model.estimator"), "trained_elsewhere", False) is True
 
 
 def own_metrics(ours: Ours, baseline: Baseline) -> Definitions:

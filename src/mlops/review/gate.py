@@ -107,6 +107,8 @@ class Measurements(NamedTuple):
     judged : Judged or None
         The test rows and both models' predictions.
     recent : Recent
+    elsewhere : bool
+        Whether other parties hold a part of the training rows: the estimator says `trained_elsewhere`.
     """
 
     rows: int
@@ -127,6 +129,7 @@ class Measurements(NamedTuple):
     behaviour: Behaviour | None = None
     judged: Judged | None = None
     recent: Recent = Recent()
+    elsewhere: bool = False
 
     def calibration_error(self) -> float:
         """The expected calibration error."""
@@ -159,6 +162,15 @@ def judge(
 
 
 def find(rule: Rule, case: Case) -> Finding:
+    """What a rule finds; a rule about training rows that others hold finds at best nothing against the change."""
+    found = _find(rule, case)
+    if not (case.evidence.elsewhere and rule.of_training_rows) or found.verdict == "fail":
+        return found
+    why = f"{rule.rule} cannot apply: other parties hold training rows; of those here, {found.why}"
+    return Finding("inconclusive", why)
+
+
+def _find(rule: Rule, case: Case) -> Finding:
     """What a rule finds; a rule whose evidence is missing fails."""
     pairs, metric = case.pairs(rule), getattr(rule, "metric", None) if rule.derivable else None
     if not case.evidence.rows:

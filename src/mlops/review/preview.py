@@ -11,7 +11,7 @@ from jinja2 import Template
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 
-from mlops.review.render import HERE_COLOUR, MAIN_COLOUR
+from mlops.core.mermaid import HERE_COLOUR, MAIN_COLOUR
 
 WIDTH, HEIGHT = 640, 280
 

@@ -6,8 +6,7 @@ markup, mentions, links or charts.
 
 from __future__ import annotations
 
-import re
-
+from mlops.core import mermaid
 from mlops.core.markdown import code, details, escaped, number, one_line, table
 from mlops.core.report import (
     CATCH_ALL,
@@ -34,8 +33,6 @@ MOST_NAMED = 12_000
 MOST_PLACE = 40  # characters of a pattern
 MARKS: dict[Verdict, str] = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "⚠️ inconclusive"}
 RUNTIMES = {"onnx": "ONNX Runtime", "scikit-learn": "scikit-learn"}
-# distinct in light and dark mode, and for colour-blind readers
-MAIN_COLOUR, HERE_COLOUR = "#8c8c8c", "#d9730d"
 
 
 def comment(report: Report, *, run_url: str | None = None) -> str:
@@ -56,7 +53,13 @@ def comment(report: Report, *, run_url: str | None = None) -> str:
     if report.policy is not None:
         parts += [metric_table(report), recent_table(report), *charts(report), rule_table(report)]
     parts.append(replayed(report.replayed))
-    parts += [what_changed(report), slice_tables(report), validation(report), sections.cleaning(report.cleaning)]
+    parts += [
+        what_changed(report),
+        sections.influence(report.influence),
+        slice_tables(report),
+        validation(report),
+        sections.cleaning(report.cleaning),
+    ]
     parts += [costs(report), lineage(report, run_url)]
     text = ""
     cut = False
@@ -326,26 +329,8 @@ def chart(each: Chart) -> str:
     """Render one chart; its texts keep letters, digits and spaces only."""
     if len(each.at) < 2 or len(each.series) > 2:
         return ""
-    values = [value for line in each.series for value in line.values]
-    low, high = min(values), max(values)
-    decimals = 4 if high - low >= 0.01 else 9
-    if high - low < 1e-8:
-        low, high = low - 0.5, high + 0.5
-    palette = f"{MAIN_COLOUR}, {HERE_COLOUR}" if len(each.series) > 1 else HERE_COLOUR
-    theme = f'%%{{init: {{"themeVariables": {{"xyChart": {{"plotColorPalette": "{palette}"}}}}}}}}%%'
-    lines = [f"    line [{', '.join(f'{value:.{decimals}f}' for value in line.values)}]" for line in each.series]
-    drawn = "\n".join(
-        [
-            "```mermaid",
-            theme,
-            "xychart-beta",
-            f'    title "{plain(each.title)}"',
-            f'    x-axis "{plain(each.x)}" {each.at[0]:.4f} --> {each.at[-1]:.4f}',
-            f'    y-axis "{plain(each.y)}" {low:.{decimals}f} --> {high:.{decimals}f}',
-            *lines,
-            "```",
-        ]
-    )
+    colours = [mermaid.MAIN_COLOUR, mermaid.HERE_COLOUR][-len(each.series) :]
+    drawn = mermaid.lines(each.title, each.x, each.y, each.at, [line.values for line in each.series], colours)
     legend = "Grey: main. Orange: this change." if len(each.series) > 1 else "Orange: this change."
     rows = [[number(at), *(number(line.values[i]) for line in each.series)] for i, at in enumerate(each.at)]
     numbers = table([escaped(each.x), *(escaped(line.name) for line in each.series)], rows)
@@ -488,8 +473,3 @@ def measured(value: float | None, unit: str) -> str:
     if unit == "bytes":
         return f"{value / 1000:,.0f} kB" if value < 1_000_000 else f"{value / 1_000_000:,.1f} MB"
     return f"{value:.3g} {unit}" if unit else number(value)
-
-
-def plain(text: str) -> str:
-    """Keep the letters, digits, spaces, dots and commas that a chart may hold."""
-    return re.sub(r"[^\w .,]", " ", text)[:80]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlops.core.markdown import code, details, escaped, one_line, table
-from mlops.core.report import Behaviour, CleaningStep, FailedTest, NotRun
+from mlops.core.report import Behaviour, CleaningStep, Estimate, FailedTest, Influence, NotRun, interval
 
 MOST_FAILED = 5
 MOST_LETTERS = 60
@@ -60,6 +60,38 @@ def cleaning(steps: list[CleaningStep]) -> str:
     rows = [[code(each.step), code(each.effect), _count(each.before), _count(each.rows)] for each in steps]
     summary = f"Cleaning: {dropped:,} {'row' if dropped == 1 else 'rows'} dropped"
     return details(summary, table(["step", "effect", "main", "this change"], rows))
+
+
+def influence(found: Influence | None) -> str:
+    """The columns whose share of the contributions moved."""
+    if found is None:
+        return ""
+    if found.problem is not None:
+        return f"<sub>What drives the predictions is not compared: {escaped(found.problem)}.</sub>"
+    if not found.moved:
+        return ""
+    lines = [
+        f"- {code(one_line(each.column, MOST_LETTERS))}: {_share(each.before)} → {_share(each.after)}, "
+        f"{interval(_percent(each.difference), signed=True)}"
+        for each in found.moved
+    ]
+    left = found.count - len(found.moved)
+    lines += [f"- {left:,} more"] if left > 0 else []
+    about = (
+        f"Each column's share of all contributions (mean absolute SHAP values) on {found.rows:,} test rows: on main → "
+        "here, then the difference in percentage points with its interval over rows. If one rises, others fall."
+    )
+    summary = f"What drives the predictions: {found.count:,} of {found.columns:,} columns moved"
+    return details(summary, "\n".join(lines) + f"\n\n<sub>{about}</sub>")
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+def _percent(found: Estimate) -> Estimate:
+    numbers = {key: None if value is None else 100 * value for key, value in found.model_dump().items()}
+    return Estimate(**numbers)
 
 
 def _count(rows: int | None) -> str:

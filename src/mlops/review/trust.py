@@ -27,7 +27,7 @@ UNREVIEWED = frozenset({"pull_request", "merge_group"})
 # Targets that run the pipeline or the model, and with them the team's code
 TEAM = frozenset(
     {
-        *("", "pipeline", "review", "behaviour", "test", "lint", "release-check", "release-facts"),
+        *("", "pipeline", "review", "behaviour", "test", "lint", "release-check", "release-facts", "site"),
         *("monitor-deployed", "retrain-deployed"),
     }
 )

@@ -116,7 +116,8 @@ def judged(
     for result in found.results:
         rule = rules.get((result.rule, result.subject))
         if rule is not None and gate is not None:
-            of_numbers = list(_of_numbers(result, rule, values, known)) or list(_of_evidence(result, rule, report))
+            of_numbers = [] if _cannot_apply(result, rule, report) else list(_of_numbers(result, rule, values, known))
+            of_numbers = of_numbers or list(_of_evidence(result, rule, report))
             contradictions = [*of_numbers, *_of_waiver(result, gate, today)]
             named = " ".join(filter(None, [result.rule, result.subject]))
             doubts += [f"{named}: {contradiction}" for contradiction in contradictions]
@@ -171,6 +172,12 @@ def _of_window(report: Report, gate: Gate | None, windowed: bool) -> Iterable[st
             and not _undefined(each, report)
         ):
             yield f"{each.rule} {each.subject}: it has no number, although the report has a recent window"
+
+
+def _cannot_apply(result: Result, rule: Rule, report: Report) -> bool:
+    """Whether a rule without a number is about training rows that others hold, which makes no result a pass."""
+    without_number = result.verdict == "inconclusive" and result.found.value is None
+    return report.elsewhere and rule.of_training_rows and without_number
 
 
 def _undefined(result: Result, report: Report) -> bool:

@@ -84,6 +84,8 @@ class Rule(Section):
     """Which number of the table of metrics the result repeats."""
     derivable: ClassVar[bool] = True
     """Whether the reported numbers can be checked without running the rule."""
+    of_training_rows: ClassVar[bool] = False
+    """Whether the rule needs all training rows, so that it cannot pass where others hold them."""
     by_interval: ClassVar[bool] = False
     """Whether the rule is inconclusive only where the limit lies in the interval."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -43,6 +43,8 @@ class Drift(Rule):
 
     The error is that of all columns together (Holm 1979), so the limit knows the number of rows and of columns.
     """
+
+    of_training_rows: ClassVar = True
 
     rule: Literal["drift"] = Field(description="Kind of rule.")
     at_most: Positive = 0.2
@@ -85,6 +87,8 @@ class Drift(Rule):
 
 class Leakage(Rule):
     """No test row may also be a training row."""
+
+    of_training_rows: ClassVar = True
 
     rule: Literal["leakage"] = Field(description="Kind of rule.")
 

@@ -40,6 +40,7 @@ class Calibration(Rule):
 class Overfitting(Rule):
     """A metric must not be better on the training rows than on the test rows by more than a limit."""
 
+    of_training_rows: ClassVar = True
     by_interval: ClassVar = True
 
     rule: Literal["overfitting"] = Field(description="Kind of rule.")
