@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from review.test_hostile_text import HOSTILE, Page, report_of
 
 from mlops.core.errors import UserError
 from mlops.core.files import write_json
+from mlops.core.github import Api
 from mlops.core.report import Change, Changes, Comparison, Estimate, Report, Rows
 from mlops.inference.provenance import Release
 from mlops.release import announce, deploy
@@ -166,6 +168,31 @@ def test_a_release_is_made_once_and_updated_when_run_again(
     run(github)
     assert len(github.releases) == len(github.pulls) == 1
     assert "A card since." in github.releases[0]["body"]
+
+
+def test_the_package_is_attached_once_and_only_by_its_digest(github: GitHub, clone: Clone) -> None:
+    wheel = clone.folder / announce.WHEEL / "model_of_diagnosis-1.1.0-py3-none-any.whl"
+    wheel.parent.mkdir(parents=True)
+    wheel.write_bytes(b"PK a package")
+    with pytest.raises(UserError, match="is not the wheel that was made: its digest is sha256:"):
+        run(github, WHEEL=f"sha256:{'0' * 64}")
+    assert github.changes == []
+    digest = f"sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+    for _ in range(2):
+        run(github, WHEEL=digest)
+    assert github.assets == {wheel.name: b"PK a package"}
+    (release,) = github.releases
+    assert f"pip install {github.url}/{github.repository}/releases/download/v1.1.0/{wheel.name}" in release["body"]
+    assert f"gh attestation verify {wheel.name} --repo {github.repository}" in release["body"]
+    wheel.rename(wheel.with_name("$(id).whl"))
+    with pytest.raises(UserError, match="does not hold one wheel"):
+        run(github, WHEEL=digest)
+
+
+def test_a_file_is_sent_to_github_alone(github: GitHub) -> None:
+    api = Api(f"{github.url}/api/v3", github.token)
+    with pytest.raises(UserError, match="that is not its own"):
+        api.upload("https://127.0.0.1:1/repos/ada/a-project/releases/1/assets", "a.whl", b"")
 
 
 def test_where_no_workflow_may_open_pull_requests_the_summary_links_to_a_form(

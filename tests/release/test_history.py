@@ -145,6 +145,13 @@ def test_the_same_history_gives_the_same_page(past: Past) -> None:
         time.tzset()
 
 
+def test_the_page_of_the_model_is_linked_where_it_is_there(past: Past) -> None:
+    assert 'href="model/"' not in made()
+    (history.PAGE.parent / "model").mkdir()
+    (history.PAGE.parent / "model/index.html").touch()
+    assert 'href="model/"' in made()
+
+
 def test_a_line_marks_where_the_test_rows_changed(past: Past) -> None:
     page = made()
     charts = page.split("<figure>")[1:]

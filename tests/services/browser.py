@@ -32,6 +32,7 @@ class Page:
         self.to, self.back = to, back
         self.numbers = itertools.count(1)
         self.session: dict[str, str] = {}
+        self.origin = "file:"
         self.problems: list[str] = []
         """What the page or its policy complained of."""
         targets = self.send("Target.getTargets")["targetInfos"]
@@ -68,14 +69,21 @@ class Page:
             self.problems.append(said["exceptionDetails"]["text"])
         elif kind == "Page.javascriptDialogOpening":
             self.problems.append(f"a dialog: {said['message']}")
-        elif kind == "Network.requestWillBeSent" and not said["request"]["url"].startswith("file:"):
+        elif kind == "Network.requestWillBeSent" and not said["request"]["url"].startswith((self.origin, "data:,")):
             self.problems.append(f"a request to {said['request']['url']}")
 
-    def open(self, path: Path) -> None:
-        self.send("Page.navigate", url=path.resolve().as_uri())
+    def open(self, page: Path | str) -> None:
+        """Open a file, or an address; then each request to another origin is a problem."""
+        address = page if isinstance(page, str) else page.resolve().as_uri()
+        self.origin = "file:" if isinstance(page, Path) else address
+        self.send("Page.navigate", url=address)
+        self.wait(f"document.readyState === 'complete' && location.href.startsWith({json.dumps(self.origin)})")
+
+    def wait(self, true: str) -> None:
+        """Wait until an expression is true."""
         end = time.monotonic() + SECONDS
-        while self.ask("document.readyState") != "complete" or self.ask("location.protocol") != "file:":
-            assert time.monotonic() < end
+        while not self.ask(true):
+            assert time.monotonic() < end, true
             time.sleep(0.05)
 
     def ask(self, script: str) -> Any:

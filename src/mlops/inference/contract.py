@@ -82,6 +82,18 @@ class Computed(Part):
     """As those of a field."""
 
 
+class Explanation(Part):
+    """How a prediction is explained, or why it is not."""
+
+    method: Literal["linear", "trees", "library"] | None = None
+    unit: Literal["log-odds", "probability", "value", "log of the value", "decision function"] | None = None
+    """Of the score that the contributions add up to."""
+    of: Label | None = None
+    """Of two classes the one that the score speaks for; of more classes it is the predicted one."""
+    why: str | None = None
+    """Why there is none."""
+
+
 class Contract(Part):
     """Input and output of the served model."""
 
@@ -107,6 +119,7 @@ class Contract(Part):
     """File of `src/project` that the service runs → its MD5."""
     packages: list[Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]] = []
     """Distributions that these files import; `uv.lock` has their versions."""
+    explanation: Explanation = Explanation(why="the model was exported by a version that does not explain")
     model_packages: list[Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]] = []
     """Distributions that the classes of `src/project` in the model file import, which ONNX Runtime does not need."""
 

@@ -5,11 +5,12 @@ The rules travel in the contract, so that a client sends raw values and the mode
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops.inference.contract import Contract, Correction
+if TYPE_CHECKING:
+    from mlops.inference.contract import Contract, Correction
 
 Array = np.ndarray[Any, Any]
 

@@ -115,6 +115,19 @@ def loaded(content: bytes, contract: Contract) -> Model:
 
 def onnx_model(content: bytes, contract: Contract) -> Model:
     """A converted model: one matrix of numbers, one of category codes, one output."""
+    run = onnx_graph(content, contract, contract.file)
+    decide = _decision(contract)
+    return lambda columns: decide(run(columns))
+
+
+def onnx_graph(content: bytes, contract: Contract, name: str) -> Callable[[Columns], Array]:
+    """The only output of a graph with the inputs of a converted model.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, for errors.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -124,15 +137,14 @@ def onnx_model(content: bytes, contract: Contract) -> Model:
         onnxfile.check(content)
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises a different class for every kind of damage
-        raise UserError(f"{contract.file} is not a complete ONNX model: {error}", "dvc checkout --force") from None
+        raise UserError(f"{name} is not a complete ONNX model: {error}", "dvc checkout --force") from None
     shapes = {each.name: each.shape[1] for each in session.get_inputs()}
     numeric = [each.name for each in contract.inputs if each.kind in ("numeric", "boolean")]
     dates = [each.name for each in contract.inputs if each.kind == "date"]
     times = [each.name for each in contract.inputs if each.kind == "time"]
     categorical = [(each.name, _coder(each)) for each in contract.inputs if each.codes is not None]
-    decide = _decision(contract)
 
-    def predict(columns: Columns) -> Answer:
+    def run(columns: Columns) -> Array:
         n_samples = len(columns[contract.fields[0].name])
         feed: dict[str, Array] = {}
         if "numbers" in shapes:
@@ -148,10 +160,11 @@ def onnx_model(content: bytes, contract: Contract) -> Model:
             feed["codes"] = codes = np.empty((n_samples, shapes["codes"]), dtype=np.int64)
             for place, (name, coded) in enumerate(categorical):
                 codes[:, place] = coded(columns[name])
+        found: Array
         (found,) = session.run(None, feed)
-        return decide(found)
+        return found
 
-    return predict
+    return run
 
 
 def _coder(field: Field | Computed) -> Callable[[Array | Encoded], Any]:
@@ -189,6 +202,20 @@ def _decision(contract: Contract) -> Callable[[Array], Answer]:
 
 def sklearn_model(content: bytes, contract: Contract) -> Model:
     """The trained scikit-learn model."""
+    model, frame = sklearn_parts(content, contract)
+
+    def predict(columns: Columns) -> Answer:
+        X = frame(columns)
+        if contract.classes is None:
+            return Answer(np.asarray(model.predict(X), dtype=np.float64).reshape(-1), None)
+        found = np.asarray(model.predict_proba(X)) if contract.probabilities else None
+        return Answer(np.asarray(model.predict(X)), found)
+
+    return predict
+
+
+def sklearn_parts(content: bytes, contract: Contract) -> tuple[Any, Callable[[Columns], Any]]:
+    """The model of a skops file, and a function that makes the table it takes."""
     import pandas as pd
     import skops.io
 
@@ -203,14 +230,10 @@ def sklearn_model(content: bytes, contract: Contract) -> Model:
     # explicit: pandas infers another type where all are missing, which encoders take for an unknown category
     texts = dict.fromkeys((each.name for each in contract.inputs if each.kind in ("categorical", "text")), "str")
 
-    def predict(columns: Columns) -> Answer:
-        X = pd.DataFrame({name: _objects(columns[name]) for name in names}, copy=False).astype(texts)
-        if contract.classes is None:
-            return Answer(np.asarray(model.predict(X), dtype=np.float64).reshape(-1), None)
-        found = np.asarray(model.predict_proba(X)) if contract.probabilities else None
-        return Answer(np.asarray(model.predict(X)), found)
+    def frame(columns: Columns) -> Any:
+        return pd.DataFrame({name: _objects(columns[name]) for name in names}, copy=False).astype(texts)
 
-    return predict
+    return model, frame
 
 
 def _objects(values: Array | Encoded) -> Array:

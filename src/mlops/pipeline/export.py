@@ -1,7 +1,8 @@
 """Stage `export`: write what the service loads: the model, compiled if its predictions stay the same, and its contract.
 
 The output is a folder with an ONNX file, or the model file if it cannot be converted or the predictions differ, and the
-schema of the input fields. `reports/export.json` records the form and the largest difference.
+schema of the input fields. `reports/export.json` records the form and the largest difference. Beside it,
+`models/portable` holds the form that needs neither the service nor the team's code, if there is one.
 """
 
 from __future__ import annotations
@@ -20,18 +21,19 @@ from mlops.core import paths, room
 from mlops.core.errors import UserError, run
 from mlops.core.files import write_json
 from mlops.data import features as on_tables
-from mlops.data import limits, tables
+from mlops.data import limits, parts, tables
 from mlops.data import project as projects
+from mlops.data.parts import Parts
 from mlops.data.project import Project
 from mlops.data.tables import Column
 from mlops.inference import contract as contracts
-from mlops.inference import runtime
+from mlops.inference import portable, runtime
 from mlops.inference.computed import MODULE
 from mlops.inference.contract import Computed, Contract, Correction, Field
-from mlops.model import metrics, modelfile
+from mlops.model import explaining, metrics, modelfile
 from mlops.model.conformance import is_own
 from mlops.model.metrics import Array, Predictions
-from mlops.pipeline import export_own
+from mlops.pipeline import export_explanation, export_own, export_portable
 from mlops.pipeline.export_equality import TOLERANCE, check_alone, distance
 from mlops.pipeline.export_onnx import UnconvertibleError, convert
 
@@ -45,6 +47,8 @@ MOST_MIXED = 1_000
 MOST_COMPARED = 50_000
 # Columns, and rows in the format of a model, that are in memory at once
 COLUMNS_READ, ROWS_PREDICTED = 20, 10_000
+# Rows of a partitioned table from which examples and medians come
+MOST_SUMMARISED = 250_000
 
 
 def main() -> str:
@@ -95,10 +99,28 @@ def main() -> str:
         return distance(expected, answers(served, raw, columns))
 
     content, contract, found = compiled(model, contract, differs)
-    write(content, contract)
+    X, first = training_rows(Project(settings, project.source, features), columns, taken)
+    about, files = export_explanation.made(model, contract, X, first)
+    contract = contract.model_copy(update={"explanation": about})
+    write(content, contract, files)
+
+    def differs_portable(model: portable.Model) -> float:
+        return distance(expected, answers(model.of_columns, raw, columns))
+
+    export_portable.write(*export_portable.made(content, contract, features, differs_portable))
     write_json({**found, "rows": raw.num_rows, "bytes": len(content)}, paths.EXPORTED)
     outcome = found["why"] or f"predictions differ by less than {found['difference_below']:g}"
     return f"{contract.runtime}, {outcome} → {paths.SERVICE / contract.file}"
+
+
+def training_rows(project: Project, columns: list[Column], taken: list[Column]) -> tuple[Any, dict[str, Array]]:
+    """Training rows with their features for explanations; and the first of them in the runtime's format."""
+    some = parts.some(paths.TRAIN, explaining.MOST_BACKGROUND, [column.name for column in columns])
+    complete = project.append(some)
+    every = list({column.name: column for column in [*columns, *taken]}.values())
+    return tables.features(complete, taken), as_columns(
+        tables.features(complete.slice(0, ROWS_PREDICTED), every), every
+    )
 
 
 def with_code(contract: Contract, modules: Iterable[str]) -> Contract:
@@ -115,7 +137,10 @@ def with_features(project: Project, columns: list[Column], nullable: Set[str]) -
 
     Probes for which a feature cannot be computed are left out, because the service refuses them.
     """
-    test = tables.read(paths.TEST, [column.name for column in columns])
+    names = [column.name for column in columns]
+    # `evaluate` sees every row of a partitioned table
+    most = MOST_COMPARED if paths.TEST.is_dir() else None
+    test = tables.read(paths.TEST, names) if most is None else parts.some(paths.TEST, most, names)
     project.append(test)  # refuses a feature without a value for any test row
     raw = probes(tables.some(test, MOST_COMPARED), columns, nullable)
     complete, problems = on_tables.appended(raw, project.features, project.source)
@@ -124,7 +149,11 @@ def with_features(project: Project, columns: list[Column], nullable: Set[str]) -
 
 
 def read_columns(path: Path, columns: list[Column]) -> Iterator[tuple[Column, pa.ChunkedArray]]:
-    """The columns of a table, with at most one block in memory."""
+    """The columns of a table, with at most one block in memory; of partitions a sample, with the extreme values."""
+    if path.is_dir():
+        known = Parts(path).summary(MOST_SUMMARISED)
+        yield from ((column, known[column.name]) for column in columns)
+        return
     for start in range(0, len(columns), COLUMNS_READ):
         block = columns[start : start + COLUMNS_READ]
         table = tables.read(path, [column.name for column in block])
@@ -135,6 +164,8 @@ def values_of(column: Column) -> list[str] | None:
     """All values of a categorical column in the whole table; None if there are many."""
     if column.kind != "categorical" or not 0 < (column.distinct or 0) <= MOST_VALUES:
         return None
+    if paths.TABLE.is_dir():
+        return sorted(Parts(paths.TABLE).distinct(column.name).drop_null().to_pylist())
     return sorted(pc.unique(tables.read(paths.TABLE, [column.name])[0].drop_null()).to_pylist())
 
 
@@ -291,13 +322,13 @@ def summary(contract: Contract, precision: str, difference: float, why: str | No
     }
 
 
-def answers(served: runtime.Model, table: pa.Table, columns: list[Column]) -> Predictions:
+def answers(served: Callable[[dict[str, Array]], Any], table: pa.Table, columns: list[Column]) -> Predictions:
     """Predictions of the served model for a table, computed in blocks of rows."""
     found = []
     for start in range(0, table.num_rows, ROWS_PREDICTED):
         X = tables.features(table.slice(start, ROWS_PREDICTED), columns)
         found.append(served(as_columns(X, columns)))
-    predicted, probabilities, _ = zip(*found, strict=True)
+    predicted, probabilities, *_ = zip(*found, strict=True)
     return Predictions(np.concatenate(predicted), None if probabilities[0] is None else np.concatenate(probabilities))
 
 
@@ -310,13 +341,14 @@ def as_columns(X: Any, columns: list[Column]) -> dict[str, Array]:
     return found
 
 
-def write(content: bytes, contract: Contract, folder: Path = paths.SERVICE) -> None:
+def write(content: bytes, contract: Contract, files: dict[str, bytes], folder: Path = paths.SERVICE) -> None:
     """Write the folder atomically."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        (partial / contract.file).write_bytes(content)
+        for name, each in {contract.file: content, **files}.items():
+            (partial / name).write_bytes(each)
         write_json(contract.model_dump(exclude_defaults=True), partial / contracts.SCHEMA)
         write_json({"rows": [contract.example]}, partial / contracts.EXAMPLE)
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,14 +1,17 @@
 """`make release-announce`: the GitHub release with its notes, and the pull request that deploys it.
 
 It runs main's code with a token that may write. What it is given is data: the files of `make release-facts`, and the
-digest that was checked and attested. Run again, it updates both.
+digest that was checked and attested; and the package by its SHA-256. Run again, it updates both.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mlops.core import paths
 from mlops.core import report as reports
@@ -19,19 +22,48 @@ from mlops.release import deploy
 from mlops.release.notes import Facts, notes
 from mlops.release.tag import AGAIN, CARD, FOLDER, REPORT, parse, read
 
+WHEEL = Path("build/wheel/dist")
+NAME = re.compile(r"[a-z0-9_]+-[0-9][a-z0-9.]*-py3-none-any\.whl")
+MOST_BYTES = 1 << 30
+
 NEEDED = "the job needs `permissions:` with contents and pull-requests: write"
 
 
-def publish(api: Api, repository: str, tag: str, text: str) -> str:
-    """Create the GitHub release of a tag, or update the one that is there, and return its address."""
+def publish(api: Api, repository: str, tag: str, text: str) -> dict[str, Any]:
+    """Create the GitHub release of a tag, or update the one that is there, and return it."""
     candidate = parse(tag).is_candidate
     body = {"tag_name": tag, "name": tag, "body": text, "draft": False, "prerelease": candidate}
     # a fix of an old version does not become the latest one
     body |= {"make_latest": "false" if candidate else "legacy"}
     for release in api.pages(f"{repository}/releases"):
         if release["tag_name"] == tag:
-            return str(api.patch(f"{repository}/releases/{release['id']}", body)["html_url"])
-    return str(api.post(f"{repository}/releases", body)["html_url"])
+            return dict(api.patch(f"{repository}/releases/{release['id']}", body))
+    return dict(api.post(f"{repository}/releases", body))
+
+
+def package(digest: str) -> Path | None:
+    """The wheel that the job before has made, by its SHA-256; None where the model has none.
+
+    Raises
+    ------
+    UserError
+        If it is another file.
+    """
+    if not digest:
+        return None
+    found = sorted(WHEEL.glob("*"))
+    if len(found) != 1 or not NAME.fullmatch(found[0].name) or found[0].stat().st_size > MOST_BYTES:
+        raise UserError(f"{WHEEL} does not hold one wheel: {', '.join(each.name for each in found) or 'nothing'}")
+    actual = f"sha256:{hashlib.sha256(found[0].read_bytes()).hexdigest()}"
+    if actual != digest:
+        raise UserError(f"{found[0]} is not the wheel that was made: its digest is {actual}, expected {digest}")
+    return found[0]
+
+
+def attach(api: Api, release: Mapping[str, Any], wheel: Path) -> None:
+    """Attach the wheel to a release; one that is there already stays."""
+    if all(asset["name"] != wheel.name for asset in release.get("assets", [])):
+        api.upload(str(release["upload_url"]).partition("{")[0], wheel.name, wheel.read_bytes())
 
 
 def facts(environment: Mapping[str, str]) -> Facts:
@@ -52,6 +84,7 @@ def facts(environment: Mapping[str, str]) -> Facts:
         page=f"{environment.get('GITHUB_SERVER_URL', 'https://github.com')}/{name}",
         card=CARD.read_text(encoding="utf-8") if CARD.is_file() else None,
         attested=bool(environment.get("ATTESTATION")),
+        wheel=wheel.name if (wheel := package(environment.get("WHEEL", ""))) else None,
     )
 
 
@@ -69,7 +102,10 @@ def main(environment: Mapping[str, str] = os.environ) -> None:
     # for a tag that is gone GitHub would make a new one, of main
     if (found := str(api.get(f"{repository}/commits/tags%2F{tag}")["sha"])) != known.tag.commit:
         raise UserError(f"{tag} was moved from {known.tag.commit[:10]} to {found[:10]}", AGAIN)
-    address = publish(api, repository, tag, notes(known))
+    release = publish(api, repository, tag, notes(known))
+    address = str(release["html_url"])
+    if known.wheel:
+        attach(api, release, WHEEL / known.wheel)
     print(f"{tag} is released: {address}")
     pull = deploy.propose(api, repository, tag, known.reference, address, environment)
     do = "open and merge" if pull and "/compare/" in pull else "merge"

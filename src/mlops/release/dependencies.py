@@ -109,8 +109,17 @@ def _pins(*chosen: str) -> dict[str, str]:
     return pins
 
 
+def export_pipeline(requirements: Path) -> Path:
+    """Write the locked requirements of the stages of `dvc.yaml`."""
+    requirements.parent.mkdir(parents=True, exist_ok=True)
+    # no wheel of it exists, and DVC needs it only where experiments change settings by Hydra
+    pins = _pins("--no-default-groups", "--group", "serving", "--no-emit-package", "antlr4-python3-runtime")
+    requirements.write_text("".join(pins.values()), encoding="utf-8")
+    return requirements
+
+
 def install(requirements: Path, folder: Path, platform: str) -> None:
-    """Install wheels for a platform into a folder, and take out what no request needs."""
+    """Install packages for a platform into a folder."""
     if platform not in PLATFORMS:
         raise UserError(f"unsupported platform: PLATFORM={platform}", f"PLATFORM={' or '.join(PLATFORMS)}")
     _uv(
@@ -118,6 +127,10 @@ def install(requirements: Path, folder: Path, platform: str) -> None:
         *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--link-mode", "copy"),
         *("--python-platform", PLATFORMS[platform], "--python-version", PYTHON.read_text(encoding="utf-8").strip()),
     )
+
+
+def prune(folder: Path) -> None:
+    """Take out of a folder of packages what no request needs."""
     for pattern in NEEDLESS:
         for path in list(folder.glob(pattern)):
             if path.is_dir():

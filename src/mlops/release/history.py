@@ -153,7 +153,8 @@ def main() -> None:
     if not found:
         raise UserError("main has no dvc.lock with a model, so there is no history", "make, and commit dvc.lock")
     monitored = findings.read() if findings.REPORT.is_file() else None
-    text = page(found, main_metrics(found), runs_in(history), monitored, tip, lineage.page())
+    model = (PAGE.parent / "model/index.html").is_file()  # by `make site`
+    text = page(found, main_metrics(found), runs_in(history), monitored, tip, lineage.page(), model)
     with atomic(PAGE) as partial:
         partial.write_text(text, encoding="utf-8")
     merged = sum(each.kind == "merged" for each in found)

@@ -49,6 +49,7 @@ def page(
     monitored: Findings | None,
     tip: str,
     address: str | None,
+    model: bool = False,
 ) -> str:
     """The page of a history, of which entries are sorted by time.
 
@@ -62,6 +63,8 @@ def page(
         The monitor's last report.
     address : str or None
         Of the repository's page, for links.
+    model : bool
+        Whether the page of `make edge` is beside it.
     """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_clean
@@ -84,6 +87,7 @@ def page(
         first=entries[0].date[:10],
         last=entries[-1].date[:10],
         address=address,
+        model=model,
     )
 
 

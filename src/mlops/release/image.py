@@ -73,6 +73,7 @@ def make(platform: str | None = None, builder: tools.Builder | None = None) -> M
     context.mkdir(parents=True)
     requirements = dependencies.export(FOLDER / "requirements.txt", contracts.read())
     dependencies.install(requirements, context / "dependencies", platform)
+    dependencies.prune(context / "dependencies")
     bento(release, context / "bento")
     sizes = {}
     for name in PARTS:

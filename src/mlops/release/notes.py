@@ -32,11 +32,13 @@ class Facts(NamedTuple):
     card: str | None = None
     attested: bool = True
     """Whether GitHub has signed where the image comes from."""
+    wheel: str | None = None
+    """Name of the file of the Python package, which is attached."""
 
 
 def notes(facts: Facts) -> str:
     """Render the notes of a release."""
-    parts = [heading(facts), image(facts), metrics(facts), what_changed(facts), hashes(facts.release)]
+    parts = [heading(facts), image(facts), package(facts), metrics(facts), what_changed(facts), hashes(facts.release)]
     if facts.card:
         # its links are those of a file in models/
         parts.append(details("Model card", facts.card.replace("](../", f"]({facts.page}/blob/{facts.tag.commit}/")))
@@ -79,6 +81,16 @@ def image(facts: Facts) -> str:
         f"{heading}Check where it was built, and run it:\n\n```sh\n" + "\n".join(commands) + "\n```\n\n"
         "A second attestation holds the list of its packages (`--predicate-type https://cyclonedx.org/bom`)."
     )
+
+
+def package(facts: Facts) -> str:
+    """The Python package, if the model has one."""
+    if not facts.wheel:
+        return ""
+    commands = [f"pip install {facts.page}/releases/download/{facts.tag.tag}/{facts.wheel}"]
+    if facts.attested:
+        commands.append(f"gh attestation verify {facts.wheel} --repo {facts.repository}")
+    return "### Python package\n\n```sh\n" + "\n".join(commands) + "\n```"
 
 
 def metrics(facts: Facts) -> str:

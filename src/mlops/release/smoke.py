@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mlops.core import paths
 from mlops.core.errors import UserError
-from mlops.data import tables
+from mlops.data import parts, tables
 from mlops.inference import contract as contracts
 from mlops.inference.contract import Contract
 from mlops.inference.provenance import Release
@@ -148,7 +148,7 @@ class Recorded(NamedTuple):
 
 def recorded(contract: Contract) -> Recorded:
     """Read the first test rows and their predictions."""
-    table = tables.read(paths.TEST, [field.name for field in contract.fields]).slice(0, ROWS)
+    table = parts.head(paths.TEST, [field.name for field in contract.fields], ROWS)
     known = tables.read(paths.PREDICTIONS).slice(0, ROWS)
     probabilities = None
     if contract.classes is not None and contract.probabilities:

@@ -211,6 +211,7 @@ def in_lines(found: dict[str, Any]) -> list[str]:
             f"{each['time']}  row {each['row']}  {each['prediction']}" + (f"  ({chances})" if chances else ""),
             f"  received  {_values(each['features'])}",
             *([f"  computed  {_values(each['computed'])}"] if each["computed"] else []),
+            *([f"  precomputed  {each['precomputed']}, in a table of predictions"] if each["precomputed"] else []),
         ]
     left = found.get("row_count", 0) - MOST_ROWS
     lines += (
