@@ -14,14 +14,15 @@ from mlops.core.logoptions import LogOptions
 KUBERNETES = DEPLOY / "kubernetes"
 VERSIONS = ("1.30", "1.37")
 MONITORING, CANARY, BLUE_GREEN = "../../../monitoring", "../../components/canary", "../../components/blue-green"
-LOG, SCHEDULE = "../../../log", "../../../schedule"
+LOG, SCHEDULE, PRECOMPUTE = "../../../log", "../../../schedule", "../../../precompute"
 COMBINATIONS = {
     "alone": (),
     "monitored": (MONITORING,),
     "canary": (MONITORING, CANARY),
     "blue-green": (MONITORING, BLUE_GREEN),
     "logged": (LOG, SCHEDULE),
-    "all": (MONITORING, CANARY, LOG, SCHEDULE),
+    "precomputed": (PRECOMPUTE,),
+    "all": (MONITORING, CANARY, LOG, SCHEDULE, PRECOMPUTE),
 }
 CASES = [(overlay, which) for overlay in ("staging", "production") for which in COMBINATIONS] + [("shadow", "alone")]
 BY_DIGEST = re.compile(r"ghcr\.io/\S+@sha256:[0-9a-f]{64}")
@@ -50,6 +51,24 @@ def only(objects: list[Object], kind: str) -> Object:
 
 def named(objects: list[Object], kind: str) -> dict[str, Object]:
     return {each["metadata"]["name"]: each for each in objects if each["kind"] == kind}
+
+
+def test_knative_s_service_is_as_its_definition_asks_and_as_careful_as_the_deployment() -> None:
+    objects = render(DEPLOY / "knative")
+    assert problems(objects, VERSIONS[-1]) == []
+    template = only(objects, "Service")["spec"]["template"]
+    assert template["metadata"]["annotations"]["autoscaling.knative.dev/min-scale"] == "0"
+    (container,) = template["spec"]["containers"]
+    assert BY_DIGEST.fullmatch(container["image"])
+    deployment = only(render(KUBERNETES / "overlays/production"), "Deployment")["spec"]["template"]["spec"]
+    (usual,) = deployment["containers"]
+    assert container["securityContext"] == deployment["securityContext"] | usual["securityContext"]
+    assert {key: container[key] for key in ("env", "resources", "volumeMounts")} == {
+        key: usual[key] for key in ("env", "resources", "volumeMounts")
+    }
+    container["prots"] = container.pop("ports")
+    (problem,) = problems(objects, VERSIONS[-1])
+    assert "'prots' was unexpected" in problem
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -89,8 +108,8 @@ def test_a_mistyped_field_is_noticed(kind: str, path: tuple[Any, ...], value: An
 def test_the_model_is_named_by_digest_and_nothing_else_runs(rendered: list[Object]) -> None:
     pods = [pod_of(each) for each in rendered]
     names = [c["name"] for pod in pods for c in [*pod.get("containers", []), *pod.get("initContainers", [])]]
-    logged = "CronJob" in {each["kind"] for each in rendered}
-    assert sorted(names) == (["model", "monitor", "shipper"] if logged else ["model"])
+    beside = {"model-monitor": ["monitor", "shipper"], "model-score": ["score"]}
+    assert sorted(names) == sorted(["model", *(name for job in named(rendered, "CronJob") for name in beside[job])])
     (container,) = pod_of(only(rendered, "Deployment"))["containers"]
     assert BY_DIGEST.fullmatch(container["image"])
 
@@ -125,7 +144,7 @@ def test_the_namespace_lets_no_careless_pod_in(overlay: str) -> None:
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
-    return render(with_components(tmp_path_factory.mktemp("logged"), "production", LOG, SCHEDULE))
+    return render(with_components(tmp_path_factory.mktemp("logged"), "production", LOG, SCHEDULE, PRECOMPUTE))
 
 
 def test_the_shipper_reads_what_the_service_logs_and_may_do_nothing_else(logged: list[Object]) -> None:
@@ -145,8 +164,9 @@ def test_the_shipper_reads_what_the_service_logs_and_may_do_nothing_else(logged:
     assert 1e9 * LogOptions().keep_gb + 1e6 * LogOptions().segment_mb < 6 * 2**30
 
 
-def test_the_monitor_runs_daily_and_may_do_nothing_that_it_need_not(logged: list[Object]) -> None:
-    job = only(logged, "CronJob")
+@pytest.mark.parametrize("name", ["model-monitor", "model-score"])
+def test_a_job_runs_daily_and_may_do_nothing_that_it_need_not(name: str, logged: list[Object]) -> None:
+    job = named(logged, "CronJob")[name]
     pod = pod_of(job)
     (container,) = pod["containers"]
     assert job["spec"]["schedule"].endswith(" * * *")
@@ -162,14 +182,26 @@ def test_the_monitor_runs_daily_and_may_do_nothing_that_it_need_not(logged: list
     assert not selector.items() <= labels.items()
     address = {each["name"]: each.get("value", "") for each in container["env"]}
     assert address["SERVICE"] == f"http://{only(logged, 'Service')['metadata']['name']}"
-    assert address["PUSH_URL"].endswith("/metrics/job/model-monitor/namespace/$(NAMESPACE)")
+    if name == "model-monitor":
+        assert address["PUSH_URL"].endswith("/metrics/job/model-monitor/namespace/$(NAMESPACE)")
+        return
+    served = pod_of(only(logged, "Deployment"))
+    (model,) = served["containers"]
+    assert {"name": "PREDICTIONS", "value": address["PREDICTIONS"]} in model["env"]
+    (reads,) = (mount for mount in model["volumeMounts"] if mount["name"] == "predictions")
+    assert reads["readOnly"] is True
+    assert address["PREDICTIONS"].startswith(f"{reads['mountPath']}/")
+    claim = volume_of(pod, "predictions")["persistentVolumeClaim"]
+    assert volume_of(served, "predictions")["persistentVolumeClaim"] == {**claim, "readOnly": True}
 
 
 @pytest.mark.parametrize(
-    ("kind", "script"), [("Deployment", "log/ship.sh"), ("CronJob", "schedule/monitor.sh")], ids=["shipper", "monitor"]
+    ("owner", "script"),
+    [("model", "log/ship.sh"), ("model-monitor", "schedule/monitor.sh"), ("model-score", "precompute/score.sh")],
+    ids=["shipper", "monitor", "score"],
 )
-def test_scripts_are_mounted_and_credentials_come_from_a_secret(kind: str, script: str, logged: list[Object]) -> None:
-    pod = pod_of(only(logged, kind))
+def test_scripts_are_mounted_and_credentials_come_from_a_secret(owner: str, script: str, logged: list[Object]) -> None:
+    pod = pod_of({**named(logged, "Deployment"), **named(logged, "CronJob")}[owner])
     container = pod.get("initContainers", pod["containers"])[0]
     mounts = {mount["mountPath"]: volume_of(pod, mount["name"]) for mount in container["volumeMounts"]}
     folder, _, name = container["command"][-1].rpartition("/")

@@ -175,14 +175,12 @@ def test_cluster_and_machine_run_the_same_shipper(everything: dict[str, Any]) ->
     assert shipper["command"] == everything["shipper"]["entrypoint"]
 
 
-def test_systemd_takes_the_timer_and_its_service(tmp_path: Path) -> None:
-    names = ("model-monitor.service", "model-monitor.timer")
-    for name in names:
-        shutil.copy(DEPLOY / "schedule" / name, tmp_path)
-    assert run("systemd-analyze", "verify", "--man=no", *(tmp_path / name for name in names)) == ""
-    calendar = read_unit("schedule/model-monitor.timer")["Timer"]["OnCalendar"]
+@pytest.mark.parametrize("unit", ["schedule/model-monitor", "precompute/model-score"])
+def test_systemd_takes_the_timer_and_its_service(unit: str, tmp_path: Path) -> None:
+    service, timer = (Path(shutil.copy(DEPLOY / f"{unit}.{kind}", tmp_path)) for kind in ("service", "timer"))
+    assert run("systemd-analyze", "verify", "--man=no", service, timer) == ""
+    calendar = read_unit(f"{unit}.timer")["Timer"]["OnCalendar"]
     assert "Normalized form" in run("systemd-analyze", "calendar", calendar)
-    service = tmp_path / names[0]
     service.write_text(service.read_text(encoding="utf-8").replace("Type=oneshot", "Typ=oneshot"), encoding="utf-8")
     assert "Unknown key" in run("systemd-analyze", "verify", "--man=no", service)
 

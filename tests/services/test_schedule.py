@@ -1,9 +1,11 @@
-"""The daily monitor, deploy/schedule/monitor.sh: on a real service, repository, bucket and push gateway."""
+"""What runs daily, the monitor and the scores: on a real service, repository, bucket and push gateway."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
+import sqlite3
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -12,6 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, Project, copied
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,6 +23,7 @@ from serving.served import Served, eventually, identify, serving
 from stores import s3_server
 
 SCRIPT = ROOT / "deploy/schedule/monitor.sh"
+SCORE = ROOT / "deploy/precompute/score.sh"
 VERSION = "1.0.0"
 
 
@@ -95,6 +100,43 @@ def push_gateway(folder: Path) -> Iterator[str]:
     finally:
         running.terminate()
         running.wait()
+
+
+def test_keys_are_scored_with_the_model_of_the_release_that_serves(place: Place, tmp_path: Path) -> None:
+    project = place.served.project
+    rows = pq.read_table(project.folder / "data/prepared/test.parquet").slice(0, 3)
+    pq.write_table(rows.append_column("customer", pa.array(["a", "b", "c"])), tmp_path / "rows.parquet")
+    checkout, made = place.work / "checkout", tmp_path / "predictions.sqlite"
+    subprocess.run(["git", "clone", "--quiet", project.folder, checkout], check=True)
+    # what a remote would give it
+    shutil.copytree(project.folder / ".dvc/cache", checkout / ".dvc/cache")
+    chosen = {"ROWS": str(tmp_path / "rows.parquet"), "KEY": "customer", "PREDICTIONS": str(made), "HOURS": "1"}
+
+    def score(**more: str) -> subprocess.CompletedProcess[str]:
+        environment = {**place.given, **chosen, **more}
+        return subprocess.run(["/bin/sh", SCORE], env=environment, capture_output=True, text=True, check=False)
+
+    ran = score()
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert f"scored 3 keys → {made}" in ran.stdout
+    with closing(sqlite3.connect(made)) as table:
+        about = json.loads(table.execute("SELECT content FROM about").fetchone()[0])
+    served = place.served.release
+    assert [about[name] for name in ("version", "model_md5", "service_md5")] == [
+        VERSION,
+        served["model_md5"],
+        served["service_md5"],
+    ]
+    kept = made.read_bytes()
+    for changed, message in (
+        ({"SERVICE": "http://127.0.0.1:1"}, "does not say which version it serves"),
+        ({"KEY": "nobody"}, "KEY=nobody is not a column of"),
+        ({"ROWS": ""}, "ROWS: names the rows"),
+    ):
+        failed = score(**changed)
+        assert failed.returncode != 0, changed
+        assert message in failed.stdout + failed.stderr
+    assert made.read_bytes() == kept
 
 
 def test_the_release_that_serves_is_monitored_and_leaves_its_metrics(place: Place, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -119,15 +120,45 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Project
 
 @pytest.fixture(scope="module")
 def visits(folders: Callable[[str], Project], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Will they come again? Every kind of column, text among them, so that scikit-learn runs; true and false."""
+    """Will they come again? Every kind of column, text among them, so that scikit-learn runs; true and false.
+
+    The table of predictions holds each visit as the team wrote it.
+    """
 
     def change(params: Any) -> None:
         params["data"].update(target="again", positive=True, drop=["stars"])
         params["data"]["types"] = {"remark": "text", "city": "categorical"}
 
     project = run(folders("visits"), change)
-    with serving(project, tmp_path_factory.mktemp("bentoml")) as served:
+    raw, made = "data/raw/visits.csv", "build/predictions.sqlite"
+    project.run(sys.executable, "-m", "mlops.serving.precompute", raw, made, "--key", "visit")
+    with serving(project, tmp_path_factory.mktemp("bentoml"), PREDICTIONS=str(project.folder / made)) as served:
         yield served
+
+
+def test_a_row_of_every_kind_with_its_key_is_answered_by_the_table_until_a_value_differs(visits: Served) -> None:
+    rows = {str(row["visit"]): row for row in table()}
+    as_sent = {"true": True, "false": False, "": None}
+    for key in ("0", "7", "33", "599"):
+        kinds = {field["name"]: field["kind"] for field in visits.contract["fields"]}
+        row = {
+            name: as_sent.get(value, value) if kinds[name] != "numeric" else value or None
+            for name, value in rows[key].items()
+            if name in kinds
+        }
+        (alone,) = visits.predict({"key": key}).json()["predictions"]
+        assert alone["precomputed"]
+        assert visits.predict({**row, "key": key}).json()["predictions"] == [alone]
+        for name, value in {
+            "remark": "another",
+            "amount": 50.123,
+            "opened": "2001-01-01",
+            "at": "23:59:58",
+            "weight": 3.5,
+        }.items():
+            (found,) = visits.predict({**row, name: value, "key": key}).json()["predictions"]
+            assert "precomputed" not in found, name
+            assert visits.predict({**row, name: value}).json()["predictions"] == [found]
 
 
 def test_a_table_of_every_kind_gets_the_recorded_predictions(visits: Served) -> None:

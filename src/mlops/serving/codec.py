@@ -120,8 +120,8 @@ class Encoder:
         self.release = {"version": version, "model": model}
         self.probabilities = _probabilities([label_name(label) for label in contract.classes or []])
 
-    def __call__(self, answer: Answer, request_id: str) -> bytes:
-        """One object for each row."""
+    def __call__(self, answer: Answer, request_id: str, why: list[dict[str, Any]] | None = None) -> bytes:
+        """One object for each row, with its explanation if there are explanations."""
         predicted = answer.predicted.tolist()
         predictions: list[Any]
         if answer.probabilities is None or self.contract.classes is None:
@@ -132,7 +132,14 @@ class Encoder:
                 {"prediction": each, "probabilities": name(row)}
                 for each, row in zip(predicted, answer.probabilities.tolist(), strict=True)
             ]
+        if why is not None:
+            predictions = [{**each, "explanation": one} for each, one in zip(predictions, why, strict=True)]
         return msgspec.json.encode({"predictions": predictions, **self.release, "request_id": request_id})
+
+    def joined(self, predictions: list[bytes], request_id: str) -> bytes:
+        """The same of predictions that are JSON already."""
+        more = msgspec.json.encode({**self.release, "request_id": request_id})
+        return b'{"predictions":[%b],%b' % (b",".join(predictions), more[1:])
 
 
 def _probabilities(names: list[str]) -> Callable[[list[float]], Any]:

@@ -17,6 +17,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import parse_qs
 
 from bentoml._internal.context import server_context
 
@@ -112,7 +113,7 @@ class Front:
     token : bytes
         Required by `/predict`, `/metadata` and `/docs.json`; nothing is required if it is empty.
     predict : callable
-        From the body of a request and its id to status and JSON.
+        From the body of a request and its id to status and JSON; with `explain=True` where a client asks for it.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class Front:
         pages: dict[str, bytes],
         title: str,
         token: bytes,
-        predict: Callable[[bytes, str], Awaitable[tuple[int, bytes]]],
+        predict: Callable[..., Awaitable[tuple[int, bytes]]],
     ) -> None:
         self.app = app
         self.traffic = Traffic(app)
@@ -170,7 +171,7 @@ class Front:
             if path in GUARDED and self.token and not self.allowed(headers.get(b"authorization", b"")):
                 raise RefusedError(401, f"a bearer token is required ({TOKEN})", (b"www-authenticate", b"Bearer"))
             if path == PREDICT:
-                return await self.predict(method, headers, receive, request_id)
+                return await self.predict(method, headers, receive, request_id, scope["query_string"])
             if path == UNKNOWN:
                 raise RefusedError(404, "not found; / lists the endpoints")
             if method not in ("GET", "HEAD"):
@@ -191,7 +192,9 @@ class Front:
         kind, _, given = authorization.partition(b" ")
         return hmac.compare_digest(given.strip(), self.token) and kind.lower() == b"bearer"
 
-    async def predict(self, method: str, headers: dict[bytes, bytes], receive: Receive, request_id: str) -> Response:
+    async def predict(
+        self, method: str, headers: dict[bytes, bytes], receive: Receive, request_id: str, query: bytes
+    ) -> Response:
         """Read the body within limits, and predict unless too many wait already."""
         if method != "POST":
             raise RefusedError(405, f"{PREDICT} accepts POST only", (b"allow", b"POST"))
@@ -200,6 +203,7 @@ class Front:
             raise RefusedError(415, "the content type must be application/json")
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise RefusedError(415, "the body must not be compressed")
+        options = {"explain": True} if query and explains(query) else {}
         held = 0
 
         def hold(size: int) -> None:
@@ -216,7 +220,7 @@ class Front:
                 raise RefusedError(429, "too many requests at once; try again", (b"retry-after", b"1"))
             self.waiting += 1
             try:
-                status, content = await self.model(body, request_id)
+                status, content = await self.model(body, request_id, **options)
             finally:
                 self.waiting -= 1
         finally:
@@ -248,6 +252,20 @@ def token() -> bytes:
     if given and not given.strip():
         raise UserError(f"{TOKEN} is set, but contains only whitespace", f"set a token, or unset {TOKEN}")
     return given.strip()
+
+
+def explains(query: bytes) -> bool:
+    """Whether the query asks for explanations; other parameters are ignored.
+
+    Raises
+    ------
+    RefusedError
+        422 for another value than true or false.
+    """
+    given = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("explain", ["false"])
+    if given not in (["true"], ["false"]):
+        raise RefusedError(422, "explain must be true or false")
+    return given == ["true"]
 
 
 def requested(given: bytes) -> str:

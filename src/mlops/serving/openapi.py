@@ -12,6 +12,7 @@ REFERENCE = "#/components/schemas/{model}"
 REFUSALS = {
     400: "The body is not JSON",
     401: "The bearer token is missing or wrong",
+    404: "A key has no prediction, and its row no fields",
     408: "The body did not arrive in time",
     413: "The body is too large",
     415: "The content type is not application/json",
@@ -20,13 +21,15 @@ REFUSALS = {
 }
 
 
-def description(contract: Contract, release: Release, guarded: bool) -> dict[str, Any]:
+def description(contract: Contract, release: Release, guarded: bool, keyed: bool = False) -> dict[str, Any]:
     """OpenAPI 3.1, since JSON Schema can say no `null` in 3.0.
 
     Parameters
     ----------
     guarded : bool
         Whether a bearer token is asked for.
+    keyed : bool
+        Whether a row may be a key of a table of predictions.
     """
     schemas: dict[str, Any] = {}
 
@@ -38,6 +41,8 @@ def description(contract: Contract, release: Release, guarded: bool) -> dict[str
 
     request = reference(rows.request_type(contract), "validation")
     predictions = reference(rows.answer_type(contract), "serialization")
+    if keyed:
+        with_keys(schemas)
     schemas["Refusal"] = {
         "type": "object",
         "required": ["error", "detail", "request_id"],
@@ -61,13 +66,14 @@ def description(contract: Contract, release: Release, guarded: bool) -> dict[str
     refused = {
         str(status): {"description": why, "content": refusal}
         for status, why in REFUSALS.items()
-        if status != 401 or guarded
+        if (status != 401 or guarded) and (status != 404 or keyed)
     }
     security: dict[str, Any] = {"security": [{"token": []}]} if guarded else {}
     predict = {
         "summary": f"Predict {contract.target}, for one row or many",
         "operationId": "predict",
         "tags": ["model"],
+        "parameters": [explain_parameter(contract)],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": request, "example": {"rows": [contract.example]}}},
@@ -111,6 +117,33 @@ def description(contract: Contract, release: Release, guarded: bool) -> dict[str
             **({"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}} if guarded else {}),
         },
     }
+
+
+def with_keys(schemas: dict[str, Any]) -> None:
+    """Let a row have a key, or be one, and a prediction say when it was made."""
+    described = "Answered from a table of predictions, for these values or for a key alone."
+    key = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer"}], "description": described}
+    row, prediction = schemas["Row"], schemas["Prediction"]
+    alone = {"type": "object", "properties": {"key": key}, "required": ["key"], "additionalProperties": False}
+    row["properties"]["key"] = {**key, "anyOf": [*key["anyOf"], {"type": "null"}]}
+    schemas["Row"] = {"title": "Row", "anyOf": [row, alone]}
+    when = {"type": "string", "format": "date-time", "description": "When it was made, where the table answers."}
+    prediction["properties"]["precomputed"] = when
+
+
+def explain_parameter(contract: Contract) -> dict[str, Any]:
+    """The parameter that asks for explanations, with the unit in which they add up."""
+    about = contract.explanation
+    if about.method is None:
+        what = f"This model's predictions cannot be explained: {about.why}."
+    else:
+        of = "of the class in `of`, " if contract.classes else ""
+        what = (
+            "Whether to explain each prediction: by how much each input raises or lowers the score "
+            f"({of}unit: {about.unit}) from its base. Base and contributions add up to the score."
+        )
+    schema = {"type": "boolean", "default": False}
+    return {"name": "explain", "in": "query", "required": False, "description": what, "schema": schema}
 
 
 def _plain(summary: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
 import pydantic
@@ -172,8 +172,7 @@ class Reader:
             400 if it is not JSON; 422 if a value is invalid or a field appears twice, with row and field; 413
             where it would take much memory to find that it does not.
         """
-        if len(body) > MOST_BRACKETS and body.count(b"{") + body.count(b"[") > MOST_BRACKETS:
-            raise InvalidRequestError(413, f"the body has more than {MOST_BRACKETS:,} brackets")
+        check_brackets(body)
         try:
             rows: Rows = self.adapter.validate_json(body).get("rows", [])
         except ValidationError as error:
@@ -215,15 +214,15 @@ class Reader:
             return
         sent = _known(request, ["rows"])
         if not sent:
-            yield _problem(None, "rows", "is missing")
+            yield problem(None, "rows", "is missing")
         for number, row in enumerate(sent["rows"] if isinstance(sent.get("rows"), list) else ()):
             yield from self.problems_of(number, row)
-        yield from _strange(None, request, ["rows"])
+        yield from strange(None, request, ["rows"])
 
     def problems_of(self, number: int, row: Any) -> Iterator[Problem]:
         """What does not fit in one row."""
         if not isinstance(row, tuple):
-            yield _problem(number, None, "input should be an object")
+            yield problem(number, None, "input should be an object")
             return
         known = _known(row, self.names)
         try:
@@ -231,7 +230,19 @@ class Reader:
         except ValidationError as error:
             yield from (_described(number, each) for each in error.errors(include_url=False))
         if len(row) > len(known):
-            yield from _strange(number, row, self.names)
+            yield from strange(number, row, self.names)
+
+
+def check_brackets(body: bytes) -> None:
+    """Check that a body takes no more memory than its length.
+
+    Raises
+    ------
+    InvalidRequestError
+        413 if it has too many objects and arrays.
+    """
+    if len(body) > MOST_BRACKETS and body.count(b"{") + body.count(b"[") > MOST_BRACKETS:
+        raise InvalidRequestError(413, f"the body has more than {MOST_BRACKETS:,} brackets")
 
 
 def misfits(problems: Iterable[Problem]) -> InvalidRequestError:
@@ -246,7 +257,7 @@ def misfits(problems: Iterable[Problem]) -> InvalidRequestError:
 
 def uncomputable(error: FeatureError) -> InvalidRequestError:
     """Rows for which a feature cannot be computed, with the name of the feature as the field."""
-    return misfits(_problem(row, name, why) for row, found in sorted(error.problems.items()) for name, why in found)
+    return misfits(problem(row, name, why) for row, found in sorted(error.problems.items()) for name, why in found)
 
 
 def _described(row: int | None, found: Any) -> Problem:
@@ -262,10 +273,11 @@ def _described(row: int | None, found: Any) -> Problem:
         why = "is null, but the training data had no missing values in this column"
     else:
         why = why[0].lower() + why[1:]
-    return _problem(row, next(iter(found["loc"]), None), why)
+    return problem(row, next(iter(found["loc"]), None), why)
 
 
-def _problem(row: int | None, field: Any, why: str) -> Problem:
+def problem(row: int | None, field: Any, why: str) -> Problem:
+    """What is wrong with a field of a row, or with the body."""
     return {"row": row, "field": field[:MOST_NAME] if isinstance(field, str) else field, "problem": why[:500]}
 
 
@@ -275,19 +287,19 @@ def _known(sent: Fields, names: Iterable[str]) -> dict[str, Any]:
     return {name: value for name, value in sent if name in wanted}
 
 
-def _strange(row: int | None, sent: Fields, names: list[str]) -> Iterator[Problem]:
+def strange(row: int | None, sent: Fields, names: list[str]) -> Iterator[Problem]:
     """The fields that come twice, or have none of these names."""
     known = frozenset(names)
     for name, count in Counter(name for name, _ in sent if name in known).items():
         if count > 1:
-            yield _problem(row, name, "appears more than once")
+            yield problem(row, name, "appears more than once")
     known_names = set(known)
     for name, _ in sent:
         if name not in known_names:
             known_names.add(name)
             near = difflib.get_close_matches(name[:MOST_NAME], names, 1) if row is not None else []
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            yield _problem(row, name, f"is not a field of this model{hint}")
+            yield problem(row, name, f"is not a field of this model{hint}")
 
 
 def columns(rows: Rows, contract: Contract) -> dict[str, Array]:
@@ -316,7 +328,7 @@ def check_finite(answer: Answer, contract: Contract) -> None:
     if numbers is not None and not np.isfinite(numbers).all():
         rows = np.flatnonzero(~np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1))
         why = "has values too large for the model to compute a prediction"
-        raise misfits(_problem(int(row), None, why) for row in rows)
+        raise misfits(problem(int(row), None, why) for row in rows)
 
 
 def answer_type(contract: Contract) -> TypeAdapter[Any]:
@@ -326,6 +338,13 @@ def answer_type(contract: Contract) -> TypeAdapter[Any]:
     if contract.probabilities and contract.classes is not None:
         names = [label_name(label) for label in contract.classes]
         fields["probabilities"] = shape("Probabilities", dict.fromkeys(names, Annotated[float, Field(ge=0, le=1)]))
+    about = contract.explanation
+    if about.method is not None:
+        names = [each.name for each in contract.inputs]
+        explanation: dict[str, Any] = {} if contract.classes is None else {"of": prediction}
+        explanation |= {"unit": Literal[about.unit], "base": float}
+        explanation |= {"contributions": shape("Contributions", dict.fromkeys(names, float)), "score": float}
+        fields["explanation"] = NotRequired[shape("Explanation", explanation)]
     whole = {"predictions": list[shape("Prediction", fields)], "version": str, "model": str, "request_id": str}  # type: ignore[misc]
     return TypeAdapter(shape("Answer", whole))
 

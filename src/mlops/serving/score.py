@@ -1,8 +1,11 @@
 """Batch scoring: a Parquet or CSV file of any size in, the same rows with predictions out, in constant memory.
 
 The result has every column of the input that is no field of the model (keys, dates, the target), then `prediction`, a
-`probability of …` for each class, `problem` and `model_version`. A row that cannot be scored has no prediction, and
+`probability of …` for each class, `problem` and `model_version`; on request also `explanation base` and
+`contribution of …` for each input, whose sum is the row's score. A row that cannot be scored has no prediction, and
 `problem` says why. The file appears whole or not at all; Parquet carries the release in its metadata, too.
+
+A folder of Parquet files becomes a folder of such results, one by one or on the workers of a Dask cluster.
 """
 
 from __future__ import annotations
@@ -26,13 +29,16 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import Progress
 
-from mlops.core import paths
+from mlops.core import cluster, paths
 from mlops.core.errors import UserError, counted, errors_in_words
 from mlops.core.files import atomic
+from mlops.data import parts
 from mlops.data.formats import PARQUET
-from mlops.inference import provenance, runtime
+from mlops.inference import explained, provenance, runtime
 from mlops.inference.computed import FeatureError
-from mlops.inference.contract import Contract, probability_column
+from mlops.inference.contract import Contract, label_name, probability_column
+from mlops.inference.explained import Explain, Explained
+from mlops.inference.explanation import UnexplainedError
 from mlops.inference.provenance import Release
 from mlops.inference.runtime import Answer, Array
 from mlops.serving.batches import Checked, accepts, checked, only
@@ -58,28 +64,83 @@ class Tally:
         self.rows += rows
         self.unscored += len(problems)
 
+    def join(self, other: Tally, name: str) -> None:
+        """Add the rows of a file of a folder."""
+        self.first += [f"{name}, {line}" for line in other.first[: max(MOST_TOLD - len(self.first), 0)]]
+        self.rows += other.rows
+        self.unscored += other.unscored
+
     def __str__(self) -> str:
         more = self.unscored - len(self.first)
         return "".join(f"\n  {line}" for line in self.first) + (f"\n  and {more:,} more" if more else "")
 
 
-def score(given: Path, wanted: Path) -> Tally:
-    """Score a file.
+def score(given: Path, wanted: Path, explain: bool = False) -> Tally:
+    """Score a file, or a folder of Parquet files.
+
+    Parameters
+    ----------
+    explain : bool
+        Whether to add what each input contributes to a row's score.
 
     Raises
     ------
     UserError
-        Where a file cannot be read or written, a column is missing, or no row could be scored.
+        Where a file cannot be read or written, a column is missing, or no row could be scored; or where predictions
+        are to be explained and cannot be.
     """
+    if given.is_dir():
+        return score_folder(given, wanted, explain)
+    return score_file(given, wanted, explain, refuse_none)
+
+
+def refuse_none(tally: Tally, given: Path) -> None:
+    """Refuse a result without any prediction."""
+    if tally.rows == tally.unscored:
+        why = f"none of the {tally.rows:,} rows can be scored{tally}" if tally.rows else "there are no rows"
+        raise UserError(f"{given}: {why}", "check how it was written")
+
+
+def score_folder(given: Path, wanted: Path, explain: bool) -> Tally:
+    """Score each Parquet file of a folder; the results have the names of the files."""
+    names = [path.relative_to(given) for path in sorted(given.rglob("*.parquet"))]
+    names = [name for name in names if not any(part.startswith((".", "_")) for part in name.parts)]
+    if not names:
+        raise UserError(f"{given} holds no file that ends in .parquet", "a file, or a folder of Parquet files")
+    if wanted.resolve().is_relative_to(given.resolve()) or given.resolve().is_relative_to(wanted.resolve()):
+        raise UserError(f"{wanted} and {given} lie in one another", "another folder for the result")
+    if wanted.exists():
+        raise UserError(f"{wanted} exists", "another name for the result, or remove it")
+    tally = Tally()
+    with parts.writing(wanted) as (folder,):
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        work = [(given / name, folder / name, explain) for name in names]
+        for name, each in zip(names, cluster.each(_scored, work, "file"), strict=True):
+            tally.join(each, str(name))
+        refuse_none(tally, given)
+    return tally
+
+
+def _scored(work: tuple[Path, Path, bool]) -> Tally:
+    return score_file(*work)
+
+
+def score_file(
+    given: Path, wanted: Path, explain: bool, check: Callable[[Tally, Path], None] = lambda *_: None
+) -> Tally:
+    """Score a file; where the check of the tally raises an error, nothing is written."""
     release = provenance.read()
     provenance.check(release, paths.SERVICE)
     contract, model = runtime.load()
+    reasons = explainer(contract) if explain else None
     if given.resolve() == wanted.resolve():
         raise UserError(f"{wanted} would overwrite the input", "another name for the result")
     check_place(wanted)
     source = opened(given, contract)
-    kept = matched(source.schema, contract, given)
-    schema = result_schema(source.schema, kept, contract, release)
+    added = [*probability_names(contract), *(explanation_names(contract) if explain else [])]
+    kept = matched(source.schema, contract, given, added)
+    schema = result_schema(source.schema, kept, contract, release, added)
     tally = Tally()
     with (
         atomic(wanted) as partial,
@@ -95,12 +156,11 @@ def score(given: Path, wanted: Path) -> Tally:
             coming = reader.submit(next, batches, None)
             batch, rows = read
             answer, rows = predicted(model, rows)
+            numbers = numbers_of(answer, None if answer is None or reasons is None else reasons(rows.columns, answer))
             going.result()
-            going = writer.submit(lambda *made: write(result(*made)), batch, rows, answer, kept, schema, tally)
+            going = writer.submit(lambda *made: write(result(*made)), batch, rows, answer, numbers, kept, schema, tally)
         going.result()
-        if tally.rows == tally.unscored:
-            why = f"none of the {tally.rows:,} rows can be scored{tally}" if tally.rows else "there are no rows"
-            raise UserError(f"{given}: {why}", "check how it was written")
+        check(tally, given)
     return tally
 
 
@@ -122,8 +182,35 @@ def predicted(model: runtime.Model, rows: Checked) -> tuple[Answer | None, Check
         )
 
 
-def matched(schema: pa.Schema, contract: Contract, path: Path) -> list[str]:
+def explainer(contract: Contract) -> Explain:
+    """What explains the predictions.
+
+    Raises
+    ------
+    UserError
+        With the reason where nothing can.
+    """
+    try:
+        return explained.load(contract)
+    except UnexplainedError as error:
+        raise UserError(f"this model's predictions cannot be explained: {error}", "leave out EXPLAIN") from None
+
+
+def numbers_of(answer: Answer | None, why: Explained | None) -> list[Array]:
+    """The columns of numbers beside the predictions: probabilities, then base and contributions of the explanation."""
+    if answer is None:
+        return []
+    found = [] if answer.probabilities is None else list(answer.probabilities.T)
+    return found if why is None else [*found, why.base, *why.contributions.T]
+
+
+def matched(schema: pa.Schema, contract: Contract, path: Path, added: list[str]) -> list[str]:
     """Check that each field has its column; gives the names of the other columns.
+
+    Parameters
+    ----------
+    added : list of str
+        Columns of numbers that the result adds.
 
     Raises
     ------
@@ -142,7 +229,7 @@ def matched(schema: pa.Schema, contract: Contract, path: Path) -> list[str]:
         found = schema.field(field.name).type
         if not accepts(field.kind, found):
             raise UserError(f"{path}: column {field.name!r} holds {found}, but the model expects {field.kind}")
-    taken = [name for name in kept if name in (PREDICTION, PROBLEM, VERSION, *probability_names(contract))]
+    taken = [name for name in kept if name in (PREDICTION, PROBLEM, VERSION, *added)]
     if taken:
         raise UserError(f"{path} has a column {taken[0]!r}, which the result adds", "rename or drop it")
     return kept
@@ -154,10 +241,17 @@ def probability_names(contract: Contract) -> list[str]:
     return [probability_column(label) for label in labels]
 
 
-def result_schema(given: pa.Schema, kept: list[str], contract: Contract, release: Release) -> pa.Schema:
+def explanation_names(contract: Contract) -> list[str]:
+    """The base of the score, and one column for each input."""
+    return ["explanation base", *(f"contribution of {each.name}" for each in contract.inputs)]
+
+
+def result_schema(
+    given: pa.Schema, kept: list[str], contract: Contract, release: Release, added: list[str]
+) -> pa.Schema:
     """The columns of the result, with the release as metadata."""
     label = pa.float64() if contract.classes is None else pa.array(contract.classes).type
-    made = [(PREDICTION, label), *((name, pa.float64()) for name in probability_names(contract))]
+    made = [(PREDICTION, label), *((name, pa.float64()) for name in added)]
     made += [(PROBLEM, pa.string()), (VERSION, pa.string())]
     described = {
         "model.version": release.version,
@@ -166,11 +260,21 @@ def result_schema(given: pa.Schema, kept: list[str], contract: Contract, release
         "model.service_md5": release.service_md5,
         "model.runtime": contract.runtime,
     }
+    if len(added) > len(probability_names(contract)):
+        described["explanation.unit"] = str(contract.explanation.unit)
+        of = contract.explanation.of
+        described["explanation.of"] = PREDICTION if of is None else label_name(of)
     return pa.schema([*(given.field(name) for name in kept), *(pa.field(*each) for each in made)], described)
 
 
 def result(
-    batch: pa.RecordBatch, rows: Checked, answer: Answer | None, kept: list[str], schema: pa.Schema, tally: Tally
+    batch: pa.RecordBatch,
+    rows: Checked,
+    answer: Answer | None,
+    numbers: list[Array],
+    kept: list[str],
+    schema: pa.Schema,
+    tally: Tally,
 ) -> pa.RecordBatch:
     """A batch of the result.
 
@@ -178,6 +282,8 @@ def result(
     ----------
     answer : Answer or None
         For the rows that fit; None where none does.
+    numbers : list of ndarray
+        Further columns, for the same rows.
     kept : list of str
         Columns of `batch` that are carried through.
     schema : Schema
@@ -185,14 +291,13 @@ def result(
     """
     _, fits, problems = rows
     places = np.flatnonzero(fits)
-    finite = finite_rows(answer)
+    finite = np.logical_and.reduce([finite_rows(answer), *map(np.isfinite, numbers)])
     if answer is not None and not finite.all():
         problems |= {int(row): [(PREDICTION, "the model makes no finite number of it")] for row in places[~finite]}
         fits[places[~finite]] = False
-        answer = Answer(
-            answer.predicted[finite], None if answer.probabilities is None else answer.probabilities[finite]
-        )
-    predicted, probabilities = answer[:2] if answer else ([], None)
+        answer = Answer(answer.predicted[finite], None)
+        numbers = [each[finite] for each in numbers]
+    predicted: Any = answer.predicted if answer else []
     tally.add(batch.num_rows, problems)
     where = spread(fits) if problems else None
 
@@ -202,7 +307,7 @@ def result(
 
     made = [full(predicted, PREDICTION)]
     for column, name in enumerate(schema.names[len(kept) + 1 : -2]):
-        made.append(full([] if probabilities is None else probabilities[:, column], name))
+        made.append(full(numbers[column] if numbers else [], name))
     made.append(in_words(problems, batch.num_rows))
     made.append(pa.repeat(pa.scalar(schema.metadata[b"model.version"].decode()), batch.num_rows))
     return pa.RecordBatch.from_arrays([*(batch.column(name) for name in kept), *made], schema=schema)
@@ -261,7 +366,7 @@ def writing(partial: Path, wanted: Path, schema: pa.Schema) -> Iterator[Callable
             with writer:
                 yield write_rows
     else:
-        hint = "a name that ends in .parquet, .csv or .csv.gz"
+        hint = "a name that ends in .parquet, .csv or .csv.gz; in .sqlite with KEY=column"
         raise UserError(f"{wanted}: cannot tell the format from the name", hint)
 
 
@@ -296,17 +401,25 @@ def named(argument: str) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(
         "make score",
-        usage="make score IN=rows.parquet OUT=scored.parquet",
+        usage="make score IN=rows.parquet OUT=scored.parquet [EXPLAIN=yes]",
         description="Predict each row of a file. " + str(__doc__).split("\n\n", 1)[1].replace("`", ""),
         epilog="A CSV is in UTF-8, its delimiter is found by itself, its dates are as in ISO 8601.",
     )
-    parser.add_argument("given", metavar="IN", type=named, help="a .parquet, .csv or .csv.gz with the model's columns")
-    parser.add_argument("wanted", metavar="OUT", type=named, help="the result, as .parquet, .csv or .csv.gz")
+    parser.add_argument("--explain", action="store_true", help="add what each input contributes to the score")
+    parser.add_argument(
+        "given",
+        metavar="IN",
+        type=named,
+        help="a .parquet, .csv or .csv.gz with the model's columns, or a folder of Parquet files",
+    )
+    parser.add_argument(
+        "wanted", metavar="OUT", type=named, help="the result, as .parquet, .csv or .csv.gz, or a folder"
+    )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing half-written is left
     start = time.perf_counter()
     with errors_in_words():
-        tally = score(arguments.given, arguments.wanted)
+        tally = score(arguments.given, arguments.wanted, arguments.explain)
         seconds = time.perf_counter() - start
         print(f"scored {counted(tally.rows - tally.unscored, 'row')} → {arguments.wanted} ({seconds:.1f} s)")
         if tally.unscored:

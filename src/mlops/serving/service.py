@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import bentoml
 
@@ -15,8 +17,9 @@ from mlops.core import paths
 from mlops.core.errors import UserError
 from mlops.inference import computed, provenance, runtime
 from mlops.inference import contract as contracts
-from mlops.serving import codec, prediction_log, rows
+from mlops.serving import codec, prediction_log, protocol, rows
 from mlops.serving.batcher import Batcher
+from mlops.serving.explaining import Explaining
 from mlops.serving.front import Front, token
 from mlops.serving.lean import Lean, settle
 from mlops.serving.openapi import description
@@ -33,6 +36,12 @@ try:
     CONTRACT = contracts.read()
     computed.check_code(CONTRACT)
     prediction_log.check(RELEASE.log)
+    DIALECT = protocol.dialect(CONTRACT, RELEASE.version)
+    TABLE = os.environ.get("PREDICTIONS", "").strip()
+    if TABLE:
+        from mlops.serving import precomputed
+
+        precomputed.check(CONTRACT)
 except UserError as error:
     sys.exit(f"error: {error}")
 
@@ -53,6 +62,7 @@ class Service:
         self.decode = codec.Decoder(CONTRACT)
         self.answer = Batcher(model, self.decode.columns, CONTRACT, self.count)
         self.encode = codec.Encoder(CONTRACT, RELEASE.version, RELEASE.model_md5)
+        self.explain = Explaining(CONTRACT)
         self.rows = prometheus.Counter("model_rows_total", "Rows that were predicted", ["prediction"])
         self.refused = prometheus.Counter(
             "model_refused_requests_total", "Requests whose values did not fit", ["status"]
@@ -63,20 +73,41 @@ class Service:
         # Prometheus asks without the token, so behind one the metrics name the version only
         info.labels(RELEASE.version, *("", "") if SECRET else (RELEASE.commit, RELEASE.model_md5)).set(1)
         self.log = prediction_log.opened(RELEASE.log, RELEASE.version, RELEASE.model_md5)
+        self.by_key = None
+        if TABLE:
+            from mlops.serving import hybrid
+
+            table = precomputed.Table(Path(TABLE), CONTRACT, RELEASE)
+            self.by_key = hybrid.Hybrid(table, self.decode, self.answer, self.encode, self.count)
         settle()
 
-    async def predict(self, body: bytes, request_id: str) -> tuple[int, bytes]:
+    async def predict(self, body: bytes, request_id: str, explain: bool = False) -> tuple[int, bytes]:
         """Status and JSON of the answer to a request."""
+        why = None
         try:
-            answer = await self.answer(*self.decode(body))
+            if self.by_key is not None and b'"key"' in body and (found := await self.by_key(body, explain)):
+                content = self.encode.joined(found.predictions, request_id)
+                if self.log is not None:
+                    self.log.put(request_id, found.body, content, len(found.fields), found.computed)
+                return 200, content
+            numbers, others = self.decode(body)
+            if explain:
+                await self.explain.check(len(numbers))
+            answer = await self.answer(numbers, others)
+            if explain:
+                why = self.explain.as_json(await self.explain(self.decode.columns(numbers, others), answer))
         except rows.InvalidRequestError as refused:
-            self.refused.labels(refused.status).inc()
-            refusal = {"error": refused.error, "detail": refused.detail, "request_id": request_id}
-            return refused.status, rows.to_json(refusal)
+            return self.refuse(refused, request_id)
         content = self.encode(answer, request_id)
         if self.log is not None:
             self.log.put(request_id, body, content, len(answer.predicted), answer.computed or {})
-        return 200, content
+        return 200, content if why is None else self.encode(answer, request_id, why)
+
+    def refuse(self, refused: rows.InvalidRequestError, request_id: str) -> tuple[int, bytes]:
+        """Status and JSON of the answer to a request that does not fit."""
+        self.refused.labels(refused.status).inc()
+        refusal = {"error": refused.error, "detail": refused.detail, "request_id": request_id}
+        return refused.status, rows.to_json(refusal)
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def open(self) -> None:
@@ -97,13 +128,19 @@ class Service:
             self.rows.labels(contracts.label_name(label)).inc(count)
 
 
-Service.add_asgi_middleware(  # type: ignore[attr-defined]
-    Front,
-    pages={
+OPTIONS: dict[str, Any] = {
+    "pages": {
         "/metadata": rows.to_json(RELEASE.model_dump()),
-        "/docs.json": rows.to_json(description(CONTRACT, RELEASE, guarded=bool(SECRET))),
+        "/docs.json": rows.to_json(description(CONTRACT, RELEASE, guarded=bool(SECRET), keyed=bool(TABLE))),
     },
-    title="Predictions" if SECRET else f"{CONTRACT.target} {RELEASE.version}",
-    token=SECRET,
-    predict=lambda body, request_id: current().predict(body, request_id),
-)
+    "title": "Predictions" if SECRET else f"{CONTRACT.target} {RELEASE.version}",
+    "token": SECRET,
+}
+if DIALECT is None:
+    Service.add_asgi_middleware(  # type: ignore[attr-defined]
+        Front, predict=lambda body, request_id, **more: current().predict(body, request_id, **more), **OPTIONS
+    )
+else:
+    from mlops.serving.adapter import Adapter
+
+    Service.add_asgi_middleware(Adapter, dialect=DIALECT, service=current, **OPTIONS)  # type: ignore[attr-defined]

@@ -13,12 +13,15 @@ import os
 import signal
 import socket
 import sys
+import threading
 from argparse import ArgumentParser
 from typing import NoReturn
 
 from mlops.core.errors import UserError, errors_in_words
+from mlops.serving import protocol
 
 WORKERS = "SERVICE_WORKERS"
+RUNTIME = "AWS_LAMBDA_RUNTIME_API"  # AWS Lambda sets it
 SERVICE = "model"  # its name in bentofile.yaml and service.py
 # settings that `bentoml serve` passes on to its workers
 CONFIGURED = ("BENTOML_CONFIG", "BENTOML_CONFIG_OPTIONS", "BENTOML_API_WORKERS", "BENTOML_TIMEOUT")
@@ -72,18 +75,29 @@ def main(arguments: list[str]) -> None:
     parser = ArgumentParser("python -m mlops.serving.start", add_help=False)
     parser.add_argument("bento", nargs="?", default=".")
     parser.add_argument("--host", default=os.environ.get("BENTOML_HOST") or "0.0.0.0")  # noqa: S104 a container's
-    parser.add_argument("--port", default=os.environ.get("BENTOML_PORT") or "3000")
+    parser.add_argument("--port", default=protocol.port())
+    if arguments[:1] == ["serve"] and protocol.chosen() == "sagemaker":  # what SageMaker starts each image with
+        arguments = arguments[1:]
     given, more = parser.parse_known_args(arguments)
     if not (given.port.isascii() and given.port.isdecimal() and 0 < int(given.port) < 65_536):
         raise UserError(f"{given.port!r} is not a port number", another(3000))
     held = bound(given.host, int(given.port))
     address = held.getsockname()[0]  # BentoML takes no names
+    alone = RUNTIME in os.environ
+    if alone and workers() > 1:
+        raise UserError(f"{WORKERS} must be 1 on AWS Lambda, which sends one request at a time", f"unset {WORKERS}")
     if workers() > 1 or more or any(name in os.environ for name in CONFIGURED):
         held.close()
         options = ["--host", address, "--port", given.port, *more]
         # in the place of this process, which would keep a signal to itself
         os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", given.bento, *options])  # noqa: S606
-    print(f"starting the service on http://{given.host}:{given.port} (Ctrl+C to stop)", flush=True)
+    if alone:
+        from mlops.serving import aws_lambda
+
+        threading.Thread(target=aws_lambda.run, args=(int(given.port),), daemon=True).start()
+    name = protocol.chosen()
+    speaking = f", with the routes of {name}" if name else ""
+    print(f"starting the service on http://{given.host}:{given.port}{speaking} (Ctrl+C to stop)", flush=True)
     serve(given.bento, held)
 
 
