@@ -6,6 +6,7 @@ These facts differ between machines. They go to `reports/journal`, which is neit
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from mlops.core import paths
@@ -14,8 +15,12 @@ from mlops.core.git import git
 
 
 def commit() -> str:
-    """The checked-out commit, with ``-dirty`` if tracked files differ from it."""
-    return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*", check=False) or "unknown"
+    """The checked-out commit, with ``-dirty`` if tracked files differ from it; in an image, the commit of the image."""
+    return (
+        os.environ.get("PIPELINE_COMMIT")
+        or git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*", check=False)
+        or "unknown"
+    )
 
 
 def note(stage: str, model_md5: str, **facts: Any) -> None:
