@@ -43,6 +43,18 @@ REQUESTS, ROWS = 5, 20  # a day, and of a request
 LABELLED, DELAY = 0.7, 2.0  # share of the rows, and mean days until a label arrives
 SLOW = 14  # days in which a slow change arrives
 TARGET, POSITIVE = "diagnosis", "malignant"
+# `make monitor` in one process for all days, because its imports take longer than a day; it is sent the days
+MONITOR = """
+import contextlib, io, sys
+from mlops.core.errors import errors_in_words
+from mlops.monitoring.__main__ import main
+with errors_in_words():
+    for day in sys.stdin:
+        sys.argv[2:] = ["--until", day.strip()]
+        with contextlib.redirect_stdout(io.StringIO()):
+            main()
+        print("looked", flush=True)
+"""
 Table = pd.DataFrame
 Day = tuple[Table, "pd.Series[str]"]
 
@@ -98,10 +110,15 @@ class Production:
         self.labels: list[dict[str, Any]] = []
         self.rows = self.refused = 0
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(self.folder / "src"), "PYTHONSAFEPATH": "1"}
+
     def run(self, *command: str, check: bool = True, quiet: bool = True) -> int:
         """Run a program in the project; its output is shown where it fails."""
-        environment = {**os.environ, "PYTHONPATH": str(self.folder / "src"), "PYTHONSAFEPATH": "1"}
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=quiet, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=quiet, text=True, check=False
+        )
         if check and done.returncode:
             sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
         return done.returncode
@@ -153,8 +170,7 @@ class Production:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         environment = {
-            **os.environ,
-            "PYTHONPATH": str(self.folder / "src"),
+            **self.environment,
             "PREDICTION_LOG": str(self.raw),
             "BENTOML_HOME": str(self.folder / "build/bentoml"),
             "BENTOML_DO_NOT_TRACK": "true",
@@ -236,17 +252,25 @@ class Production:
             found += [line for line in map(json.loads, complete) if line["request_id"].startswith(f"day{number}-")]
         return found
 
-    def monitor(self, number: int) -> Findings:
+    @contextmanager
+    def monitoring(self) -> Iterator[Callable[[int], Findings]]:
         """What `make monitor` finds on the evening of a day."""
-        today = f"{START + timedelta(days=number + 1):%Y-%m-%d}"
-        arrived = pd.DataFrame(self.labels, columns=["request_id", "row", TARGET, "known_at"])
-        arrived = arrived[arrived["known_at"] < today]
-        arrived.to_csv(self.folder / "build/production/labels.csv", index=False)
-        day = f"{START + timedelta(days=number):%Y-%m-%d}"
-        code = self.module("mlops.monitoring", str(self.log), "--until", day, check=False)
-        if code not in (0, 3):
-            self.module("mlops.monitoring", str(self.log), "--until", day)
-        return findings.read(self.folder / findings.REPORT)
+        command = [sys.executable, "-c", MONITOR, str(self.log)]
+        with subprocess.Popen(
+            command, cwd=self.folder, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+
+            def monitor(number: int) -> Findings:
+                today, day = (f"{START + timedelta(days=number + later):%Y-%m-%d}" for later in (1, 0))
+                arrived = pd.DataFrame(self.labels, columns=["request_id", "row", TARGET, "known_at"])
+                arrived = arrived[arrived["known_at"] < today]
+                arrived.to_csv(self.folder / "build/production/labels.csv", index=False)
+                print(day, file=process.stdin, flush=True)
+                if not process.stdout.readline():
+                    sys.exit("the monitor failed")  # and has said why
+                return findings.read(self.folder / findings.REPORT)
+
+            yield monitor
 
     def keep(self, name: str, *paths: str) -> None:
         """Copy a page or text to where it can be looked at."""
@@ -267,10 +291,10 @@ def play(production: Production) -> None:
     (production.folder / "build/simulation").mkdir(parents=True, exist_ok=True)
     print(f"v1.0.0 is released; {len(held_back)} rows are held back for production", flush=True)
     last, alarmed, seen = LASTS, LASTS, set[str]()
-    with production.service() as address:
+    with production.service() as address, production.monitoring() as monitor:
         for number in range(LASTS):
             production.day(number, held_back, address)
-            found = production.monitor(number) if production.rows else None
+            found = monitor(number) if production.rows else None
             show(number, found, production)
             if found is not None and found.state in issue.TITLES and found.state not in seen:
                 seen.add(found.state)
@@ -284,10 +308,10 @@ def play(production: Production) -> None:
         print("no alarm")
         return
     if retrain(production):
-        with production.service() as address:
+        with production.service() as address, production.monitoring() as monitor:
             for number in range(last + 1, last + 1 + AFTER):
                 production.day(number, held_back, address)
-                show(number, production.monitor(number), production)
+                show(number, monitor(number), production)
         production.keep("v1.1.0", "build/monitor/report.html")
 
 

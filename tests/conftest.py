@@ -17,6 +17,11 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 E2E = ROOT / "tests/e2e"
+# minutes each
+LONGEST = ("test_simulation.py", "test_readme.py", "test_keras_example.py", "test_schedule.py")
+
+# there is a process for each processor, and threads that wait for each other would take what the others need
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # fixtures of the running service, and of GitHub's API
 pytest_plugins = ("serving.served", "review.github")
@@ -27,7 +32,7 @@ Write = Callable[..., None]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests in `tests/e2e`, and start with those that run the pipeline.
+    """Mark the tests in `tests/e2e`, and start with a few files, and with the tests that run the pipeline.
 
     These take longest; started last, they would leave one process without work.
     """
@@ -35,7 +40,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.parent == E2E and not item.get_closest_marker("quick"):
             item.add_marker("e2e")
     order = ("done", "project")
-    items.sort(key=lambda item: next((n for n, name in enumerate(order) if name in item.fixturenames), len(order)))
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        first = next((n for n, name in enumerate(order) if name in item.fixturenames), len(order))
+        return item.path.name not in LONGEST, first
+
+    items.sort(key=place)
 
 
 class Project:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT, Project, copied
+from monitoring.logged import line, segment
 from monitoring.test_collect import collected, of_day, truth
-from monitoring.test_log import line, segment
 
 from mlops.monitoring import collect as collecting
 from mlops.monitoring import findings

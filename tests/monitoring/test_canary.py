@@ -14,15 +14,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Project, copied
+from monitoring.logged import CLASSES
 
-from mlops.model.metrics import Classes, Predictions
+from mlops.model.metrics import Predictions
 from mlops.monitoring.canary import metrics
 from mlops.monitoring.losses import losses
 from mlops.monitoring.matched import Labelled
 from mlops.monitoring.measures import of_losses
 from mlops.monitoring.outcomes import Outcome, decide, judge
 
-CLASSES = Classes(np.array(["no", "yes"], dtype=object), 1)
 OTHER = {"benign": "malignant", "malignant": "benign"}
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -80,3 +83,11 @@ def test_too_few_rows_say_nothing(count: int) -> None:
     assert separation(rows(rng, 1_000), rows(rng, count)) is None
     assert separation(rows(rng, count), rows(rng, 1_000)) is None
     assert separation({}, {}) is None
+
+
+def test_it_takes_one_thread_because_more_would_wait_for_each_other() -> None:
+    count = "from threadpoolctl import threadpool_info as info\nimport mlops.monitoring.classifier\n"
+    count += "print({pool['num_threads'] for pool in info() if pool['user_api'] == 'openmp'})"
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", count], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "{1}\n"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from monitoring.test_log import CONTRACT, MODEL, line, segment
+from monitoring.logged import CONTRACT, MODEL, line, segment
 
 from mlops.monitoring import collect as collecting
 from mlops.monitoring.collect import Collected, collect

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from monitoring.logged import CLASSES
 
-from mlops.model.metrics import Classes, Predictions, score
+from mlops.model.metrics import Predictions, score
 from mlops.monitoring.estimate import estimates
-
-CLASSES = Classes(np.array(["no", "yes"], dtype=object), 1)
 
 
 def drawn(rng: Any, rows: int, a: float, b: float) -> tuple[Any, Predictions]:

@@ -7,24 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from monitoring.logged import SETTINGS
 
 from mlops.core.errors import UserError
-from mlops.core.settings import GroundTruth, Settings
+from mlops.core.settings import GroundTruth
 from mlops.data.tables import Column
 from mlops.monitoring import labels
 from mlops.monitoring.labels import Truth, hashed, places
 
 TARGET = Column(name="ill", kind="categorical", type="string", unit=None, missing=0, distinct=2)
-SETTINGS = Settings.model_validate(
-    {
-        "data": {"source": "data/raw/x.csv", "task": "classification", "target": "ill"},
-        "validate": {},
-        "split": {"method": "random", "test_size": 0.25},
-        "model": {"estimator": "sklearn.linear_model.LogisticRegression"},
-        "tuning": None,
-        "evaluate": {},
-    }
-)
 
 
 def read(folder: Path, text: str, **options: Any) -> Truth:

@@ -13,11 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from conftest import Project, copied
-from monitoring.test_log import CONTRACT, MODEL, line, segment
+from monitoring.logged import CONTRACT, MODEL, SETTINGS, line, segment
 
 from mlops.core import files
 from mlops.core.errors import UserError
-from mlops.core.settings import Settings
 from mlops.inference.contract import Contract, Field
 from mlops.model.metrics import Predictions
 from mlops.monitoring import label_files
@@ -27,16 +26,6 @@ from mlops.monitoring.log import Reading
 from mlops.monitoring.reference import Reference
 
 NONE = np.zeros(0, dtype=np.uint64)
-SETTINGS = Settings.model_validate(
-    {
-        "data": {"source": "data/raw/x.csv", "task": "classification", "target": "ill"},
-        "validate": {},
-        "split": {"method": "random", "test_size": 0.25},
-        "model": {"estimator": "sklearn.linear_model.LogisticRegression"},
-        "tuning": None,
-        "evaluate": {},
-    }
-)
 
 
 def reference(contract: Contract = CONTRACT, **columns: list[Any]) -> Reference:

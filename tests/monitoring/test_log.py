@@ -2,57 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from monitoring.logged import CONTRACT, MODEL, line, name, segment
 
 from mlops.core.errors import UserError
-from mlops.inference.contract import Computed, Contract, Field
 from mlops.monitoring import log
 from mlops.monitoring.log import Reading, Rows
-
-MODEL = "a" * 32
-CONTRACT = Contract(
-    task="classification",
-    target="ill",
-    classes=["no", "yes"],
-    positive="yes",
-    probabilities=True,
-    runtime="onnx",
-    fields=[Field(name="size", kind="numeric", nullable=True), Field(name="town", kind="text", nullable=True)],
-    features=[Computed(name="double", kind="numeric", columns=["size"])],
-)
-
-
-def line(number: int = 0, **changes: Any) -> dict[str, Any]:
-    return {
-        "time": f"2026-01-01T00:00:{number % 60:02}.5Z",
-        "request_id": f"id-{number}",
-        "row": 0,
-        "version": "1.0.0",
-        "model": MODEL,
-        "features": {"size": float(number), "town": f"town {number}"},
-        "computed": {"double": 2.0 * number},
-        "prediction": "yes",
-        "probabilities": {"no": 0.25, "yes": 0.75},
-    } | changes
-
-
-def name(number: int) -> str:
-    return f"20260101T0000{number:02}Z-{number:012x}"
-
-
-def segment(folder: Path, number: int, *lines: Any, sealed: bool = True) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    content = b"".join(each if isinstance(each, bytes) else json.dumps(each).encode() + b"\n" for each in lines)
-    path = folder / f"{name(number)}.jsonl{'.gz' if sealed else ''}"
-    path.write_bytes(gzip.compress(content) if sealed else content)
-    return path
 
 
 def read(folder: Path) -> tuple[Reading, list[Rows]]:

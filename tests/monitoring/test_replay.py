@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from monitoring.test_log import line, segment
+from monitoring.logged import CONTRACT, line, segment
 
 from mlops.core.settings import Costs
 from mlops.inference.contract import Contract, Field
@@ -28,15 +28,7 @@ FIELDS = [
     Field(name="town", kind="categorical", nullable=True),
     Field(name="amount", kind="numeric", nullable=True),
 ]
-CLASSES = Contract(
-    task="classification",
-    target="ill",
-    classes=["no", "yes"],
-    positive="yes",
-    probabilities=True,
-    runtime="onnx",
-    fields=FIELDS,
-)
+CLASSES = CONTRACT.model_copy(update={"fields": FIELDS, "features": []})
 NUMBER = Contract(task="regression", target="price", probabilities=False, runtime="onnx", fields=FIELDS)
 
 

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from monitoring import logged
+from monitoring.logged import CLASSES
 
 from mlops.core.settings import Monitor
-from mlops.inference.contract import Contract, Field
-from mlops.model.metrics import Classes, Predictions, parts
+from mlops.inference.contract import Field
+from mlops.model.metrics import Predictions, parts
 from mlops.monitoring import risk, windows
 from mlops.monitoring.collect import Collected, Sample
 from mlops.monitoring.matched import Labelled
@@ -19,16 +21,8 @@ from mlops.monitoring.risk import Risk
 from mlops.monitoring.sequential import Detector, upper_bound
 from mlops.monitoring.windows import PREDICTION, Compared
 
-CLASSES = Classes(np.array(["no", "yes"], dtype=object), 1)
-CONTRACT = Contract(
-    task="classification",
-    target="ill",
-    classes=["no", "yes"],
-    positive="yes",
-    probabilities=True,
-    runtime="onnx",
-    fields=[Field(name="size", kind="numeric", nullable=False), Field(name="town", kind="categorical", nullable=False)],
-)
+FIELDS = [Field(name="size", kind="numeric", nullable=False), Field(name="town", kind="categorical", nullable=False)]
+CONTRACT = logged.CONTRACT.model_copy(update={"fields": FIELDS, "features": []})
 DAYS = np.datetime64("2026-01-01", "D") + np.arange(60)
 
 

@@ -51,6 +51,7 @@ class WholeLine(Line, kw_only=True):
     features: dict[str, Any]
     computed: dict[str, Any] = {}
     probabilities: dict[str, float] | None = None
+    precomputed: str | None = None
 
 
 @dataclass

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from mlops.core import paths
 from mlops.core.errors import UserError
-from mlops.core.files import md5
+from mlops.core.files import tree_md5
 from mlops.core.lock import outputs, read_lock
 from mlops.data import project as projects
 from mlops.data import tables
@@ -93,9 +93,9 @@ def read(project: Project) -> Reference:
     """
     expected = {path: out["md5"] for path, out in outputs(read_lock()).items()}
     for path in (paths.MODEL, paths.TRAIN, paths.TEST, paths.RECENT, paths.PREDICTIONS, paths.EVALUATION):
-        if not path.is_file():
+        if not path.exists():
             raise UserError(f"{path} is missing", "make, or dvc pull")
-        if md5(path) != expected.get(str(path)):
+        if tree_md5(path) != expected.get(str(path)):
             raise UserError(f"{path} is not the file in dvc.lock", "make, or dvc checkout --force")
     contract = contracts.read()
     test = project.read(paths.TEST)
