@@ -97,6 +97,10 @@ expectations: dvcfiles ## draft an expectation suite from the table
 data-docs: .venv/.ready ## write the validation results as HTML to reports/data_docs
 	@python -m mlops.pipeline.validate --docs
 
+.PHONY: notebook
+notebook: .venv/.ready ## open notebooks/explore.ipynb in JupyterLab, which is installed for this alone
+	@"$(UV)" run --locked --with jupyterlab==4.6.2 jupyter lab notebooks/explore.ipynb
+
 .PHONY: remote
 remote: .venv/.ready ## store data and models in a bucket: make remote URL=s3://bucket/path
 	@[ -n "$(URL)" ] || { echo "error: URL is not set"; echo "  try: make remote URL=s3://bucket/path"; exit 1; }
@@ -115,6 +119,21 @@ simulate: pipeline ## play weeks of production: make simulate CHANGE=none|covari
 review: .venv/.checked ## compare with main, apply the gate, write the comment: make review BASE=main
 	@python -m mlops.review --base "$(BASE)"
 
+.PHONY: setup-dask
+setup-dask: .venv/.ready ## add Dask to .venv, for tables larger than memory (docs/scale-out.md)
+	@UV_PROJECT_ENVIRONMENT=.venv "$(UV)" sync --locked --quiet --inexact --group dask
+
+.PHONY: scheduler
+scheduler: .venv/.ready ## start a Dask scheduler: make scheduler LISTEN=10.0.0.1
+	@exec dask scheduler --host "$(or $(LISTEN),127.0.0.1)" --port 8786 --no-dashboard
+
+# with what mlops.pipeline pins, so that workers compute the same bits as this machine
+.PHONY: worker
+worker: .venv/.ready ## work for the scheduler of DASK_SCHEDULER_ADDRESS: make worker WORKERS=2 MEMORY=4GiB
+	@exec python -c 'import os, sys, mlops.pipeline; os.execvp("dask", ["dask", "worker", *sys.argv[1:]])' \
+		"$${DASK_SCHEDULER_ADDRESS:?names the scheduler, such as tcp://127.0.0.1:8786}" \
+		--nworkers "$(or $(WORKERS),1)" --nthreads 1 --memory-limit "$(or $(MEMORY),auto)" --no-dashboard
+
 .PHONY: serve
 serve: .venv/.ready ## serve the model on this machine: make serve PORT=3000
 	@python -m mlops.release.identity
@@ -125,6 +144,18 @@ serve: .venv/.ready ## serve the model on this machine: make serve PORT=3000
 .PHONY: image
 image: .venv/.ready ## build the image with docker, podman or buildah: make image PLATFORM=linux/arm64
 	@python -m mlops.release.image
+
+.PHONY: platform
+platform: .venv/.ready ## write the definition of the pipeline for TO=airflow|argo|kubeflow|vertex|sagemaker|azureml
+	@TO="$(TO)" python -m mlops.pipeline.platforms
+
+.PHONY: pipeline-image
+pipeline-image: .venv/.ready ## build the image in which a platform runs the stages; with PUSH=registry/name, push it
+	@PUSH="$(PUSH)" python -m mlops.release.pipeline_image
+
+.PHONY: platform-result
+platform-result: .venv/.ready ## take over dvc.lock and the small files of a platform's run: make platform-result RUN=name
+	@python -m mlops.pipeline.platforms.collect "$${RUN:?names the run, as its tasks print it}"
 
 .PHONY: release-check
 release-check: .venv/.ready ## rehearse the release of this commit: check, build, start, predict, stop
@@ -187,9 +218,23 @@ fetch-log: .venv/.ready ## download a prediction log, new files only: make fetch
 	@python -m mlops.monitoring.fetch "$${FROM:?names the folder in the bucket}" "$${LOG:?names the folder on this machine}"
 
 .PHONY: score
-score: .venv/.ready ## predict each row of a file: make score IN=rows.parquet OUT=scored.parquet
+score: .venv/.ready ## predict each row of a file: make score IN=rows.parquet OUT=scored.parquet [EXPLAIN=yes]; with KEY=column OUT=table.sqlite, for answers by key
 	@python -m mlops.release.identity
-	@python -m mlops.serving.score $(if $(IN)$(OUT),"$(IN)" "$(OUT)",--help)
+	@python -m mlops.serving.$(if $(KEY),precompute --key "$(KEY)" $(if $(HOURS),--hours "$(HOURS)"),score) $(if $(EXPLAIN),--explain) $(if $(IN)$(OUT),"$(IN)" "$(OUT)",--help)
+
+.PHONY: wheel
+wheel: .venv/.ready ## make a Python package of the model that needs only NumPy and ONNX Runtime, in build/wheel
+	@python -m mlops.release.wheel
+
+# npm checks the hashes in package-lock.json
+build/onnxruntime-web/.ready: deploy/edge/package-lock.json
+	@mkdir -p $(@D) && cp deploy/edge/package.json deploy/edge/package-lock.json $(@D)
+	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix $(@D)
+	@touch $@
+
+.PHONY: edge
+edge: .venv/.ready build/onnxruntime-web/.ready ## make a page that predicts in the browser, without Python, in build/edge
+	@python -m mlops.release.edge
 
 .PHONY: verify
 verify: .venv/.ready ## clone this commit, run it cold, and check that dvc.lock stays the same
@@ -209,8 +254,9 @@ trust: .venv/.ready ## update the table of jobs in docs/trust.md after a change 
 	@python -m mlops.review.trust
 
 .PHONY: lint
-lint: .venv/.ready ## check formatting, style, types, the direction of imports and declared packages
+lint: .venv/.ready ## check formatting, style, types, the direction of imports, declared packages, notebooks without outputs
 	@ruff format --check . && ruff check . && mypy && lint-imports && deptry src
+	@git ls-files '*.ipynb' | xargs -r nbstripout --verify --keep-id
 
 .PHONY: test
 test: .venv/.ready ## run the tests, each feature once
@@ -226,7 +272,17 @@ behaviour: pipeline ## run the tests of the model's behaviour, in tests/behaviou
 
 .PHONY: test-services
 test-services: .venv/.ready ## run the tests that need PostgreSQL, S3, CML or Mermaid (.ci/services installs them)
-	@pytest tests/services
+	@# under load the service is measured, so nothing runs beside it
+	@pytest tests/services/test_service_under_load.py
+	@pytest -n auto --dist loadfile --no-loadscope-reorder tests/services --ignore=tests/services/test_service_under_load.py
+
+.PHONY: test-federated
+test-federated: .venv/.ready ## train across hospitals with Flower, which is installed for these tests alone
+	@PATH="$(PATH):$(HOME)/.local/bin" pytest tests/federated
+
+.PHONY: test-dask
+test-dask: .venv/.ready ## run the pipeline on a Dask cluster of processes (make setup-dask and .ci/services install what it needs)
+	@PATH="$(PATH):$(HOME)/go/bin" pytest tests/dask_cluster
 
 .PHONY: test-images
 test-images: .venv/.ready ## build images, run them and push them to a local registry (.ci/images installs the tools)
@@ -235,6 +291,10 @@ test-images: .venv/.ready ## build images, run them and push them to a local reg
 .PHONY: test-deploy
 test-deploy: .venv/.ready ## check deploy/ and rehearse a rollout (.ci/deploy installs the tools)
 	@pytest tests/deploy
+
+.PHONY: test-platforms
+test-platforms: .venv/.ready ## run the pipeline on Airflow and Kubeflow, check the other definitions (.ci/platforms installs the tools)
+	@PATH="$(PATH):$(HOME)/go/bin" pytest tests/platforms
 
 .PHONY: test-workflows
 test-workflows: .venv/.ready ## check .github and run ci.yaml with act (.ci/tools installs the tools)
@@ -278,7 +338,7 @@ setup-comment: setup-trusted ## for the workflow report: install those packages 
 	@python3 $(RUN) mlops.review.cml
 
 .PHONY: setup-image
-setup-image: $(filter .uv/bin/uv,$(UV)) ## for the workflow release: install the packages that build and push an image
+setup-image: $(filter .uv/bin/uv,$(UV)) ## for the workflows release and pipeline-image: install the packages that build and push an image
 	@UV_PROJECT_ENVIRONMENT=.trusted $(call install,image)
 
 .PHONY: setup-registry
@@ -323,6 +383,10 @@ retrain-store: ## for the workflow monitor: put the rows of a retraining into th
 retrain-propose: ## for the workflow monitor: push the branch of make retrain and open its pull request
 	@$(TRUSTED) mlops.monitoring.propose
 
+.PHONY: site
+site: pipeline build/onnxruntime-web/.ready ## for the workflow history: add the page of `make edge` to build/history
+	@python -m mlops.release.edge site
+
 .PHONY: register
 register: ## for the workflow register: register main's model in MLflow
 	@$(TRUSTED) mlops.release.registry
@@ -338,6 +402,18 @@ release-facts: .venv/.ready ## for the workflow release: hash the model and comp
 .PHONY: release-image
 release-image: ## for the workflow release: build the image
 	@$(TRUSTED) mlops.release.image
+
+.PHONY: pipeline-image-build
+pipeline-image-build: ## for the workflow pipeline-image: build the image of the commit
+	@$(TRUSTED) mlops.release.pipeline_image
+
+.PHONY: pipeline-image-publish
+pipeline-image-publish: ## for the workflow pipeline-image: push it
+	@$(TRUSTED) mlops.release.pipeline_image publish
+
+.PHONY: release-wheel
+release-wheel: ## for the workflow release: make the Python package, if the model has one
+	@$(TRUSTED) mlops.release.wheel release
 
 .PHONY: release-publish
 release-publish: ## for the workflow release: push the image and hash the model in it again

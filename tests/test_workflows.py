@@ -75,11 +75,12 @@ def test_a_tag_is_verified_before_anything_that_can_write_starts() -> None:
 
 def test_the_version_is_set_after_the_image_was_checked_and_attested() -> None:
     steps = [step.get("run") or step["uses"].split("@")[0] for step in RELEASE["jobs"]["publish"]["steps"]]
-    assert steps[-5:] == [
+    assert steps[-8:] == [
         f"{MAKE} release-image",
+        f"{MAKE} release-wheel",
+        "actions/upload-artifact",
         f"{MAKE} release-publish",
-        "actions/attest",
-        "actions/attest",
+        *["actions/attest"] * 3,
         f"{MAKE} release-tag",
     ]
 
@@ -213,7 +214,7 @@ def test_no_artifact_takes_along_rows_of_the_data() -> None:
         for line in step["with"]["path"].split()
     }
     shown = {f"build/review/{name}" for name in ("report.json", "comment.md", "preview.html", "profile.html", "plots")}
-    released = {"build/release", "models/model.skops", "models/service"}
+    released = {"build/release", "build/wheel/dist", "models/model.skops", "models/portable", "models/service"}
     # rows are in build/monitor only where monitor.retrain puts them into a pull request
     assert uploaded == shown | released | {"build/relock", "build/history", "build/monitor"}
 

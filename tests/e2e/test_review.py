@@ -122,6 +122,10 @@ def test_a_regression_is_blocked_and_says_why(change: Change) -> None:
     assert "log_loss has risen by" in reasons(report)
     line = next(each.line for each in report.policy.results if each.subject == "log_loss" and each.verdict == "fail")
     assert "log_loss" in change.project.read("gate.yaml").splitlines()[line - 1]
+    assert report.influence is not None
+    assert (report.influence.rows, report.influence.columns, len(report.influence.moved)) == (143, 31, 5)
+    largest = report.influence.moved[0]
+    assert f"- <code>{largest.column}</code>: {largest.before:.1%} → {largest.after:.1%}, " in change.comment
 
 
 def test_a_change_that_changes_nothing_is_not_blocked(change: Change) -> None:
@@ -464,8 +468,8 @@ SPLIT, EVALUATE = "src/mlops/pipeline/split.py", "src/mlops/pipeline/evaluate.py
             "recorded",
             replaced(
                 EVALUATE,
-                "train, test = project.read(paths.TRAIN), project.read(paths.TEST)",
-                "train = test = project.read(paths.TRAIN)",
+                "train, test = project.table(paths.TRAIN), project.table(paths.TEST)",
+                "train = test = project.table(paths.TRAIN)",
             ),
         ),
         (

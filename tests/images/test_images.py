@@ -129,7 +129,7 @@ def test_the_image_says_what_it_is(image: str, done: Project) -> None:
 def test_it_holds_the_service_the_model_and_no_data(content: Path) -> None:
     source = content / "bento/src"
     served = {path.name for path in (source / "models/service").iterdir()}
-    assert served == {"example.json", "model.onnx", "schema.json"}
+    assert served == {"example.json", "explanation.npz", "explanation.onnx", "model.onnx", "schema.json"}
     assert not list((source / "models").glob("*.skops"))
     assert {path.name for path in source.iterdir()} == {"bentofile.yaml", "mlops", "models", "project"}
     packages = {path.name for path in (content / "dependencies").iterdir()}
@@ -181,6 +181,53 @@ def test_it_logs_its_predictions_into_a_volume(image: str, inside: Project, tmp_
 
 def test_its_health_check_passes_while_it_runs(one: smoke.Running) -> None:
     tools.tool("podman", "healthcheck", "run", one.container)
+
+
+def test_sagemaker_starts_it_with_a_word_and_finds_it_healthy_on_its_port(image: str, inside: Project) -> None:
+    options = [*smoke.HARDENED, "--publish", "127.0.0.1::8080", "--env", "SERVING_PROTOCOL=sagemaker"]
+    container = tools.tool("podman", "run", "--detach", *options, image, "serve").splitlines()[-1]
+    try:
+        address = tools.tool("podman", "port", container, "8080/tcp").strip()
+        end = time.monotonic() + PATIENCE
+        while "ready" not in (found := asked(f"http://{address}/ping")):
+            assert time.monotonic() < end, found
+            time.sleep(0.1)
+        body = {"instances": [contract.read().example]}
+        answer = requests.post(f"http://{address}/invocations", json=body, timeout=60).json()
+        assert answer["predictions"][0]["prediction"] == "benign"
+        tools.tool("podman", "healthcheck", "run", container)
+    finally:
+        tools.tool("podman", "rm", "--force", container)
+
+
+def test_cloud_run_and_knative_name_a_port_start_it_from_nothing_and_stop_it_by_signal(
+    image: str, inside: Project
+) -> None:
+    named = {"PORT": "8080", "K_SERVICE": "model", "K_CONFIGURATION": "model", "K_REVISION": "model-00001"}
+    variables = [word for name, value in named.items() for word in ("--env", f"{name}={value}")]
+    start = time.monotonic()
+    options = [*smoke.HARDENED, "--publish", "127.0.0.1::8080", *variables]
+    container = tools.tool("podman", "run", "--detach", *options, image).splitlines()[-1]
+    try:
+        address = tools.tool("podman", "port", container, "8080/tcp").strip()
+        while (found := asked(f"http://{address}/readyz")) != "ready":
+            assert time.monotonic() < start + PATIENCE, found
+            time.sleep(0.1)
+        print(f"ready after {time.monotonic() - start:.1f} s")
+        answer = requests.post(f"http://{address}/predict", json={"rows": [contract.read().example]}, timeout=60)
+        assert answer.json()["predictions"][0]["prediction"] == "benign"
+        tools.tool("podman", "stop", "--time", "10", container)  # as Cloud Run waits
+        assert tools.tool("podman", "inspect", "--format", "{{.State.ExitCode}}", container).strip() == "0"
+    finally:
+        tools.tool("podman", "rm", "--force", container)
+
+
+def asked(url: str) -> str:
+    """Whether a probe succeeds, in a word."""
+    try:
+        return "ready" if requests.get(url, timeout=5).status_code == 200 else "not yet"
+    except requests.RequestException as error:
+        return str(error)
 
 
 def test_without_root_file_system_protection_it_still_cannot_change_itself(image: str) -> None:

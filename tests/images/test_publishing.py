@@ -181,10 +181,18 @@ def test_run_again_the_version_names_the_image_of_the_reviewed_model(
     assert labels["mlops.model-md5"] == md5(project.work.folder / "models/model.skops")
 
 
-def test_the_digest_is_attested_with_where_it_comes_from_and_what_is_in_it(digest: str, again: Run, line: Line) -> None:
+def test_the_digest_is_attested_with_where_it_comes_from_and_what_is_in_it(
+    project: Releasing, digest: str, again: Run, line: Line
+) -> None:
     image = f"{line.address}/{REPOSITORY}@{digest}"
     attested = (again.artifacts / "attested").read_text(encoding="utf-8").splitlines()
-    assert attested == [f"sbom of {image}", image]
+    (wheel,) = project.hub.assets
+    assert attested == [
+        f"sbom of {image}",
+        image,
+        f"{wheel}@sha256:{hashlib.sha256(project.hub.assets[wheel]).hexdigest()}",
+    ]
+    assert wheel == "model_of_diagnosis-1.0.0-py3-none-any.whl"
     bill = json.loads((again.artifacts / "sbom.json").read_text(encoding="utf-8"))
     assert bill["bomFormat"] == "CycloneDX"
     names = {each["name"] for each in bill["components"]}

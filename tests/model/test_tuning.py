@@ -13,7 +13,8 @@ from mlops.core.errors import UserError
 from mlops.core.settings import Settings
 from mlops.data.tables import Column
 from mlops.model.estimators import make_model
-from mlops.model.tuning import _folds, tune
+from mlops.model.training import folds
+from mlops.model.tuning import tune
 
 CANCER = load_breast_cancer(as_frame=True)
 X = CANCER.data.iloc[:200, :3]
@@ -150,18 +151,18 @@ def test_groups_stay_together_in_the_folds() -> None:
     groups = np.array([f"clinic {number % 7}" for number in range(len(y))])
     asked = settings(split={"method": "group", "group": "clinic"}, method="grid", space={"C": [1]})
     assert asked.tuning
-    folds = _folds(y, asked, asked.tuning, groups)
-    assert len(folds) == 3
-    for learned, judged in folds:
+    found = folds(y, asked, groups, asked.tuning.folds)
+    assert len(found) == 3
+    for learned, judged in found:
         assert not set(groups[learned]) & set(groups[judged])
-    assert sorted(np.concatenate([judged for _, judged in folds])) == list(range(len(y)))
+    assert sorted(np.concatenate([judged for _, judged in found])) == list(range(len(y)))
 
 
 def test_time_goes_forward_in_the_folds() -> None:
     days = np.datetime64("2024-01-01") + np.random.default_rng(0).permutation(len(y))
     asked = settings(split={"method": "time", "time": "day"}, method="grid", space={"C": [1]})
     assert asked.tuning
-    for learned, judged in _folds(y, asked, asked.tuning, days):
+    for learned, judged in folds(y, asked, days, asked.tuning.folds):
         assert days[learned].max() < days[judged].min()
 
 

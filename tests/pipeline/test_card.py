@@ -71,6 +71,7 @@ def test_the_card_has_every_section_in_order(project: Project) -> None:
         "Slices",
         "Calibration and thresholds",
         "Feature importance",
+        "What drives the predictions",
         "Inputs",
         "Limits",
         "Who is responsible",

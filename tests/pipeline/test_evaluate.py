@@ -12,6 +12,7 @@ from conftest import ROOT
 from ruamel.yaml import YAML
 from sklearn import metrics as sk
 
+from mlops.data import tables
 from mlops.model import curves, slices
 from mlops.model.metrics import Classes, Predictions
 from mlops.pipeline import evaluate, export, ingest, split, train, tune
@@ -83,7 +84,8 @@ def test_a_forest_that_learns_by_heart_shows_an_overfitting_gap(
     assert summary["overfitting_gap"] > 20
     assert summary["worst_slice"] == max(each["metrics"]["rmse"]["value"] for each in evaluation["slices"])
     drawn = YAML(typ="safe").load(tmp_path / "reports/dvc.yaml")["plots"]
-    assert [next(iter(plot)) for plot in drawn] == ["Permutation importance", "Residuals"]
+    assert [next(iter(plot)) for plot in drawn] == ["Permutation importance", "Residuals", "Mean absolute SHAP value"]
+    assert (evaluation["explanation"]["method"], evaluation["explanation"]["unit"]) == ("trees", "value")
 
 
 def test_of_many_training_rows_a_sample_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +118,46 @@ def test_the_column_that_decides_is_the_most_important_one(tmp_path: Path, monke
     )
     assert [each["column"] for each in evaluation["importance"]] == ["x", "noise"]
     assert evaluation["importance"][0]["importance"] > 1
+    # contributions are exact: three times the distance from the training rows' mean
+    train, test = (
+        pq.read_table(tmp_path / f"data/prepared/{side}.parquet")["x"].to_numpy() for side in ("train", "test")
+    )
+    explanation = evaluation["explanation"]
+    first, second = explanation["columns"]
+    assert (explanation["method"], explanation["unit"], explanation["rows"]) == ("linear", "value", len(test))
+    assert (first["column"], second["column"]) == ("x", "noise")
+    distances = 3 * np.abs(test - train.mean())
+    assert first["mean"] == pytest.approx(distances.mean(), abs=1e-5)
+    half = 1.96 * distances.std(ddof=1) / np.sqrt(len(test))
+    assert [first["low"], first["high"]] == pytest.approx([first["mean"] - half, first["mean"] + half], abs=1e-4)
+    # the mean prediction rises by three for each unit of x, and its interval is as wide as the other column's part
+    depends = evaluation["dependence"][0]
+    ends = depends["points"][0], depends["points"][-1]
+    assert [end["at"] for end in ends] == pytest.approx(
+        np.quantile(table_of(tmp_path, depends["rows"]), [0.05, 0.95]), abs=1e-5
+    )
+    assert (ends[1]["mean"] - ends[0]["mean"]) / (ends[1]["at"] - ends[0]["at"]) == pytest.approx(3, abs=1e-4)
+    assert ends[0]["high"] - ends[0]["low"] < 0.1
+
+
+def table_of(folder: Path, rows: int) -> Any:
+    """The column x of the test rows that partial dependence is averaged over."""
+    return tables.some(pq.read_table(folder / "data/prepared/test.parquet"), rows)["x"].to_numpy()
+
+
+def test_what_has_no_exact_explanation_says_why_and_has_partial_dependence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = {"estimator": "sklearn.naive_bayes.GaussianNB", "params": {}}
+    evaluation = run(tmp_path, monkeypatch, model=model)
+    assert evaluation["explanation"]["why"].startswith("the model is a GaussianNB; exact explanations exist for")
+    depends = evaluation["dependence"]
+    assert len(depends) == 6
+    assert [each["column"] for each in depends] == [each["column"] for each in evaluation["importance"][:6]]
+    for each in depends:
+        assert (each["of"], each["rows"], len(each["points"])) == ("malignant", 143, 11)
+        found = [(point["low"], point["mean"], point["high"]) for point in each["points"]]
+        assert all(0 <= low < mean < high <= 1 for low, mean, high in found), found
 
 
 def test_a_threshold_moves_the_decision_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,11 +20,11 @@ from mlops.core.errors import UserError
 from mlops.core.settings import Settings
 from mlops.data import tables
 from mlops.data.tables import Column
-from mlops.inference import runtime
+from mlops.inference import explained, runtime
 from mlops.inference.contract import Contract
-from mlops.model import metrics, modelfile
+from mlops.model import explaining, metrics, modelfile
 from mlops.model.estimators import make_model
-from mlops.pipeline import export
+from mlops.pipeline import export, export_explanation
 from mlops.serving import codec
 
 N, TRAINED = 400, 300
@@ -58,6 +58,14 @@ FALL_BACK = {
     "sklearn.discriminant_analysis.LinearDiscriminantAnalysis": "its predictions as ONNX differ",
     "lightgbm.LGBMClassifier": "it does not convert: skl2onnx raises MissingShapeCalculator for LGBMClassifier",
 }
+
+
+def explained_by(estimator: str) -> str | None:
+    """The method that explains an estimator exactly."""
+    kind = estimator.strip().split(".")
+    if kind[1] in ("linear_model", "discriminant_analysis"):
+        return "linear"
+    return "trees" if kind[1] == "tree" or (kind[1] == "ensemble" and "AdaBoost" not in kind[2]) else None
 
 
 def made() -> tuple[dict[str, tuple[str, pa.Array]], np.ndarray[Any, Any]]:
@@ -159,7 +167,37 @@ def exported(
     served = runtime.loaded(content, contract)
     whole = export.distance(metrics.predict_table(model_, table, described), export.answers(served, table, described))
     assert len(served(of_example(contract)).predicted) == 1
-    return whole, found, contract, content
+    return whole, found, explained_as_well(model_, contract, content, table, described), content
+
+
+def explained_as_well(
+    model: Any, contract: Contract, content: bytes, table: pa.Table, described: list[Column]
+) -> Contract:
+    """What is exported explains the model's own score, unless it gives a reason; the contract with what it says."""
+    X = tables.features(table, described)
+    columns = export.as_columns(X, described)
+    about, files = export_explanation.made(
+        model, contract, X.iloc[:TRAINED], {name: values[:TRAINED] for name, values in columns.items()}
+    )
+    contract = contract.model_copy(update={"explanation": about})
+    export.write(content, contract, files)
+    assert bool(about.why) == (about.method is None) == (not files)
+    if about.method is None:
+        return contract
+    answer = runtime.loaded(content, contract)(columns)
+    pipeline = getattr(model, "estimator_", model)
+    scores = explaining.raw_scores(pipeline, X)
+    if about.unit == "log of the value":
+        scores = np.log(scores)
+    elif about.of is not None and contract.classes and about.of == contract.classes[0]:
+        scores = 1 - scores if about.unit == "probability" else -scores
+    elif about.of is None and contract.classes:
+        chosen = [contract.classes.index(label) for label in answer.predicted.tolist()]
+        scores = scores[np.arange(N), chosen]
+    found = explained.load(contract)(columns, answer)
+    assert found.contributions.shape == (N, len(contract.inputs))
+    np.testing.assert_allclose(found.score, scores.reshape(-1), rtol=1e-7, atol=1e-7)
+    return contract
 
 
 @pytest.fixture(autouse=True)
@@ -175,6 +213,7 @@ def test_a_classifier_predicts_the_same_as_onnx_also_where_values_are_missing_or
     estimator: str, params: dict[str, Any], target: str
 ) -> None:
     difference, found, contract, _ = exported(estimator, params, TARGETS[target])
+    assert contract.explanation.method == explained_by(estimator)
     assert found["runtime"] == contract.runtime == "onnx"
     assert found["why"] is None
     assert difference <= found["difference_below"] <= export.TOLERANCE
@@ -184,6 +223,7 @@ def test_a_classifier_predicts_the_same_as_onnx_also_where_values_are_missing_or
 @pytest.mark.parametrize(("estimator", "params"), REGRESSORS.items())
 def test_a_regressor_predicts_the_same_as_onnx(estimator: str, params: dict[str, Any]) -> None:
     difference, found, contract, _ = exported(estimator, params, np.exp(NUMBER))
+    assert contract.explanation.method == explained_by(estimator)
     assert (contract.runtime, found["why"]) == ("onnx", None)
     assert difference <= found["difference_below"] <= export.TOLERANCE
 
@@ -401,7 +441,8 @@ def test_the_stage_writes_the_same_bytes_in_another_process_and_nothing_of_this_
     done: Project, tmp_path: Path
 ) -> None:
     project = copied(done, tmp_path)
-    outputs = [*sorted((project.folder / paths.SERVICE).iterdir()), project.folder / "reports/export.json"]
+    folders = (project.folder / paths.SERVICE, project.folder / paths.PORTABLE)
+    outputs = [*(file for folder in folders for file in sorted(folder.iterdir())), project.folder / paths.EXPORTED]
     before = [path.read_bytes() for path in outputs]
     for seed in ("1", "2"):
         shutil.rmtree(project.folder / paths.SERVICE)

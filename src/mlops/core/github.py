@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -17,6 +18,7 @@ from mlops.core.report import shortened
 
 AGAIN = "run the job again"
 MOST_PAGES = 100
+UPLOADS = "uploads.github.com"
 NEEDED = "the job needs `permissions:` with actions: read and pull-requests: write"
 
 
@@ -79,6 +81,17 @@ class Api:
         response = self._send("POST", path, expected=(201, refusal), json=body)
         return self._json(response) if response.status_code == 201 else None
 
+    def upload(self, address: str, name: str, content: bytes) -> Any:
+        """Attach a file to a release, at the address that the release names for it."""
+        parts = urlsplit(address)
+        if parts.scheme != "https" or parts.netloc not in (urlsplit(self.url).netloc, UPLOADS):
+            raise UserError(
+                "GitHub names an address for uploads that is not its own, and the token would be sent there"
+            )
+        base, headers = f"https://{parts.netloc}", {"Content-Type": "application/octet-stream"}
+        response = self._send("POST", parts.path, (201,), base, params={"name": name}, data=content, headers=headers)
+        return self._json(response)
+
     def pages(self, path: str, **parameters: str | int) -> list[Any]:
         """All items of a paginated list."""
         found: list[Any] = []
@@ -115,11 +128,13 @@ class Api:
         except requests.RequestException as error:
             raise UserError(f"the download from GitHub's storage broke off: {type(error).__name__}", AGAIN) from None
 
-    def _send(self, method: str, path: str, expected: tuple[int, ...] = (200,), **options: Any) -> requests.Response:
+    def _send(
+        self, method: str, path: str, expected: tuple[int, ...] = (200,), base: str = "", **options: Any
+    ) -> requests.Response:
         what = f"{method} {path}"
         try:
             response = self.session.request(
-                method, f"{self.url}{path}", timeout=self.timeout, allow_redirects=False, **options
+                method, f"{base or self.url}{path}", timeout=self.timeout, allow_redirects=False, **options
             )
         except requests.Timeout:
             raise UserError(f"GitHub did not answer {what} within {self.timeout:g} s", AGAIN) from None

@@ -13,6 +13,7 @@ SPLIT = PREPARED / "split.json"
 
 MODEL = Path("models/model.skops")
 SERVICE = Path("models/service")
+PORTABLE = Path("models/portable")
 CARD = Path("models/CARD.md")
 RELEASE = Path("models/release.json")
 
