@@ -74,14 +74,14 @@ def test_each_merged_model_and_each_release_is_a_row_newest_first(past: Past) ->
     assert "Ada approved by Barbara" in found[-1]
     assert md5("first") in found[-1]
     assert md5("new rows data/prepared/test.parquet") in found[1]
-    assert "runs in compose; quadlet; kubernetes, production" in found[0]
+    assert "runs in compose; quadlet; kubernetes, production; knative" in found[0]
     assert 'Grace & "co"' in found[2]
     assert "Grace" in found[0], "who tagged"
 
 
 def test_what_runs_now_is_named_by_its_version(past: Past) -> None:
     assert history.runs_in(lineage.deployments(lineage.main_branch())) == {
-        "v1.1.0": ["compose", "quadlet", "kubernetes, production"],
+        "v1.1.0": ["compose", "quadlet", "kubernetes, production", "knative"],
         "v1.2.0-rc.1": ["kubernetes, staging"],
     }
 
@@ -256,11 +256,8 @@ def test_five_hundred_models_take_as_few_processes_as_three(tmp_path: Path, monk
         monkeypatch.chdir(past.write())
         trace = tmp_path / f"trace {number}"
         monkeypatch.setenv("GIT_TRACE", str(trace))
-        start = time.perf_counter()
         page = made()
-        seconds = time.perf_counter() - start
         monkeypatch.delenv("GIT_TRACE")
         counts.append(trace.read_text(encoding="utf-8").count("trace: built-in: git "))
         assert page.count("<tr data-kind") == number + len(range(2, number, 5))
     assert counts[0] == counts[1] <= 20
-    assert seconds < 15

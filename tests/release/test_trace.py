@@ -102,7 +102,7 @@ def test_a_release_names_the_merge_that_made_its_model_and_the_author_of_the_bra
     assert found["commit"]["subject"] == "Explain the spread"
     change = found["change"]
     assert (change["pull_request"], change["subject"], change["author"]) == (7, "Add the spread of radii", "Linus")
-    assert set(found["runs_in"]) == {"compose", "quadlet", "kubernetes, staging", "kubernetes, production"}
+    assert set(found["runs_in"]) == {"compose", "quadlet", "kubernetes, staging", "kubernetes, production", "knative"}
     assert traced("v1.0.0", capsys)["traces"][0]["runs_in"] == []
 
 

@@ -26,7 +26,12 @@ NOTHING = "sha256:" + "0" * 64
 KEY = "model"  # what the manifests of the base call the image
 STAGING = Path("deploy/kubernetes/overlays/staging/kustomization.yaml")
 LINES = {Path("deploy/compose/.env"): "MODEL_IMAGE", Path("deploy/quadlet/model.container"): "Image"}
-PLACES = (*LINES, STAGING, Path("deploy/kubernetes/overlays/production/kustomization.yaml"))
+PLACES = (
+    *LINES,
+    STAGING,
+    Path("deploy/kubernetes/overlays/production/kustomization.yaml"),
+    Path("deploy/knative/kustomization.yaml"),
+)
 
 
 def write(reference: str, places: tuple[Path, ...] = PLACES) -> list[Path]:

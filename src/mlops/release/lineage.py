@@ -20,12 +20,12 @@ from mlops.core import paths
 from mlops.core.errors import UserError
 from mlops.core.git import git
 from mlops.core.lock import parse_lock
-from mlops.release.deploy import LINES, NOTHING, PLACES, deployed
+from mlops.release.deploy import NOTHING, PLACES, deployed
 from mlops.release.tag import MAIN, VERSION
 
 MODEL = str(paths.MODEL)
 ENVIRONMENTS = {
-    path: path.parts[1] if path in LINES else f"{path.parts[1]}, {path.parts[-2]}" for path in PLACES
+    path: f"{path.parts[1]}, {path.parts[-2]}" if "overlays" in path.parts else path.parts[1] for path in PLACES
 }  # deploy/compose/.env → compose; deploy/kubernetes/overlays/staging/… → kubernetes, staging
 FIELDS = ("%H", "%P", "%aN", "%aI", "%B", "%(trailers:key=Reviewed-by,key=Approved-by,valueonly,unfold,separator=%x0A)")
 SQUASHED = re.compile(r"\s*\(#([1-9][0-9]{0,8})\)$")
