@@ -28,6 +28,8 @@ METRICS = {
 """What they may ask for; the service and the monitor under test show that they export each of them."""
 OF_THE_CANARY = {"monitor_canary_verdict"}
 """What `make canary` writes."""
+OF_A_TABLE = {"model_keyed_rows_total", "model_precomputed_until_timestamp_seconds"}
+"""What a service with `PREDICTIONS` exports, as `tests/serving/test_precomputed.py` shows."""
 
 
 def dashboard_queries(raw: bool = False) -> dict[str, str]:
