@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from conftest import Project, copied
-from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
+from sklearn.linear_model import LogisticRegression
 
 from mlops.core import paths
 from mlops.core import settings as settings_module
@@ -28,8 +28,8 @@ from mlops.data import project as projects
 from mlops.data import tables
 from mlops.data.tables import Catalogue, Column
 from mlops.model import metrics, modelfile
-from mlops.model.metrics import Classes, Predictions
-from mlops.review import evidence, gate
+from mlops.model.metrics import Classes
+from mlops.review import gate
 from mlops.review import policy as policies
 from mlops.review.baseline import Baseline, find
 from mlops.review.build_report import build_report, served
@@ -471,17 +471,3 @@ def test_no_test_rows_at_all_are_a_failure_and_not_a_crash(here: Project) -> Non
     policy = judged(found)
     assert {each.why for each in policy.results} == {"there are no test rows"}
     assert policy.blocks
-
-
-def test_errors_of_a_regression_are_drawn_and_a_classifier_without_probabilities_has_no_curve() -> None:
-    X = np.random.default_rng(0).normal(size=(80, 2))
-    y = X[:, 0] + X[:, 1] ** 2
-    said = Predictions(LinearRegression().fit(X, y).predict(X), None)
-    (chart,) = evidence.curve_charts(y, said, said, None)
-    assert [each.name for each in chart.series] == ["main", "this change"]
-    assert chart.series[0].values == sorted(chart.series[0].values)
-    lost = Predictions(np.where(y > y.mean(), np.nan, y), None)
-    assert evidence.curve_charts(y, lost, said, None) == []
-    labels = (y > 0).astype(int)
-    plain = Predictions(RidgeClassifier().fit(X, labels).predict(X), None)
-    assert evidence.curve_charts(labels, plain, None, Classes(np.array([0, 1]), 1)) == []

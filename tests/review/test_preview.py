@@ -9,6 +9,7 @@ import pytest
 from test_hostile_text import HOSTILE, report_of
 from test_render import drawn, report, ruled
 
+from mlops.core.report import Bars
 from mlops.review.preview import chart, page
 from mlops.review.render import comment
 
@@ -100,6 +101,20 @@ def test_lines_of_any_size_are_drawn_inside_the_picture(line: list[float]) -> No
     (points,) = re.findall(r'<polyline points="([^"]*)"', content)
     heights = [float(point.split(",")[1]) for point in points.split()]
     assert all(40 <= height <= 230 for height in heights)
+
+
+def test_bars_are_drawn_beside_their_names() -> None:
+    found = Bars(title="by sex", y="accuracy", names=["f", "m"], main=[0.5, 1.0], here=[0.25, 0.0])
+    content = page(comment(report(charts=[], bars=[found])))
+    assert "xychart" not in content
+    drawn = re.findall(r'<rect x="200" y="(\d+)" width="([\d.]+)" height="14" fill="(#\w+)"/>', content)
+    assert drawn == [
+        ("64", "200.0", "#8c8c8c"),
+        ("82", "100.0", "#d9730d"),
+        ("100", "400.0", "#8c8c8c"),
+        ("118", "0.0", "#d9730d"),
+    ]
+    assert re.findall(r'text-anchor="end">([^<]*)<', content) == ["f", "m"]
 
 
 def test_words_in_a_picture_are_words() -> None:

@@ -9,15 +9,18 @@ import pytest
 from test_hostile_text import Page, report_of
 
 from mlops.core.markdown import escaped, number, table
-from mlops.core.report import Baseline as MainModel
 from mlops.core.report import (
+    Bars,
     Change,
     Changes,
     Chart,
     CleaningStep,
     Comparison,
     Cost,
+    Decisions,
     Estimate,
+    Example,
+    Flip,
     Owned,
     Policy,
     Report,
@@ -27,10 +30,12 @@ from mlops.core.report import (
     Served,
     Slice,
     Validation,
+    Value,
     Waiver,
     Wear,
 )
-from mlops.review.render import MOST_BYTES, chart, comment, heading, interval, measured
+from mlops.core.report import Baseline as MainModel
+from mlops.review.render import MOST_BYTES, bars, chart, comment, heading, interval, measured
 
 HEAD, BASE, MD5 = "1" * 40, "2" * 40, "3" * 32
 ALONE = ["@", "#", ":", "<", "&", "|", "`", "*", "_", "[", "]", "(", ")", "!", "~", "\\", "$", "{", "}", '"', "'", ">"]
@@ -454,6 +459,41 @@ def test_differences_are_told_with_their_sign_and_none_as_none() -> None:
     assert interval(Estimate(value=None)) == "–"
     assert number(None) == "–"
     assert table(["a"], [["b"]]) == "| a |\n| --- |\n| b |"
+
+
+def test_bars_have_names_and_their_numbers_in_a_table_below() -> None:
+    text = bars(Bars(title="accuracy by sex", y="accuracy", names=["f", "m"], main=[0.5, 0.75], here=[0.625, 0.25]))
+    assert 'xychart-beta horizontal\n    title "accuracy by sex"\n    x-axis ["f", ".", "m", ".."]\n' in text
+    first, second = re.findall(r"bar \[(.*)\]", text)
+    # a bar of one model has no length where the other's is drawn
+    assert [float(value) for value in first.split(", ")] == [0.5, -0.075, 0.75, -0.075]
+    assert [float(value) for value in second.split(", ")] == [-0.075, 0.625, -0.075, 0.25]
+    assert "|  | main | this change |\n| --- | --- | --- |\n| f | 0.5 | 0.625 |\n| m | 0.75 | 0.25 |" in text
+    alone = bars(Bars(title="t", y="y", names=["a-b", "a b", "<"], here=[1.0, 1.0, 1.0]))
+    assert 'x-axis ["a b", "a b .", "empty"]' in alone
+    assert "Grey" not in alone
+
+
+# decisions
+
+
+def test_decisions_are_shown_by_direction() -> None:
+    assert "Decisions" not in comment(report())
+    flip = Flip(before="benign", after="malignant", rows=3, right=2, wrong=1)
+    example = Example(key=[Value(column="id", value="Ada")], before="benign", after="malignant", actual="benign")
+    text = comment(report(decisions=Decisions(rows=143, changed=3, flips=[flip], examples=[example])))
+    assert "<summary>Decisions: 3 of 143 test rows (2.1%) change sides: 2 now right, 1 now wrong</summary>" in text
+    assert "| benign | malignant | 3 | 2 | 1 |" in text
+    assert "| <code>id</code> | main predicts | this change predicts | observed |\n" in text
+    assert "\n| Ada | benign | malignant | benign |" in text
+    numbers = Decisions(rows=10, changed=8, median=0.5, most=2.25, higher=5)
+    text = comment(report(decisions=numbers))
+    assert "8 of 10 test rows (80.0%) are predicted otherwise" in text
+    assert (
+        "Half of the test rows move by 0.5 or more, 5 % by 2.25 or more. 5 of the changed predictions rise, 3 fall."
+        in text
+    )
+    assert "no test row of 10 is predicted otherwise" in comment(report(decisions=Decisions(rows=10, changed=0)))
 
 
 # size

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from mlops.core.report import Chart, Series
-from mlops.review.render import chart
+from mlops.core.report import Bars, Chart, Series
+from mlops.review.render import bars, chart
 
 MERMAID = ROOT / "build/tools/node_modules/mermaid/dist/mermaid.min.js"
 
@@ -86,6 +86,21 @@ def test_mermaid_draws_each_chart_and_nothing_else(title: str, tmp_path: Path) -
     # main's line in grey, this change's in orange
     assert "#8c8c8c" in svg.lower()
     assert "#d9730d" in svg.lower()
+
+
+def test_mermaid_draws_a_bar_of_each_model_for_each_category(tmp_path: Path) -> None:
+    names = ["radius, below 12", "a-b", "a b", "<script>", "größe 東京", "x" * 300]
+    shown = Bars(title="by slice", y="recall", names=names, main=[0.9, 0.8, 0.7, 0.6, 0.5, 0.4], here=[0.5] * 6)
+    (drawn,) = draw([bars(shown).split("```mermaid\n")[1].split("```")[0]], tmp_path)
+    assert drawn.get("error") is None
+    svg = drawn["svg"]
+    for place, colour in enumerate(("#8c8c8c", "#d9730d")):
+        group = svg.split(f'class="bar-plot-{place}"')[1].split("</g>")[0]
+        lengths = [float(each) for each in re.findall(r'width="(-?[\d.]+)"', group)]
+        assert len([each for each in lengths if each > 0]) == len(names)
+        assert colour in group.lower()
+    assert "radius, below 12" in svg
+    assert "<script" not in svg
 
 
 def test_odd_numbers_are_drawn_too(tmp_path: Path) -> None:

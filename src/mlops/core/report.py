@@ -28,6 +28,10 @@ from mlops.core.replayed import Replayed
 MOST_BYTES = 1_000_000
 # 10 built-in ones, and the most that main and a change may add
 MOST_METRICS = 50
+# Rows whose decision changed that a comment names
+MOST_EXAMPLES = 10
+# Categories of a bar chart
+MOST_BARS = 12
 # Name under which a behaviour test records its example row
 EXAMPLE = "example"
 # Patterns of CODEOWNERS that name every file
@@ -157,6 +161,23 @@ class Chart(Part):
         return self
 
 
+class Bars(Part):
+    """A metric by category."""
+
+    title: Text
+    y: Text
+    names: Annotated[list[Text], Field(min_length=2, max_length=MOST_BARS)]
+    main: Annotated[list[FiniteFloat], Field(max_length=MOST_BARS)] = []
+    """Empty where there is no model of main to compare with."""
+    here: Annotated[list[FiniteFloat], Field(max_length=MOST_BARS)]
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        if len(self.here) != len(self.names) or len(self.main) not in (0, len(self.names)):
+            raise ValueError("there must be one value for each category")
+        return self
+
+
 class Baseline(Part):
     """Main's model, or why it cannot be compared."""
 
@@ -281,6 +302,45 @@ class Influence(Part):
     """Why they cannot be compared."""
 
 
+class Flip(Part):
+    """Test rows for which main's model predicts one class and this change's another."""
+
+    before: Text
+    after: Text
+    rows: Count
+    right: Count
+    """Rows of which this change predicts the class that was observed."""
+    wrong: Count
+    """Rows of which main predicts it."""
+
+
+class Example(Part):
+    """A test row whose decision changed."""
+
+    key: Annotated[list[Value], Field(min_length=1, max_length=5)]
+    before: Text
+    after: Text
+    actual: Text
+
+
+class Decisions(Part):
+    """How this change's predictions differ from main's, on the same rows."""
+
+    rows: Count
+    changed: Count
+    """Rows with another class, or with another number."""
+    flips: Annotated[list[Flip], Field(max_length=6)] = []
+    """For classes: the largest groups."""
+    left_out: Count = 0
+    """Rows of smaller groups."""
+    median: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    most: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    """For numbers: the median and the 95th percentile of the absolute change."""
+    higher: Count = 0
+    """For numbers: rows whose prediction rose."""
+    examples: Annotated[list[Example], Field(max_length=MOST_EXAMPLES)] = []
+
+
 class Owned(Part):
     """Files that need the approval of the owners that one line of CODEOWNERS names."""
 
@@ -336,11 +396,13 @@ class Report(Part):
     replayed: Replayed | None = None
     """The recorded rows, where `monitor.replay` names a prediction log."""
     influence: Influence | None = None
+    decisions: Decisions | None = None
     cost: Annotated[list[Cost], Field(max_length=6)] = []
     served: Served | None = None
     served_before: Served | None = None
     """The same on main; None where main serves nothing yet."""
     charts: Annotated[list[Chart], Field(max_length=3)] = []
+    bars: Annotated[list[Bars], Field(max_length=3)] = []
     lineage: Annotated[list[Change], Field(max_length=20)] = []
     """Hashes of data and model, on main and here."""
 

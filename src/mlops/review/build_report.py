@@ -29,13 +29,15 @@ from mlops.core.report import (
 from mlops.core.report import Baseline as BaselineReport
 from mlops.core.settings import Settings
 from mlops.data import tables
-from mlops.review import changes
+from mlops.review import changes, charts, decisions
 from mlops.review import gate as gate_module
 from mlops.review.baseline import Baseline
 from mlops.review.compare import Paired
 from mlops.review.evidence import Findings
 from mlops.review.gate import finite
 from mlops.review.policy import Gate
+from mlops.review.rules.comparison import SlicesNoWorse
+from mlops.review.rules.slices import GroupGap, WorstSlice
 
 FAILURES = Path("reports/validation_failures.json")
 
@@ -83,6 +85,7 @@ def build_report(
             "behaviour": evidence.behaviour,
             "cleaning": cleaning(baseline.commit),
             "influence": findings.influence,
+            "decisions": decisions.compare(evidence.judged, settings.data.key, gate.examples),
             "cost": [
                 Cost(name="training", unit="s", before=None, after=trained),
                 Cost(
@@ -96,6 +99,10 @@ def build_report(
             "served": served(paths.EXPORTED.read_bytes() if paths.EXPORTED.exists() else None),
             "served_before": served(show(baseline.commit, paths.EXPORTED)),
             "charts": findings.charts[:3],
+            "bars": charts.slices(
+                evidence.slices,
+                [rule.metric for rule in gate.rules if isinstance(rule, SlicesNoWorse | WorstSlice | GroupGap)],
+            ),
             "lineage": [
                 Change(name="table", before=hash_of(baseline.lock, paths.TABLE), after=files.tree_md5(paths.TABLE)),
                 Change(

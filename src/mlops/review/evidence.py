@@ -20,7 +20,7 @@ from mlops.core.errors import UserError
 from mlops.core.git import changed_files
 from mlops.core.lock import Lock
 from mlops.core.paths import METRICS, PREDICTIONS
-from mlops.core.report import Chart, Influence, Series, shortened
+from mlops.core.report import Chart, Influence
 from mlops.core.settings import Settings
 from mlops.data import features, tables
 from mlops.data.project import Project
@@ -29,14 +29,12 @@ from mlops.model import curves, metrics, modelfile, slices
 from mlops.model.metrics import Array, Classes, Predictions, parts
 from mlops.model.objects import imported
 from mlops.model.resampling import Custom
-from mlops.review import drift, influence
+from mlops.review import charts, drift, influence
 from mlops.review.baseline import Baseline
 from mlops.review.compare import Paired, compare
 from mlops.review.definitions import Definitions, define, recorded
 from mlops.review.gate import Judged, Measurements, Recent, SliceMeasurements
 
-GRID = 21
-MOST_SLICES = 50
 RECENT_SEED = 10_000  # slices have the numbers from 1
 # The recorded numbers have six decimals
 ROUNDING = 1.5e-6
@@ -156,7 +154,7 @@ def gather(project: Project, baseline: Baseline, moved: list[str], dirty: bool, 
     )
     drawn = []
     if len(scored.y):
-        drawn = curve_charts(scored.y, scored.candidate, scored.baseline, ours.classes) + slice_charts(by_slice)
+        drawn = charts.curves(scored.y, scored.candidate, scored.baseline, ours.classes)
     missing = [name for name in recorded(baseline.commit) if name not in pairs]
     lost = [f"{name} ({defined.lost[name]})" if name in defined.lost else name for name in missing]
     test = ours.test.take(pa.array(scored.rows))
@@ -388,48 +386,3 @@ def left_behind(lock: Lock) -> list[str]:
         for stage, path in outputs
         if name == path or name.startswith(f"{path}/")
     ]
-
-
-def curve_charts(
-    y: Array, candidate: Predictions, baseline: Predictions | None, classes: Classes | None
-) -> list[Chart]:
-    """The ROC curve of two classes, or the absolute errors of a regression."""
-    models = [("main", baseline)] if baseline is not None else []
-    models.append(("this change", candidate))
-    grid = np.linspace(0, 1, GRID)
-    if classes is None:
-        lines = {name: np.quantile(np.abs(y - model.predicted), grid[:-1]) for name, model in models}
-        if not all(np.isfinite(errors).all() for errors in lines.values()):
-            return []
-        return [_chart("Absolute error", "share of the test rows", "error not exceeded", grid[:-1], lines)]
-    if len(classes.labels) != 2 or any(model.probabilities is None for _, model in models):
-        return []
-    lines = {}
-    for name, model in models:
-        points = curves.roc(y, model, classes)
-        lines[name] = np.interp(
-            grid,
-            [point["false_positive_rate"] for point in points],
-            [point["true_positive_rate"] for point in points],
-        )
-    return [_chart("ROC curve", "false positive rate", "true positive rate", grid, lines)]
-
-
-def slice_charts(by_slice: list[SliceMeasurements]) -> list[Chart]:
-    """The first metric that every slice has, by the slice's number in the table."""
-    if not 2 <= len(by_slice) <= MOST_SLICES:
-        return []
-    for name in by_slice[0].pairs:
-        here = [part.pairs[name].candidate for part in by_slice]
-        there = [part.pairs[name].baseline for part in by_slice]
-        if np.isfinite(here).all():
-            lines = {"main": there, "this change": here} if np.isfinite(there).all() else {"this change": here}
-            return [_chart(f"{name} by slice", "number of the slice", name, np.arange(1, len(here) + 1), lines)]
-    return []
-
-
-def _chart(title: str, x: str, y: str, at: Any, lines: dict[str, Any]) -> Chart:
-    series = [Series(name=name, values=[round(float(value), 6) for value in values]) for name, values in lines.items()]
-    return Chart(
-        title=shortened(title), x=x, y=shortened(y), at=[round(float(value), 6) for value in at], series=series
-    )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
+from mlops.core.report import MOST_EXAMPLES
 from mlops.core.settings import Share
 from mlops.core.yamlfile import Section, read, write_schema
 from mlops.review import rules as registry
@@ -62,6 +63,8 @@ class Gate(Section):
     """One row per rule; all must pass."""
     waivers: list[Waiver] = []
     """Rules that are suspended until a date."""
+    examples: int = Field(0, ge=0, le=MOST_EXAMPLES)
+    """How many test rows whose decision changed the comment names, by `data.key`; the comment may be public."""
 
     @field_validator("rules")
     @classmethod

@@ -13,7 +13,7 @@ from markdown_it.renderer import RendererHTML
 
 from mlops.core.mermaid import HERE_COLOUR, MAIN_COLOUR
 
-WIDTH, HEIGHT = 640, 280
+WIDTH, HEIGHT, THICK = 640, 280, 18
 
 
 def page(comment: str) -> str:
@@ -31,33 +31,74 @@ def page(comment: str) -> str:
 
 
 def chart(source: str) -> str:
-    """Draw a line chart in Mermaid's `xychart-beta` syntax, as `render` writes it, as SVG."""
-    title, x, y = re.findall(r'"([^"{}]*)"(?: |$)', source, re.MULTILINE)[:3]
-    (left, right), (low, high) = (
-        tuple(map(float, found)) for found in re.findall(r"(-?[\d.]+) --> (-?[\d.]+)", source)
+    """Draw a chart in Mermaid's `xychart-beta` syntax, as `mermaid` writes it, as SVG."""
+    title = re.findall(r'title "([^"{}]*)"', source)[0]
+    y = re.findall(r'y-axis "([^"{}]*)"', source)[0]
+    low, high = map(float, re.findall(r'y-axis "[^"{}]*" (-?[\d.]+) --> (-?[\d.]+)', source)[0])
+    series = [
+        [float(value) for value in found.split(",")] for found in re.findall(r"(?:line|bar) \[([^\]]*)\]", source)
+    ]
+    colours = [MAIN_COLOUR, HERE_COLOUR][-len(series) :]
+    if "xychart-beta horizontal" in source:
+        names = re.findall(r'"([^"]*)"', re.findall(r"x-axis \[(.*)\]", source)[0])
+        height, drawn = bars(y, names, series, colours, (low, high))
+    else:
+        height, drawn = HEIGHT, lines(source, y, series, colours, (low, high))
+    return (
+        f'<figure><svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{html.escape(title)}">'
+        f"{drawn}{text(WIDTH / 2, 22, 'middle', title)}</svg></figure>\n"
     )
-    lines = [[float(value) for value in found.split(",")] for found in re.findall(r"line \[([^\]]*)\]", source)]
+
+
+def lines(source: str, y: str, series: list[list[float]], colours: list[str], limits: tuple[float, float]) -> str:
+    """The lines and their axes."""
+    ((x, left, right),) = re.findall(r'x-axis "([^"{}]*)" (-?[\d.]+) --> (-?[\d.]+)', source)
+    low, high = limits
     box_left, box_right, top, bottom = 60, WIDTH - 20, 40, HEIGHT - 50
     paths = []
-    for values, colour in zip(lines, [MAIN_COLOUR, HERE_COLOUR][-len(lines) :], strict=True):
+    for values, colour in zip(series, colours, strict=True):
         step = (box_right - box_left) / (len(values) - 1)
         points = " ".join(
             f"{box_left + i * step:.1f},{bottom - (value - low) / (high - low) * (bottom - top):.1f}"
             for i, value in enumerate(values)
         )
         paths.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-    texts = [
-        (WIDTH / 2, 22, "middle", title),
-        (WIDTH / 2, HEIGHT - 8, "middle", x),
-        (8, 22, "start", y),
-        (box_left, HEIGHT - 30, "middle", f"{left:g}"),
-        (box_right, HEIGHT - 30, "middle", f"{right:g}"),
-        (box_left - 6, bottom, "end", f"{low:.3g}"),
-        (box_left - 6, top + 10, "end", f"{high:.3g}"),
+    labels = [
+        text(WIDTH / 2, HEIGHT - 8, "middle", x),
+        text(8, 22, "start", y),
+        text(box_left, HEIGHT - 30, "middle", f"{float(left):g}"),
+        text(box_right, HEIGHT - 30, "middle", f"{float(right):g}"),
+        text(box_left - 6, bottom, "end", f"{low:.3g}"),
+        text(box_left - 6, top + 10, "end", f"{high:.3g}"),
     ]
-    labels = "".join(f'<text x="{a:.0f}" y="{b:.0f}" text-anchor="{c}">{html.escape(d)}</text>' for a, b, c, d in texts)
     axes = f'<path d="M{box_left} {top}V{bottom}H{box_right}" fill="none" stroke="var(--line)"/>'
-    return (
-        f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title)}">'
-        f"{axes}{''.join(paths)}{labels}</svg></figure>\n"
-    )
+    return "".join([axes, *paths, *labels])
+
+
+def bars(
+    y: str, names: list[str], series: list[list[float]], colours: list[str], limits: tuple[float, float]
+) -> tuple[int, str]:
+    """The height of a chart of horizontal bars, and the bars with their axes."""
+    low, high = limits
+    left, right, top = 200, WIDTH - 40, 60
+    bottom = top + THICK * len(names)
+    drawn = [
+        text(left, 52, "middle", f"{low:.3g}"),
+        text(right, 52, "middle", f"{high:.3g}"),
+        text((left + right) / 2, 52, "middle", y),
+        f'<path d="M{right} {top}H{left}V{bottom}" fill="none" stroke="var(--line)"/>',
+    ]
+    for place, name in enumerate(names):
+        across = top + THICK * place
+        if name.strip("."):
+            drawn.append(text(left - 8, across + THICK, "end", name))
+        for values, colour in zip(series, colours, strict=True):
+            length = (values[place] - low) / (high - low) * (right - left)
+            if length >= 0:
+                size = f'width="{length:.1f}" height="{THICK - 4}"'
+                drawn.append(f'<rect x="{left}" y="{across + 4}" {size} fill="{colour}"/>')
+    return bottom + 12, "".join(drawn)
+
+
+def text(x: float, y: float, anchor: str, content: str) -> str:
+    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}">{html.escape(content)}</text>'

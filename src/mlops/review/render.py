@@ -10,6 +10,7 @@ from mlops.core import mermaid
 from mlops.core.markdown import code, details, escaped, number, one_line, table
 from mlops.core.report import (
     CATCH_ALL,
+    Bars,
     Change,
     Chart,
     Comparison,
@@ -32,6 +33,7 @@ MOST_BYTES = 60_000
 MOST_NAMED = 12_000
 MOST_PLACE = 40  # characters of a pattern
 MARKS: dict[Verdict, str] = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "⚠️ inconclusive"}
+COLOURS = [mermaid.MAIN_COLOUR, mermaid.HERE_COLOUR]
 RUNTIMES = {"onnx": "ONNX Runtime", "scikit-learn": "scikit-learn"}
 
 
@@ -54,6 +56,7 @@ def comment(report: Report, *, run_url: str | None = None) -> str:
         parts += [metric_table(report), recent_table(report), *charts(report), rule_table(report)]
     parts.append(replayed(report.replayed))
     parts += [
+        sections.decisions(report.decisions),
         what_changed(report),
         sections.influence(report.influence),
         slice_tables(report),
@@ -322,19 +325,32 @@ def rule_table(report: Report) -> str:
 
 def charts(report: Report) -> list[str]:
     """Render the charts with Mermaid, with the numbers in a table below."""
-    return [chart(each) for each in report.charts]
+    return [*map(chart, report.charts), *map(bars, report.bars)]
 
 
 def chart(each: Chart) -> str:
-    """Render one chart; its texts keep letters, digits and spaces only."""
+    """Render lines; texts of a chart keep letters, digits and spaces only."""
     if len(each.at) < 2 or len(each.series) > 2:
         return ""
-    colours = [mermaid.MAIN_COLOUR, mermaid.HERE_COLOUR][-len(each.series) :]
-    drawn = mermaid.lines(each.title, each.x, each.y, each.at, [line.values for line in each.series], colours)
-    legend = "Grey: main. Orange: this change." if len(each.series) > 1 else "Orange: this change."
-    rows = [[number(at), *(number(line.values[i]) for line in each.series)] for i, at in enumerate(each.at)]
-    numbers = table([escaped(each.x), *(escaped(line.name) for line in each.series)], rows)
-    return f"{drawn}\n\n<sub>{legend}</sub>\n\n{details(f'{escaped(each.title)} as a table', numbers)}"
+    series = [line.values for line in each.series]
+    drawn = mermaid.lines(each.title, each.x, each.y, each.at, series, COLOURS[-len(series) :])
+    header = [each.x, *(line.name for line in each.series)]
+    return _with_table(drawn, each.title, header, [*map(number, each.at)], series)
+
+
+def bars(each: Bars) -> str:
+    """Render the bars of a metric by category."""
+    series = [values for values in (each.main, each.here) if values]
+    drawn = mermaid.bars(each.title, each.y, each.names, series, COLOURS[-len(series) :])
+    header = ["", *["main", "this change"][-len(series) :]]
+    return _with_table(drawn, each.title, header, [*map(escaped, each.names)], series)
+
+
+def _with_table(drawn: str, title: str, header: list[str], places: list[str], series: list[list[float]]) -> str:
+    legend = "Grey: main. Orange: this change." if len(series) > 1 else "Orange: this change."
+    rows = [[place, *(number(line[i]) for line in series)] for i, place in enumerate(places)]
+    numbers = table([*map(escaped, header)], rows)
+    return f"{drawn}\n\n<sub>{legend}</sub>\n\n{details(f'{escaped(title)} as a table', numbers)}"
 
 
 def what_changed(report: Report) -> str:
@@ -382,12 +398,11 @@ def slice_tables(report: Report) -> str:
     blocks = []
     for name in names:
         rows = []
-        for place, each in enumerate(report.slices, 1):
+        for each in report.slices:
             pair = next((pair for pair in each.metrics if pair.metric == name), None)
             if pair is not None:
-                rows.append([str(place), slice_name(each), f"{each.rows:,}", *_compared(pair)[1:]])
+                rows.append([slice_name(each), f"{each.rows:,}", *_compared(pair)[1:]])
         header = [
-            "#",
             "slice",
             "rows",
             "main",

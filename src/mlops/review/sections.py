@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from mlops.core.markdown import code, details, escaped, one_line, table
-from mlops.core.report import Behaviour, CleaningStep, Estimate, FailedTest, Influence, NotRun, interval
+from mlops.core.markdown import code, details, escaped, number, one_line, table
+from mlops.core.report import (
+    Behaviour,
+    CleaningStep,
+    Decisions,
+    Estimate,
+    Example,
+    FailedTest,
+    Influence,
+    NotRun,
+    interval,
+)
 
 MOST_FAILED = 5
 MOST_LETTERS = 60
@@ -60,6 +70,48 @@ def cleaning(steps: list[CleaningStep]) -> str:
     rows = [[code(each.step), code(each.effect), _count(each.before), _count(each.rows)] for each in steps]
     summary = f"Cleaning: {dropped:,} {'row' if dropped == 1 else 'rows'} dropped"
     return details(summary, table(["step", "effect", "main", "this change"], rows))
+
+
+def decisions(found: Decisions | None) -> str:
+    """How many rows get another decision, and in which direction."""
+    if found is None:
+        return ""
+    of = f"{found.changed:,} of {found.rows:,} test rows"
+    if not found.changed:
+        return f"<sub>Decisions: no test row of {found.rows:,} is predicted otherwise than on main.</sub>"
+    named = _named(found.examples)
+    share = f"{of} ({found.changed / max(found.rows, 1):.1%})"
+    if found.median is not None and found.most is not None:
+        about = (
+            f"Half of the test rows move by {number(found.median)} or more, 5 % by {number(found.most)} or more. "
+            f"{found.higher:,} of the changed predictions rise, {max(found.changed - found.higher, 0):,} fall."
+        )
+        return details(f"Decisions: {share} are predicted otherwise", about + named)
+    rows = [
+        [escaped(each.before), escaped(each.after), f"{each.rows:,}", f"{each.right:,}", f"{each.wrong:,}"]
+        for each in found.flips
+    ]
+    header = ["main predicts", "this change predicts", "rows", "now right", "now wrong"]
+    left = f"\n\n{found.left_out:,} more rows change between other classes." if found.left_out else ""
+    right, wrong = (sum(counts) for counts in zip(*((each.right, each.wrong) for each in found.flips), strict=True))
+    summary = f"Decisions: {share} change sides: {right:,} now right, {wrong:,} now wrong"
+    return details(summary, table(header, rows) + left + named)
+
+
+def _named(examples: list[Example]) -> str:
+    """Rows by their key."""
+    if not examples:
+        return ""
+    keys = [code(one_line(each.column, MOST_LETTERS)) for each in examples[0].key]
+    rows = [
+        [
+            *(escaped(one_line(each.value, MOST_LETTERS)) for each in example.key),
+            *(escaped(one_line(text, MOST_LETTERS)) for text in (example.before, example.after, example.actual)),
+        ]
+        for example in examples
+        if len(example.key) == len(keys)
+    ]
+    return "\n\nFor example:\n\n" + table([*keys, "main predicts", "this change predicts", "observed"], rows)
 
 
 def influence(found: Influence | None) -> str:
