@@ -5,12 +5,11 @@ A false alarm here would stand in every pull request.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import Project
-from e2e.test_review import Change, Edit, change, regularised, replaced, with_gate, with_params  # noqa: F401
+from e2e.test_review import Change, change, regularised, replaced, verdicts, with_gate, with_params  # noqa: F401
 from review.github import GitHub
 from review.test_artifact import zipped
 from review.test_publish import RUN, github, main_s, write_event  # noqa: F401
@@ -18,12 +17,6 @@ from review.test_publish import RUN, github, main_s, write_event  # noqa: F401
 from mlops.core.report import Report
 from mlops.review import publish
 from mlops.review.render import comment
-
-
-def without_a_model(change: Change) -> None:  # noqa: F811
-    change.project.git("rm", "--quiet", "dvc.lock")
-    change.project.commit("no model yet")
-    change.project.git("branch", "--force", "base")
 
 
 def worse(project: Project) -> None:
@@ -69,39 +62,75 @@ def publishing(github: GitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return Publishing(github, tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize(
-    ("before", "edit", "heading"),
-    [
-        (None, with_params(lambda params: params["model"]["params"].update(max_iter=2000)), "✅ May be merged"),
-        (None, worse, "❌ Do not merge: "),
-        (without_a_model, regularised(1.0), "⚠️ May be merged, with care: "),
-        (None, with_params(lambda params: params["model"].update(estimator="os.system")), "❌ The review failed"),
-    ],
-    ids=["nothing changes", "worse", "first model", "no model"],
-)
-def test_an_honest_review_is_posted_as_it_is(
-    change: Change,  # noqa: F811
-    publishing: Publishing,
-    before: Callable[[Change], None] | None,
-    edit: Edit,
-    heading: str,
-) -> None:
-    if before is not None:
-        before(change)
-    change.commit(edit, run="failed" not in heading)
-    text = publishing.post(change, change.review())
-    assert text.startswith(f"## {heading}")
-    assert ("edits the gate" in text) == (edit is worse)
+def test_a_change_that_changes_nothing_is_posted_without_a_doubt(change: Change, publishing: Publishing) -> None:  # noqa: F811
+    change.commit(with_params(lambda params: params["model"]["params"].update(max_iter=2000)))
+    report = change.review()
+    assert (change.code, report.verdict) == (0, "pass")
+    assert all(each.difference.value == 0 for each in report.metrics)
+    assert report.owned == []
+    text = publishing.post(change, report)
+    assert text.startswith("## ✅ May be merged")
+    assert "edits the gate" not in text
+    assert "approval" not in text
 
 
-def test_a_waiver_of_main_is_posted_without_a_doubt(change: Change, publishing: Publishing) -> None:  # noqa: F811
+def test_main_s_gate_decides_and_the_change_s_own_is_shown(change: Change, publishing: Publishing) -> None:  # noqa: F811
+    change.commit(worse)
+    report = change.review()
+    assert change.code == 1
+    assert report.proposed is not None
+    assert (report.verdict, report.proposed.verdict) == ("fail", "pass")
+    assert [(place.place, place.files) for place in report.owned] == [("/gate.yaml", ["gate.yaml"])]
+    text = publishing.post(change, report)
+    assert text.startswith("## ❌ Do not merge: ")
+    assert "edits the gate" in text
+    assert "🔒 **1 file needs a code owner's approval:**" in text.splitlines()[:6]
+
+
+def test_the_first_model_is_judged_without_a_comparison(change: Change, publishing: Publishing) -> None:  # noqa: F811
+    change.project.git("rm", "--quiet", "dvc.lock")
+    change.project.commit("no model yet")
+    change.project.git("branch", "--force", "base")
+    change.commit(regularised(1.0))
+    report = change.review(clean=True)
+    assert (change.code, report.verdict) == (0, "inconclusive")
+    assert report.baseline is not None
+    assert "main has no trained model yet" in str(report.baseline.problem)
+    assert verdicts(report)["no_worse roc_auc"] == "inconclusive"
+    assert verdicts(report)["floor recall"] == "pass"
+    text = publishing.post(change, report)
+    assert text.startswith("## ⚠️ May be merged, with care: ")
+    assert "edits the gate" not in text
+
+
+def test_an_estimator_that_would_run_something_is_refused(change: Change, publishing: Publishing) -> None:  # noqa: F811
+    change.commit(with_params(lambda params: params["model"].update(estimator="os.system", params={})), run=False)
+    report = change.review()
+    assert (change.code, report.verdict) == (1, "fail")
+    assert "os.system" in change.output
+    text = publishing.post(change, report)
+    assert text.startswith("## ❌ The review failed")
+    assert "edits the gate" not in text
+
+
+def test_a_waiver_counts_when_main_has_it_and_until_its_day(change: Change, publishing: Publishing) -> None:  # noqa: F811
     waiver = {"rule": "no_worse", "subject": "log_loss", "reason": "the new data are harder", "until": "2999-12-31"}
     change.base(with_gate(lambda gate: gate.update(waivers=[waiver])))
     change.commit(regularised(0.02))
-    text = publishing.post(change, change.review())
-    assert "waived until 2999-12-31: the new data are harder" in text
+    report = change.review()
+    (waived,) = [each for each in report.policy.results if each.waiver]
+    assert (waived.subject, waived.blocks, waived.verdict) == ("log_loss", False, "fail")
+    assert "waived until 2999-12-31: the new data are harder" in publishing.post(change, report)
+
+    own = {**waiver, "subject": "roc_auc"}
+    change.commit(with_gate(lambda gate: gate.update(waivers=[waiver, own])), run=False)
+    report = change.review()
+    assert "roc_auc" not in {each.subject for each in report.policy.results if each.waiver}
 
 
-def test_a_change_of_documentation_is_posted_as_one(change: Change, publishing: Publishing) -> None:  # noqa: F811
+def test_documentation_alone_is_not_trained(change: Change, publishing: Publishing) -> None:  # noqa: F811
     change.commit(replaced("README.md", "# Model changes", "# Model  changes"), run=False)
-    assert publishing.post(change, change.review()).startswith("## ✅ The model is not affected")
+    report = change.review()
+    assert (change.code, report.touched, report.verdict) == (0, False, "pass")
+    assert "Running stage" not in change.output
+    assert publishing.post(change, report).startswith("## ✅ The model is not affected")
