@@ -121,18 +121,28 @@ def test_verify_names_the_stage_and_file_that_moved(done: Project) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_run_that_was_stopped_in_a_stage_is_finished_by_the_next(
-    done: Project, tmp_path: Path, stage: str, how: signal.Signals
+def test_runs_that_were_stopped_in_each_stage_are_finished_by_the_next(
+    done: Project, tmp_path: Path, how: signal.Signals
 ) -> None:
     project = copied(done, tmp_path)
-    # a stage alone is run anew when its outputs and its entry in the lock are gone
-    for out in read_lock(project.folder / "dvc.lock")[stage].get("outs", []):
-        target = project.folder / out["path"]
-        shutil.rmtree(target) if target.is_dir() else target.unlink()
-    command = [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", stage]
+    before = read_lock(done.folder / "dvc.lock")
+    for stage in reversed(STAGES):  # the last first, because a stage needs the outputs of those before it
+        # a stage alone is run anew when its outputs are gone
+        for out in before[stage].get("outs", []):
+            target = project.folder / out["path"]
+            shutil.rmtree(target) if target.is_dir() else target.unlink()
+        stop(project, stage, how)
+    finished = project.run("dvc", "repro").stdout
+    assert "ERROR" not in finished
+    assert differences(before, read_lock(project.folder / "dvc.lock")) == []
+    assert not list(project.folder.rglob("*.partial"))
+    assert project.git("status", "--porcelain") == ""
+
+
+def stop(project: Project, stage: str, how: signal.Signals) -> None:
+    """Start a stage alone, and stop it while it runs."""
     run = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", stage],
         cwd=project.folder,
         env=project.environment,
         stdout=subprocess.PIPE,
@@ -153,13 +163,7 @@ def test_a_run_that_was_stopped_in_a_stage_is_finished_by_the_next(
             break
         os.killpg(run.pid, how)
     run.wait(timeout=60)
-    assert run.returncode != 0
-    finished = project.run("dvc", "repro")
-    assert "ERROR" not in finished.stdout
-    differing = differences(read_lock(done.folder / "dvc.lock"), read_lock(project.folder / "dvc.lock"))
-    assert differing == []
-    assert not list(project.folder.rglob("*.partial"))
-    assert project.git("status", "--porcelain") == ""
+    assert run.returncode != 0, stage
 
 
 def test_two_runs_at_once_do_not_harm_each_other(project: Project) -> None:
