@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from ruamel.yaml import YAML
@@ -70,7 +70,7 @@ class Project:
         self.commit("start")
 
     @classmethod
-    def at(cls, folder: Path) -> Project:
+    def at(cls, folder: Path) -> Self:
         """The project in a folder that holds one already."""
         project = object.__new__(cls)
         project.folder = folder

@@ -95,23 +95,6 @@ def test_an_example_is_valid_and_small_and_touches_only_params_data_and_the_team
     assert sum(sizes) < 250_000
 
 
-def test_linear_recovers_slope_and_intercept(project: Project) -> None:
-    example = Example(project, "linear")
-    X_train, y_train, X_test, _ = example.sides("y")
-    predicted = example.table("reports/predictions.parquet")["predicted"]
-    slope, intercept = np.polyfit(X_test["x"], predicted, 1)
-    np.testing.assert_allclose(predicted, slope * X_test["x"] + intercept, atol=1e-9)
-    np.testing.assert_allclose((slope, intercept), np.polyfit(X_train["x"], y_train, 1), atol=1e-9)
-    by_hand = LinearRegression().fit(X_train, y_train)
-    np.testing.assert_allclose((slope, intercept), (by_hand.coef_[0], by_hand.intercept_), atol=1e-9)
-    # three standard errors, of noise with standard deviation 1
-    n, spread = len(X_train), X_train["x"].std()
-    assert slope == pytest.approx(3, abs=3 / (spread * np.sqrt(n)))
-    assert intercept == pytest.approx(2, abs=3 / np.sqrt(n))
-    assert example.metrics["r2"] > 0.99
-    assert (example.folder / "reports/plots/residuals.csv").exists()
-
-
 def test_iris_reaches_the_accuracy_of_a_forest_by_hand(project: Project) -> None:
     example = Example(project, "iris")
     X_train, y_train, X_test, y_test = example.sides("species")
@@ -279,9 +262,11 @@ def test_federated_is_reviewed_as_any_model_but_for_rules_about_training_rows(pr
 
 def test_make_example_runs_in_a_clone_and_goes_on_where_it_was(project: Project) -> None:
     first = project.run(sys.executable, "examples/run.py", "linear").stdout
+    assert "warning" not in first.lower(), first
     assert "sklearn.linear_model.LinearRegression predicts y" in first
     assert first.endswith("To start from it: cp -r examples/linear/. . && make\n")
     assert project.git("status", "--porcelain") == ""
+    recovers_slope_and_intercept(Example.at(project.folder / "build/examples/linear"))
 
     (project.folder / "src/mlops/pipeline/summary.py").write_text(
         project.read("src/mlops/pipeline/summary.py") + "\n# a change\n"
@@ -290,6 +275,22 @@ def test_make_example_runs_in_a_clone_and_goes_on_where_it_was(project: Project)
     again = project.run(sys.executable, "examples/run.py", "linear").stdout
     assert UP_TO_DATE in again
     assert "# a change" in project.read("build/examples/linear/src/mlops/pipeline/summary.py")
+
+
+def recovers_slope_and_intercept(example: Example) -> None:
+    X_train, y_train, X_test, _ = example.sides("y")
+    predicted = example.table("reports/predictions.parquet")["predicted"]
+    slope, intercept = np.polyfit(X_test["x"], predicted, 1)
+    np.testing.assert_allclose(predicted, slope * X_test["x"] + intercept, atol=1e-9)
+    np.testing.assert_allclose((slope, intercept), np.polyfit(X_train["x"], y_train, 1), atol=1e-9)
+    by_hand = LinearRegression().fit(X_train, y_train)
+    np.testing.assert_allclose((slope, intercept), (by_hand.coef_[0], by_hand.intercept_), atol=1e-9)
+    # three standard errors, of noise with standard deviation 1
+    n, spread = len(X_train), X_train["x"].std()
+    assert slope == pytest.approx(3, abs=3 / (spread * np.sqrt(n)))
+    assert intercept == pytest.approx(2, abs=3 / np.sqrt(n))
+    assert example.metrics["r2"] > 0.99
+    assert (example.folder / "reports/plots/residuals.csv").exists()
 
 
 def test_an_unknown_example_is_answered_with_the_closest(project: Project) -> None:
