@@ -36,9 +36,12 @@ def planted(done: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-@pytest.fixture(params=ATTACKS)
+@pytest.fixture
 def attacked(planted: Project, tmp_path: Path, request: pytest.FixtureRequest) -> Project:
-    """A project whose main names the altered file as its own, also in the cache."""
+    """A project whose main names the altered file as its own, also in the cache.
+
+    Each test has one of the attacks; tests/model/test_modelfile.py has both and more, without a review.
+    """
     project = copied(planted, tmp_path)
     path = project.folder / MODEL
     whole = path.read_bytes()
@@ -68,6 +71,7 @@ def review(project: Project) -> tuple[Report, str]:
     return read(project.folder / "build/review/report.json"), ran.stdout
 
 
+@pytest.mark.parametrize("attacked", ["a child beyond the nodes"], indirect=True)
 def test_a_model_of_main_that_would_crash_is_not_compared_with(attacked: Project) -> None:
     attacked.edit_params(lambda params: params["model"]["params"].update(n_estimators=4))
     report, _ = review(attacked)
@@ -78,6 +82,7 @@ def test_a_model_of_main_that_would_crash_is_not_compared_with(attacked: Project
     assert "would crash the process that predicts with it" in report.baseline.problem
 
 
+@pytest.mark.parametrize("attacked", ["a tree that leads back to itself"], indirect=True)
 def test_a_model_that_a_change_takes_from_main_stops_the_pipeline(attacked: Project) -> None:
     attacked.edit_params(lambda params: params["evaluate"].update(seed=7))
     report, said = review(attacked)

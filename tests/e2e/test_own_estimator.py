@@ -100,15 +100,7 @@ def test_it_is_tuned_trained_and_served_by_scikit_learn_with_the_reason(trained:
     (trained.folder / FILE).write_text(text, encoding="utf-8")
 
 
-def test_a_review_compares_it_with_main_s_model(trained: Project) -> None:
-    report, said = review(trained)
-    assert report.problem is None, said
-    assert report.baseline is not None
-    assert report.baseline.problem is None
-    assert all(each.difference.value is not None for each in report.metrics)
-
-
-def test_a_review_loads_main_s_model_with_main_s_class(trained: Project, tmp_path: Path) -> None:
+def test_a_review_compares_with_main_s_model_of_main_s_class(trained: Project, tmp_path: Path) -> None:
     project = copied(trained, tmp_path)
     project.git("branch", "--force", "base")
     text = project.read(FILE)
