@@ -116,6 +116,24 @@ class Project:
         """Change `params.yaml` in place, keeping comments."""
         self._edit("params.yaml", change)
 
+    def use_events(self, **sections: Any) -> None:
+        """Let `params.yaml` name the partitions in `data/raw/events`, and change keys of its sections."""
+
+        def change(params: Any) -> None:
+            params["data"] = {
+                "source": "data/raw/events/",
+                "task": "classification",
+                "target": "left",
+                "positive": "yes",
+                "key": ["id"],
+                "features": [],
+                "clean": {"functions": []},
+            }
+            for name, changed in sections.items():
+                params[name].update(changed)
+
+        self.edit_params(change)
+
     def edit_gate(self, change: Callable[[Any], None]) -> None:
         """Change `gate.yaml` in place, keeping comments."""
         self._edit("gate.yaml", change)

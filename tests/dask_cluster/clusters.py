@@ -59,6 +59,11 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         return {"DASK_SCHEDULER_ADDRESS": self.address}
 
+    def worker_pids(self) -> set[int]:
+        """The process of each worker."""
+        with self.client() as client:
+            return set(client.run(os.getpid).values())
+
     def kill_one_at_work(self, running: subprocess.Popen[str]) -> bool:
         """Kill a worker process while it has a task; False where the command ended before."""
         with self.client() as client:

@@ -17,10 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clusters import PATIENCE, Cluster, background, running, transitions
-from conftest import Project
+from conftest import Project, copied
 from services.stores import ACCESS, SECRET, add_user, s3_server
 
 STAGES = ("ingest", "validate", "split", "profile", "tune", "train", "export", "evaluate")
+FOREST = {"estimator": "sklearn.ensemble.RandomForestClassifier", "params": {"n_estimators": 12, "max_depth": 5}}
+SEARCH = {"method": "grid", "space": {"max_depth": [2, 5]}, "folds": 2}
 SCORE = ("-m", "mlops.serving.score", "data/raw/events", "build/scored")
 
 
@@ -35,26 +37,6 @@ def write(folder: Path, files: int = 6, rows: int = 400) -> None:
         columns["left"] = np.where(x[0] + x[1] * x[2] + rng.logistic(size=rows) > 0, "yes", "no")
         table = pa.table({"id": pa.array(range(number * rows, (number + 1) * rows)), **columns})
         pq.write_table(table, folder / f"{number}.parquet")
-
-
-def configure(project: Project, **model: Any) -> None:
-    def change(params: Any) -> None:
-        params["data"] = {
-            "source": "data/raw/events/",
-            "task": "classification",
-            "target": "left",
-            "positive": "yes",
-            "key": ["id"],
-            "features": [],
-            "clean": {"functions": []},
-        }
-        params["validate"]["suite"] = "data/expectations/events.json"
-        params["model"] = {"estimator": "sklearn.ensemble.RandomForestClassifier", **model}
-        params["model"].setdefault("params", {"n_estimators": 12, "max_depth": 5})
-        params["tuning"] = {"method": "grid", "space": {"max_depth": [2, 5]}, "folds": 2}
-        params["evaluate"]["slices"] = ["place"]
-
-    project.edit_params(change)
 
 
 def made(project: Project) -> dict[str, str]:
@@ -81,7 +63,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder.mkdir()
     project = Project(folder)
     write(folder / "data/raw/events")
-    configure(project)
+    project.use_events(validate={"suite": "data/expectations/events.json"}, evaluate={"slices": ["place"]})
+    project.edit_params(lambda params: params.update(model=FOREST, tuning=SEARCH))
     project.stage("ingest")
     project.run(sys.executable, "-m", "mlops.data.expectations")
     project.commit("use events")
@@ -96,26 +79,13 @@ def cluster(plain: Project) -> Iterator[Cluster]:
         yield cluster
 
 
-def test_two_workers_write_the_very_same_files(plain: Project, cluster: Cluster) -> None:
+def test_two_workers_write_the_very_same_files_though_one_dies_in_each_stage(
+    plain: Project, cluster: Cluster, tmp_path: Path
+) -> None:
     expected, lock = made(plain), plain.read("dvc.lock")
     clear(plain)
-    before = transitions(cluster)
-    for stage in STAGES:
-        plain.stage(stage, **cluster.environment)
-        after = transitions(cluster)
-        assert after > before, f"{stage} has run on no worker"
-        before = after
-    score(plain, **cluster.environment)
-    assert transitions(cluster) > before
-    assert made(plain) == expected
-    plain.run("dvc", "commit", "--force", "evaluate", "profile")
-    assert plain.read("dvc.lock") == lock
-
-
-def test_a_worker_that_dies_in_a_stage_changes_nothing(plain: Project, cluster: Cluster, tmp_path: Path) -> None:
-    expected = made(plain)
-    clear(plain)
     hit = []
+    before = transitions(cluster)
     for stage in (*STAGES, "score"):
         module = SCORE if stage == "score" else ("-m", f"mlops.pipeline.{stage}")
         log = tmp_path / f"{stage}.log"
@@ -123,8 +93,13 @@ def test_a_worker_that_dies_in_a_stage_changes_nothing(plain: Project, cluster: 
         if cluster.kill_one_at_work(command):
             hit.append(stage)
         assert command.wait(PATIENCE) == 0, log.read_text()
+        after = transitions(cluster)
+        assert after > before, f"{stage} has run on no worker"
+        before = after
     assert len(hit) >= 7, f"only in {hit}"
     assert made(plain) == expected
+    plain.run("dvc", "commit", "--force", "evaluate", "profile")
+    assert plain.read("dvc.lock") == lock
 
 
 def test_a_lost_or_missing_scheduler_is_told_and_nothing_is_half_written(plain: Project, tmp_path: Path) -> None:
@@ -156,17 +131,28 @@ def test_a_cluster_without_workers_is_given_up(plain: Project) -> None:
     assert "try: start them: `make worker` in this folder" in said.stdout
 
 
-def test_workers_with_other_code_get_no_work(plain: Project, cluster: Cluster) -> None:
+def test_an_edit_starts_the_workers_again_and_those_of_another_clone_get_no_work(
+    plain: Project, cluster: Cluster, tmp_path: Path
+) -> None:
+    expected, first = made(plain), cluster.worker_pids()
     file = plain.folder / "src/project/features.py"
     text = file.read_text()
     file.write_text(text + "\n# edited\n")
     try:
-        said = plain.stage("split", check=False, **cluster.environment)
+        plain.stage("split", **cluster.environment)
+        second = cluster.worker_pids()
     finally:
         file.write_text(text)
+    assert len(second) == 2
+    assert not first & second
+    assert made(plain) == expected
+    other = copied(plain, tmp_path)
+    (other.folder / "src/project/features.py").write_text(text + "\n# edited\n")
+    said = other.stage("split", check=False, **cluster.environment)
     assert said.returncode == 1
     assert "runs other code than this folder" in said.stdout
     assert "Traceback" not in said.stdout
+    assert cluster.worker_pids() == second
 
 
 HUNGRY = """
@@ -184,9 +170,8 @@ def hungry(x0):
 
 
 def test_a_worker_that_runs_out_of_memory_ends_the_stage_with_a_sentence(plain: Project, tmp_path: Path) -> None:
-    folder = tmp_path / "a project"
-    shutil.copytree(plain.folder, folder, symlinks=True)
-    project = Project.at(folder)
+    project = copied(plain, tmp_path)
+    folder = project.folder
     (folder / "src/project/cleaning.py").write_text(HUNGRY)
     project.edit_params(lambda params: params["data"]["clean"].update(functions=["hungry"]))
     with running(project, memory="500MiB") as small:
@@ -198,9 +183,8 @@ def test_a_worker_that_runs_out_of_memory_ends_the_stage_with_a_sentence(plain: 
 
 
 def test_a_row_group_larger_than_a_worker_is_refused_with_what_it_needs(plain: Project, tmp_path: Path) -> None:
-    folder = tmp_path / "a project"
-    shutil.copytree(plain.folder, folder, symlinks=True)
-    project = Project.at(folder)
+    project = copied(plain, tmp_path)
+    folder = project.folder
     for path in (folder / "data/raw/events").glob("*"):
         path.unlink()
     table = pa.table({"id": range(4_000_000), "x0": np.zeros(4_000_000), "left": pa.array(["a", "b"] * 2_000_000)})
@@ -214,9 +198,8 @@ def test_a_row_group_larger_than_a_worker_is_refused_with_what_it_needs(plain: P
 
 
 def test_partitions_in_a_bucket_are_read_by_the_workers(plain: Project, tmp_path: Path) -> None:
-    folder = tmp_path / "a project"
-    shutil.copytree(plain.folder, folder, symlinks=True)
-    project = Project.at(folder)
+    project = copied(plain, tmp_path)
+    folder = project.folder
     (tmp_path / "s3").mkdir()
     with s3_server(tmp_path / "s3") as server:
         import fsspec
@@ -246,9 +229,8 @@ def test_partitions_in_a_bucket_are_read_by_the_workers(plain: Project, tmp_path
 def test_boosting_trains_on_all_workers_and_is_used_without_a_cluster(
     plain: Project, cluster: Cluster, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "a project"
-    shutil.copytree(plain.folder, folder, symlinks=True)
-    project = Project.at(folder)
+    project = copied(plain, tmp_path)
+    folder = project.folder
 
     def use(params: Any) -> None:
         params["model"] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,21 +24,7 @@ def write(folder: Path) -> None:
 
 def test_partitions_go_through_every_stage_a_review_and_scoring(project: Project) -> None:
     write(project.folder / "data/raw/events")
-
-    def use(params: Any) -> None:
-        params["data"] = {
-            "source": "data/raw/events/",
-            "task": "classification",
-            "target": "left",
-            "positive": "yes",
-            "key": ["id"],
-            "features": [],
-            "clean": {"functions": []},
-        }
-        params["validate"]["suite"] = None
-        params["evaluate"]["slices"] = ["x"]
-
-    project.edit_params(use)
+    project.use_events(validate={"suite": None}, evaluate={"slices": ["x"]})
     made = project.run("dvc", "repro").stdout
     assert "4 partitions" in made
     project.commit("use partitions")

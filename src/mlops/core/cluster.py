@@ -13,10 +13,10 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import mlops
 from mlops.core.errors import UserError, described
@@ -99,6 +99,8 @@ def _checked(function: Callable[[Item], Result], expected: str, folder: str, ite
 def connected() -> Any:
     """The client of the cluster, whose workers are checked; one for this process.
 
+    Workers that still run what this folder's code was before an edit are started again.
+
     Raises
     ------
     UserError
@@ -122,16 +124,22 @@ def connected() -> Any:
     folder = Path.cwd()
     with _in_words("check of the workers"):
         seen = client.run(_seen, str(folder), on_error="return")
-    pinned = _pinned()
+        stale = [worker for worker, found in seen.items() if isinstance(found, Seen) and found.stale]
+        if stale:
+            with suppress(ValueError, TimeoutError):  # no nanny, which would start it again
+                client.restart_workers(stale, timeout=CONNECT, raise_for_error=False)
+            _check_workers(client)
+            seen = client.run(_seen, str(folder), on_error="return")
     for worker, found in seen.items():
-        if not isinstance(found, tuple):
+        if isinstance(found, OSError):  # it has gone meanwhile
+            continue
+        if not isinstance(found, Seen):
             raise UserError(f"the worker {worker} does not fit: {found}", f"start workers by {START}")
-        code, there, pins = found
-        if not there:
+        if not found.folder:
             raise UserError(
                 f"the worker {worker} does not see {folder}", "mount this folder there at the same path, as by NFS"
             )
-        if code != fingerprint() or any(pins[name] != value for name, value in pinned.items() if value):
+        if found.code != fingerprint() or any(found.pins[name] != value for name, value in _pinned().items() if value):
             raise UserError(
                 f"the worker {worker} runs other code than this folder, or in another environment",
                 f"restart: {START}",
@@ -149,9 +157,39 @@ def _check_workers(client: Any) -> None:
         raise UserError(f"the Dask scheduler at {address()} has had no worker for {IDLE:g} s", hint) from None
 
 
-def _seen(folder: str) -> tuple[str, bool, dict[str, str | None]]:
-    """Run by the worker: its code, whether it sees the folder of the pipeline, and what is pinned."""
-    return fingerprint(), (Path(folder) / "params.yaml").is_file(), _pinned()
+class Seen(NamedTuple):
+    """What a worker says of itself.
+
+    Attributes
+    ----------
+    source : Path
+        Where it imported the code from.
+    code : str
+        Its fingerprint.
+    folder : bool
+        Whether it sees the folder of the pipeline.
+    pins : dict
+        What is pinned.
+    """
+
+    source: Path
+    code: str
+    folder: bool
+    pins: dict[str, str | None]
+
+    @property
+    def stale(self) -> bool:
+        """Whether the files that it imported were edited since; another clone's worker is not ours to start again."""
+        return self.source == _source() and self.code != fingerprint()
+
+
+def _seen(folder: str) -> Seen:
+    """Run by the worker."""
+    return Seen(_source(), fingerprint(), (Path(folder) / "params.yaml").is_file(), _pinned())
+
+
+def _source() -> Path:
+    return Path(str(mlops.__file__)).parents[1]
 
 
 def _pinned() -> dict[str, str | None]:
@@ -161,7 +199,7 @@ def _pinned() -> dict[str, str | None]:
 @functools.cache
 def fingerprint() -> str:
     """A hash of the code below `src/` and of the packages that compute, as they were when it was first asked for."""
-    source = Path(str(mlops.__file__)).parents[1]
+    source = _source()
     found = hashlib.sha256(str([metadata.version(name) for name in COMPUTING]).encode())
     for path in sorted(source.rglob("*.py")):
         found.update(f"{path.relative_to(source)}\0".encode() + path.read_bytes())
