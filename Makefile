@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := all
 
 # Text that comes from elsewhere: make passes it on as it is, and neither make nor a shell runs a part of it.
-$(foreach name,ID LOG,$(if $(filter command,$(firstword $(origin $(name)))),$(eval override export $(name) := $$(value $(name)))))
+$(foreach name,ID LOG TABLE TARGET TASK,$(if $(filter command,$(firstword $(origin $(name)))),$(eval override export $(name) := $$(value $(name)))))
 
 # Programs in these folders are run, so none may come from a commit. Checked before the folders are on PATH.
 INSTALLED := .venv .uv .trusted .github/cml/node_modules build
@@ -74,6 +74,14 @@ dvcfiles: .venv/.checked
 pipeline: dvcfiles ## run the stages whose code, data or parameters changed
 	@# with nothing to do, dvc status takes two thirds of the time of dvc repro
 	@$(if $(FLAGS),,dvc status --quiet && echo "Data and pipelines are up to date." ||) dvc repro $(FLAGS)
+
+.PHONY: start
+start: .venv/.ready ## make this your project: make start TABLE=houses.csv TARGET=price (a path, URL or SQL) [TASK=regression]
+	@python -m mlops.pipeline.start
+	@$(MAKE) --no-print-directory pipeline
+	@python -m mlops.review.first_gate
+	@python -m mlops.pipeline.summary
+	@echo "Commit all of it to main as the first commit of your project. Then each change is a branch: make, commit, make review BASE=main"
 
 .PHONY: plots
 plots: .venv/.ready ## show the curves as a page; with BASE=main, compare them with that branch

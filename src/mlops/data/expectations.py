@@ -182,7 +182,7 @@ def _describe(name: str, problem: Any, kwargs: dict[str, Any], arguments: list[s
 
 def main() -> str:
     settings = settings_module.load()
-    path = Path(settings.validate_.suite or FOLDER / f"{_name(settings)}.json")
+    path = Path(settings.validate_.suite or FOLDER / f"{name(settings)}.json")
     if path.exists():
         raise UserError(
             f"{path} exists and may contain manual edits",
@@ -198,16 +198,19 @@ def main() -> str:
 
 
 def write(path: Path, entries: list[dict[str, Any]]) -> None:
-    """Write a suite with one expectation per line, so that a review shows a change as one line."""
-    lines = ",\n".join(f"    {json.dumps(entry, ensure_ascii=False, allow_nan=False)}" for entry in entries)
+    """Write a suite."""
     with atomic(path) as partial:
-        partial.write_text(
-            f'{{\n  "name": {json.dumps(path.stem, ensure_ascii=False)},\n  "expectations": [\n{lines}\n  ]\n}}\n',
-            encoding="utf-8",
-        )
+        partial.write_text(text(path.stem, entries), encoding="utf-8")
 
 
-def _name(settings: Settings) -> str:
+def text(stem: str, entries: list[dict[str, Any]]) -> str:
+    """The text of a suite, with one expectation per line, so that a review shows a change as one line."""
+    lines = ",\n".join(f"    {json.dumps(entry, ensure_ascii=False, allow_nan=False)}" for entry in entries)
+    return f'{{\n  "name": {json.dumps(stem, ensure_ascii=False)},\n  "expectations": [\n{lines}\n  ]\n}}\n'
+
+
+def name(settings: Settings) -> str:
+    """The name of a suite for the source."""
     source = settings.data.source
     last = "" if isinstance(source, Query) else re.split(r"[/:]", source.split("?")[0].rstrip("/"))[-1].split(".")[0]
     return re.sub(r"\W+", "_", last).strip("_") or "table"

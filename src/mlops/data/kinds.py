@@ -85,22 +85,23 @@ def infer(values: pa.ChunkedArray, *, typed: bool) -> Kind | None:
         return "time"
     if not is_text(found):
         return None
-    if not typed and _share(values, NUMBER) >= 0.5:
+    if not typed and share(values, NUMBER) >= 0.5:
         return "numeric"
-    if not typed and _share(values, ISO_DATE) >= 0.5:
+    if not typed and share(values, ISO_DATE) >= 0.5:
         return "date"
-    if not typed and _share(values, TIME) >= 0.5:
+    if not typed and share(values, TIME) >= 0.5:
         return "time"
     filled = len(values) - values.null_count
     # free text: most values are distinct and have three words or more
-    if _share(values, THREE_WORDS) > 0.5 and pc.count_distinct(values).as_py() > 0.5 * filled:
+    if share(values, THREE_WORDS) > 0.5 and pc.count_distinct(values).as_py() > 0.5 * filled:
         return "text"
     return "categorical"
 
 
-def _share(values: pa.ChunkedArray, pattern: str) -> float:
-    share = pc.mean(pc.match_substring_regex(values, pattern)).as_py()
-    return 0.0 if share is None else float(share)
+def share(values: pa.ChunkedArray, pattern: str) -> float:
+    """Share of the texts that match a pattern; 0 where all are missing."""
+    found = pc.mean(pc.match_substring_regex(values, pattern)).as_py()
+    return 0.0 if found is None else float(found)
 
 
 def convert(values: pa.ChunkedArray, kind: Kind) -> pa.ChunkedArray:

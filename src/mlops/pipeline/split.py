@@ -31,6 +31,8 @@ Counts = np.ndarray[Any, np.dtype[np.int64]]
 
 # `stratified` warns if the share of a class among the test rows differs from test_size by more than this
 IMBALANCE = 0.05
+# how many seeds are tried for a more even split
+SEEDS = 100
 
 
 class Sides(NamedTuple):
@@ -228,7 +230,7 @@ def check_classes(table: pa.Table, sides: Sides, settings: Settings, added: int 
     classes, code = codes.dictionary.to_pylist(), codes.indices.to_numpy()
     in_test, in_train = (np.bincount(code[side], minlength=len(classes)) for side in (sides.test, sides.train))
     of_each = np.bincount(code[:known], minlength=len(classes))
-    check_shares(classes, in_test, in_train, of_each, settings, lambda: _best_seed(table.slice(0, known), settings))
+    check_shares(classes, in_test, in_train, of_each, settings, lambda: _hint(table.slice(0, known), settings))
 
 
 def check_shares(
@@ -249,10 +251,15 @@ def check_shares(
         )
 
 
-def _best_seed(table: pa.Table, settings: Settings) -> str:
-    """A hint with the seed below 100 that gives the most even class shares."""
+def _hint(table: pa.Table, settings: Settings) -> str:
+    """What makes the split more even."""
     if settings.split.method not in ("random", "stratified"):
         return "another split.cutoff or split.test_size"
+    return f"split.seed: {best_seed(table, settings)} (the most even split of the first {SEEDS} seeds)"
+
+
+def best_seed(table: pa.Table, settings: Settings) -> int:
+    """The seed below `SEEDS` that gives the most even class shares."""
     code = table[settings.data.target].combine_chunks().dictionary_encode().indices.to_numpy()
     names = settings.data.key or [name for name in table.column_names if name not in settings.data.private]
     hashes = row_hash(table, names)
@@ -262,7 +269,7 @@ def _best_seed(table: pa.Table, settings: Settings) -> str:
         shares = np.bincount(code[test], minlength=code.max() + 1) / np.bincount(code)
         return float(np.abs(shares - settings.split.test_size).max())
 
-    return f"split.seed: {min(range(100), key=imbalance)} (the most even split of the first 100 seeds)"
+    return min(range(SEEDS), key=imbalance)
 
 
 if __name__ == "__main__":

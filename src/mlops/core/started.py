@@ -1,0 +1,64 @@
+"""Which files `make start` may write: those that are missing, or still are what the template or it wrote.
+
+`data/start.json` holds a hash of each. `python -m mlops.core.started` updates the template's own, after a change
+of its default project.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from mlops.core.errors import UserError, errors_in_words
+from mlops.core.files import atomic, write_json
+
+RECORD = Path("data/start.json")
+PARAMS, GATE, CANVAS = "params.yaml", "gate.yaml", "docs/canvas.md"
+
+
+def check(names: list[str]) -> None:
+    """Refuse to write over an edit.
+
+    Raises
+    ------
+    UserError
+        Names the edited files, and how to let `make start` write them.
+    """
+    known = _read()
+    edited = [name for name in names if Path(name).exists() and known.get(name) != _hash(Path(name))]
+    if edited:
+        listed = ", ".join(edited)
+        raise UserError(
+            f"{listed} {'was' if len(edited) == 1 else 'were'} edited, and `make start` does not write over an edit",
+            f"edit by hand; or, to start anew, `rm {' '.join(edited)}` (Git keeps what was committed), then make start",
+        )
+
+
+def write(files: dict[str, str]) -> None:
+    """Write files, each atomically, and record them."""
+    for name, text in files.items():
+        with atomic(name) as partial:
+            partial.write_text(text, encoding="utf-8")
+    write_json(_read() | {name: _hash(Path(name)) for name in files}, RECORD)
+
+
+def _read() -> dict[str, str]:
+    if not RECORD.exists():
+        return {}
+    try:
+        found = json.loads(RECORD.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{RECORD} is not valid JSON: {error.msg} (line {error.lineno})", f"git checkout {RECORD}"
+        ) from None
+    return found if isinstance(found, dict) else {}
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    with errors_in_words():
+        write_json({name: _hash(Path(name)) for name in (PARAMS, GATE, CANVAS)}, RECORD)

@@ -1,0 +1,152 @@
+"""`params.yaml` with a comment for each decision, and a canvas that asks what only a person knows."""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from mlops.core.errors import counted
+from mlops.core.settings import Settings
+from mlops.pipeline.start.recipe import Plan
+
+HEAD = """# yaml-language-server: $schema=params.schema.json
+# `make start` wrote this from a look at the table. Each comment is the reason for the key below it, for you to check.
+# An edit is yours: `make start` does not write the file again once it is edited.
+"""
+WIDTH = 112
+# decisions that need no reason of their own where none was found
+ALWAYS = {
+    "data.features": "functions of src/project/features.py by name; none, as its example is for the template's table",
+    "validate.suite": "drafted from this table: edit limits and severities",
+    "tuning": "or {method: bayesian, space: {…}}: search for better parameters",
+}
+
+
+def params(plan: Plan) -> str:
+    """The text of `params.yaml`."""
+    reasons = {**ALWAYS, **{key: why for key, why in plan.reasons.items() if why}}
+    if "data.features" in plan.reasons:
+        reasons["data.features"] = f"{plan.reasons['data.features']}\n{ALWAYS['data.features']}"
+    yaml = YAML()
+    yaml.width = 4096
+    text = io.StringIO()
+    yaml.dump(_commented(plan.params, reasons), text)
+    # ruamel writes null as nothing
+    sections = re.sub(r"(?m)^( *(suite|tuning)):$", r"\1: null", text.getvalue()).splitlines()
+    spaced: list[str] = []
+    for number, line in enumerate(sections):
+        # a blank line before each section, or before the comment above it
+        starts = line[:1].strip() and (not number or not sections[number - 1].startswith("#"))
+        if starts and spaced:
+            spaced.append("")
+        spaced.append(line)
+    return HEAD + "\n".join(spaced) + "\n"
+
+
+def _commented(content: dict[str, Any], reasons: dict[str, str], prefix: str = "", indent: int = 0) -> CommentedMap:
+    """A mapping with the reasons as comments before its keys."""
+    made = CommentedMap()
+    for key, value in content.items():
+        path = f"{prefix}{key}"
+        made[key] = _node(value, reasons, path, indent)
+        if path in reasons:
+            made.yaml_set_comment_before_after_key(key, before=_wrapped(reasons[path], indent), indent=indent)
+    return made
+
+
+def _node(value: Any, reasons: dict[str, str], path: str, indent: int) -> Any:
+    if isinstance(value, dict):
+        below = any(key.startswith(f"{path}.") for key in reasons)
+        nested = _commented(value, reasons, f"{path}.", indent + 2)
+        if not below and indent and path != "model.params":
+            nested.fa.set_flow_style()
+        return nested
+    if isinstance(value, list):
+        listed = CommentedSeq(value)
+        listed.fa.set_flow_style()
+        return listed
+    return value
+
+
+def _wrapped(text: str, indent: int) -> str:
+    """A comment of several lines; whatever a column's name holds, it stays a comment."""
+    lines = [line for part in text.split("\n") for line in textwrap.wrap(" ".join(part.split()), WIDTH - indent)]
+    return "\n".join(lines)
+
+
+def canvas(settings: Settings, source: str, rows: int, columns: int) -> str:
+    """A canvas that describes the target and asks the rest."""
+    target, task = settings.data.target, settings.data.task
+    what = "a class" if task == "classification" else "a number"
+    return f"""# Canvas: the purpose of the model
+
+Answer these questions about the problem, each in place of the question. The [model card](../models/CARD.md) copies
+Prediction, Intended use, Out of scope, Ethical considerations, Limits, Who is responsible and How to cite the data.
+
+## Prediction
+
+The target `{target}`: {what}. *What does it mean, for whom or what is it predicted, and when is it known?*
+
+## Decision
+
+*Who decides what with a prediction, and what happens without one?*
+
+## Value
+
+*What improves if the prediction is right, in which unit?*
+
+## Cost of each error
+
+*What does each kind of error cost, and whom? `evaluate.costs` in [`params.yaml`](../params.yaml) can hold the amounts.*
+
+## Data
+
+- **Source**: {counted(rows, "row")} of {counted(columns, "column")} from {source}. *Who collected them, when and how?*
+- **Consent and rights**: *who may use them for what?*
+- **In use**: *is each column known when a prediction is asked for?*
+
+## Success
+
+*Which numbers must be reached before release, and which in use? [`gate.yaml`](../gate.yaml) contains the limits.*
+
+## Baseline
+
+*How is it decided today?* The evaluation also reports a dummy model that uses no feature.
+
+## Constraints
+
+*How fast, where and how explainable must a prediction be?*
+
+## Monitoring
+
+*What is watched in production, how often, and who reacts?*
+
+## Who is responsible
+
+*Not written yet: a person who answers for decisions, a team that maintains the model, who may switch it off.*
+
+## Intended use
+
+*Not written yet: for what, and by whom.*
+
+## Out of scope
+
+*Not written yet: for what the model must not be used.*
+
+## Ethical considerations
+
+*Not written yet: who may be harmed by an error, and which groups need a look of their own.*
+
+## Limits
+
+*Not written yet: where, when and for whom the rows were collected, and what they lack.*
+
+## How to cite the data
+
+*Not written yet.*
+"""
