@@ -26,7 +26,7 @@ def check(names: list[str]) -> None:
         Names the edited files, and how to let `make start` write them.
     """
     known = _read()
-    edited = [name for name in names if Path(name).exists() and known.get(name) != _hash(Path(name))]
+    edited = [name for name in names if Path(name).exists() and known.get(name) != hashed(Path(name))]
     if edited:
         listed = ", ".join(edited)
         raise UserError(
@@ -40,7 +40,7 @@ def write(files: dict[str, str]) -> None:
     for name, text in files.items():
         with atomic(name) as partial:
             partial.write_text(text, encoding="utf-8")
-    write_json(_read() | {name: _hash(Path(name)) for name in files}, RECORD)
+    write_json(_read() | {name: hashed(Path(name)) for name in files}, RECORD)
 
 
 def _read() -> dict[str, str]:
@@ -55,10 +55,11 @@ def _read() -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def _hash(path: Path) -> str:
+def hashed(path: Path) -> str:
+    """SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":
     with errors_in_words():
-        write_json({name: _hash(Path(name)) for name in (PARAMS, GATE, CANVAS)}, RECORD)
+        write_json({name: hashed(Path(name)) for name in (PARAMS, GATE, CANVAS)}, RECORD)

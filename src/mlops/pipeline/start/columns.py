@@ -33,16 +33,17 @@ ENTITIES = frozenset(
 )
 PEOPLE = ({"name"}, {"full", "name"}, {"first", "name"}, {"last", "name"}, {"surname"}, {"email"}, {"phone"})
 BIRTH = frozenset({"birth", "born", "dob", "birthday", "birthdate"})
-SENSITIVE = frozenset(
-    (
-        *("sex", "gender", "race", "ethnicity", "ethnic", "age", "region", "country", "state", "island", "city"),
-        *("language", "religion", "nationality"),
-    )
-)
-# explains the target so well that it must be another form of it
+# what divides people, and what divides places: slices to look at first
+ABOUT_PEOPLE = frozenset({"sex", "gender", "race", "ethnicity", "ethnic", "age", "religion", "nationality", "language"})
+SENSITIVE = ABOUT_PEOPLE | frozenset((*("region", "country", "state", "island", "city"),))
+# a number that explains so much of another one is another form of it; of classes, the share of the profile suffices
 GIVES_AWAY = 0.99
 LEAST_GROUPS, LEAST_TIMES, LEAST_YEARS = 10, 10, 8
+# rows of a group, on average, from which the split must keep them together
+ROWS_OF_A_GROUP = 1.5
 FEWEST_IN_SLICE, MOST_SLICES, MOST_VALUES = 30, 2, 10
+# of more columns, such as pixels, none is worth a slice of its own
+MOST_FEATURES = 100
 
 
 class Roles(NamedTuple):
@@ -100,20 +101,31 @@ def roles(table: pa.Table, kinds: dict[str, Kind], target: str, task: str) -> Ro
         elif kinds[name] == "categorical" and distinct[name] > max(0.9 * filled, 20):
             drop[name] = f"is different in nearly every row ({distinct[name]:,} values)"
         elif {*words(name)} in PEOPLE and distinct[name] > 0.5 * filled:
-            drop[name] = "names people"
+            drop[name] = "names a person or thing"
     if keys:
         drop |= dict.fromkeys(keys[1:], f"identifies a row, as {keys[0]} does")
         reasons["data.key"] = "different in every row, and named as an identifier"
         keys = keys[:1]
-    group = None if keys and time else _group(table, names, kinds, distinct, {*drop, *keys, time})
+    group = _group(table, names, kinds, distinct, {*drop, *keys, time})
+    for name in names:
+        if (
+            _is_name(name)
+            and name not in {*keys, *drop, time}
+            and (name != group or time)
+            and distinct[name] > MOST_VALUES
+        ):
+            drop[name] = "identifies what a row belongs to, not what it is like"
+    group = None if group in drop else group
     if not keys and not group:
         reasons["data.key"] = "no column identifies a row, so its content does"
     left = [name for name in names if name not in drop and name not in keys and name not in (time, group)]
     related = relations(table, kinds, left, target, task)
     suspects = {}
     for name, share in related.items():
-        if share >= GIVES_AWAY:
-            drop[name] = f"explains {percent(share)} of {target} alone, so it may be another form of it"
+        if share >= (GIVES_AWAY if task == "regression" else profile.LEAKAGE):
+            drop[name] = (
+                f"explains {percent(share)} of {target} alone, so it may be another form of it, or known only after it"
+            )
         elif share >= profile.LEAKAGE:
             suspects[name] = share
     return Roles(keys, drop, time, group, suspects, reasons)
@@ -161,7 +173,7 @@ def _group(
     """The column that says to whom or what a row belongs, where several rows belong to one."""
     for name in names:
         values = table[name]
-        if name in taken or values.null_count or not LEAST_GROUPS <= distinct[name] <= table.num_rows / 2:
+        if name in taken or values.null_count or not LEAST_GROUPS <= distinct[name] <= table.num_rows / ROWS_OF_A_GROUP:
             continue
         whole = pa.types.is_integer(values.type) or kinds[name] == "categorical"
         found = {*words(name)}
@@ -192,12 +204,6 @@ def copies(table: pa.Table, names: list[str]) -> int:
     return int(table.num_rows - len(np.unique(row_hash(table, names))))
 
 
-def by_chance(table: pa.Table, names: list[str], kinds: dict[str, Kind]) -> bool:
-    """Whether two rows may well have the same values without being the same: no column has many."""
-    most = max((pc.count_distinct(table[name]).as_py() for name in names if kinds[name] != "boolean"), default=0)
-    return bool(most < 0.2 * table.num_rows)
-
-
 def slices(
     table: pa.Table, kinds: dict[str, Kind], features: list[str], related: dict[str, float], test_size: float
 ) -> tuple[list[str], str]:
@@ -212,15 +218,15 @@ def slices(
                 named.append((not SENSITIVE & {*words(name)}, len(counts), name))
     chosen = [name for *_, name in sorted(named)][:MOST_SLICES]
     numbers = [name for name in related if kinds[name] == "numeric" and name in features]
-    if len(chosen) < MOST_SLICES and rows >= 4 * FEWEST_IN_SLICE and numbers:
+    if len(chosen) < MOST_SLICES and rows >= 4 * FEWEST_IN_SLICE and numbers and len(features) <= MOST_FEATURES:
         sensitive = [name for name in numbers if SENSITIVE & {*words(name)}]
         chosen.append((sensitive or numbers)[0])
     if not chosen:
         return [], f"no column has two values with {FEWEST_IN_SLICE} test rows each"
-    about = [name for name in chosen if SENSITIVE & {*words(name)}]
+    about = [name for name in chosen if ABOUT_PEOPLE & {*words(name)}]
     why = f"{counted(len(chosen), 'column')} with at least {FEWEST_IN_SLICE} test rows in a slice"
     if about:
-        why += f"; {', '.join(about)}: whom the model must not fail"
+        why += f"; {', '.join(about)}: groups of people, which the model must serve alike"
     return chosen, f"{why}; numbers are cut at their quartiles"
 
 

@@ -31,9 +31,12 @@ POSITIVE = re.compile(
     r"(?i)^(1|1\.0|true|yes|y|t|positive|pos|malignant|bad|default|fraud|spam|churn(ed)?|died|dead|sick|ill|disease|"
     r"diseased|abnormal|failure|fail(ed)?|good|won|win|success|survived|approved|case|event|present|[>≥].*)$"
 )
-RARE = 0.1
+# share of copies from which equal rows are no mistake
+NATURAL = 0.05
 # rows and folds on which the two first estimators are compared
 COMPARED_ROWS, FOLDS = 4_000, 3
+# with fewer training rows, boosted trees have leaves of 20 rows to learn from, and lose
+FEW = 500
 # more columns than this, and a boosted model takes too long to be a first one
 WIDE = 300
 LINEAR = {
@@ -119,10 +122,9 @@ def plan(name: str | dict[str, str], source: Source, target: str, task: str | No
         raise UserError(f"no column is left to predict {target!r} from: {described(drop)}", "a table with features")
     copied = on_columns.copies(labelled, [target, *features])
     if copied and not roles.key:
-        natural = on_columns.by_chance(labelled, features, kinds)
         many = counted(copied, "row is an exact copy", "rows are exact copies")
-        if natural:
-            reasons["data.clean.duplicates"] = f"{many}, which stay: with so few values, two rows may well be equal"
+        if copied > NATURAL * labelled.num_rows:
+            reasons["data.clean.functions"] = f"{many}, which stay: with so few values, two rows may well be equal"
         else:
             reasons["data.clean.duplicates"] = f"{many} of another row"
             clean["duplicates"] = {"keep": "first"}
@@ -155,9 +157,13 @@ def _complete(
     dropped = settings.data.dropped
     raw = {name: values for name, values in source.columns.items() if name not in dropped}
     table, described_table = ingest.prepare(raw, source.origin, settings)
+    identity = None
+    if tables.IDENTITY in table.column_names:  # of rows before a value was corrected
+        identity = table[tables.IDENTITY].to_numpy()
+        table = table.drop_columns([tables.IDENTITY])
     catalogue = Catalogue.model_validate(described_table)
     kinds: dict[str, Kind] = {column.name: column.kind for column in catalogue.columns}
-    params["split"], reasons["split.method"], sides = _split(params, table, roles)
+    params["split"], reasons["split.method"], sides = _split(params, table, roles, identity)
     settings = Settings.model_validate(params)
     used = [name for name in features if name not in settings.hidden]
     if not used:
@@ -215,7 +221,9 @@ def _positive(table: pa.Table, target: str) -> tuple[Any, str]:
     return rare, f"the rarer class, {share} of the rows; recall and precision are about it"
 
 
-def _split(params: dict[str, Any], table: pa.Table, roles: Roles) -> tuple[dict[str, Any], str, split.Sides]:
+def _split(
+    params: dict[str, Any], table: pa.Table, roles: Roles, identity: Any
+) -> tuple[dict[str, Any], str, split.Sides]:
     """By time or group where the table has one, otherwise by a hash of each row."""
     problems = []
     tried: list[tuple[dict[str, Any], str]] = []
@@ -233,14 +241,15 @@ def _split(params: dict[str, Any], table: pa.Table, roles: Roles) -> tuple[dict[
     why = "no column says when a row happened or what it belongs to"
     tried.append(({"method": method, "test_size": TEST_SIZE}, why))
     for section, reason in tried:
+        even = ""
         settings = Settings.model_validate(params | {"split": section})
         if method == "stratified" and section["method"] == method:
             section["seed"] = split.best_seed(table, settings)
-            reason += "; this seed of the first 100 gives the most even share of each class"
+            even = "; this seed of the first 100 gives the most even share of each class"
             settings = Settings.model_validate(params | {"split": section})
         try:
-            sides = split.assign(table, settings)
-            if min(sides.test.sum(), sides.train.sum()) < ingest.MIN_ROWS:
+            sides = split.assign(table, settings, identity)
+            if section["method"] != method and min(sides.test.sum(), sides.train.sum()) < ingest.MIN_ROWS:
                 raise UserError(f"method {section['method']} leaves fewer than {ingest.MIN_ROWS} rows on a side")
             if classify:
                 split.check_classes(table, sides, settings)
@@ -249,7 +258,9 @@ def _split(params: dict[str, Any], table: pa.Table, roles: Roles) -> tuple[dict[
                 raise
             problems.append(f"method {section['method']} fails: {str(error).splitlines()[0]}")
             continue
-        return section, "; ".join([reason, *problems]), sides
+        if problems:
+            reason = f"{'; '.join(problems)}, so a hash decides the side of each row"
+        return section, reason + even, sides
     raise AssertionError("the last split raises what is wrong")
 
 
@@ -274,6 +285,8 @@ def _estimator(params: dict[str, Any], train: pa.Table, catalogue: Catalogue) ->
             linear,
             f"linear, because {len(features):,} columns are many for {counted(train.num_rows, 'training row')}",
         )
+    if train.num_rows < FEW:
+        return linear, f"linear, because {counted(train.num_rows, 'training row')} are few for boosted trees"
     sample = tables.some(train, COMPARED_ROWS)
     measure = "log loss" if task == "classification" else "RMSE"
     try:
