@@ -14,6 +14,7 @@ README = Path(__file__).with_name("README.md")
 PARTS = {
     "overhead": "Overhead of the pipeline",
     "idle": "Nothing to do",
+    "start": "From a table to a project",
     "growth": "Growth",
     "feedback": "What a review adds",
     "whole": "A pull request, part by part",
