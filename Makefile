@@ -78,10 +78,10 @@ pipeline: dvcfiles ## run the stages whose code, data or parameters changed
 .PHONY: start
 start: .venv/.ready ## make this your project: make start TABLE=houses.csv TARGET=price (a path, URL or SQL) [TASK=regression]
 	@python -m mlops.pipeline.start
-	@$(MAKE) --no-print-directory pipeline
+	@python -m mlops.review.check && python3 $(RUN) mlops.core.dvcfiles && dvc repro
 	@python -m mlops.review.first_gate
 	@python -m mlops.pipeline.summary
-	@echo "Commit all of it to main as the first commit of your project. Then each change is a branch: make, commit, make review BASE=main"
+	@echo "  before that: read the comments in params.yaml and gate.yaml, answer docs/canvas.md, and commit all of it to main"
 
 .PHONY: plots
 plots: .venv/.ready ## show the curves as a page; with BASE=main, compare them with that branch
