@@ -94,7 +94,7 @@ def project(each: Table, packages: Path, place: Path) -> dict[str, Any]:
         report = folder / "build/review/report.json"
         outcome = "**fails**"
         if report.exists():
-            rules = json.loads(report.read_text(encoding="utf-8"))["policy"]["rules"]
+            rules = json.loads(report.read_text(encoding="utf-8"))["policy"]["results"]
             open_ = [rule["rule"] for rule in rules if rule["verdict"] == "inconclusive"]
             outcome = ("passes" if passed else "**fails**") + (f", {len(open_)} inconclusive" if open_ else "")
         if not passed:
