@@ -5,6 +5,7 @@ Nothing is written before all of it has been tried in memory.
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
 import shutil
@@ -16,9 +17,8 @@ from typing import Any
 from mlops.core import started
 from mlops.core.errors import UserError, counted, errors_in_words
 from mlops.core.files import atomic
-from mlops.core.settings import Settings
 from mlops.core.yamlfile import closest
-from mlops.data import expectations, sources
+from mlops.data import expectations
 from mlops.data.sources import RAW
 from mlops.pipeline.start import reading, writing
 from mlops.pipeline.start.recipe import Plan, plan
@@ -65,7 +65,7 @@ def placed(table: str) -> tuple[str | dict[str, str], Path | None]:
         beside = [str(each) for each in sorted(path.parent.glob("*")) if each.is_file()] if path.parent.is_dir() else []
         raise UserError(f"there is no file {table}{closest(table, beside) if beside else ''}", USAGE)
     copy = RAW / path.name
-    if copy.exists() and copy.read_bytes() != path.read_bytes():
+    if copy.exists() and not filecmp.cmp(copy, path, shallow=False):
         raise UserError(f"{copy} exists and differs from {table}", f"give one of them another name, or TABLE={copy}")
     return str(copy), path
 
@@ -86,19 +86,18 @@ def write(made: Plan, path: Path | None) -> None:
     if path is not None and not Path(str(settings.data.source)).exists():
         with atomic(str(settings.data.source)) as partial:
             shutil.copyfile(path, partial)
-    keep(settings)
+        keep(str(settings.data.source))
     started.write(files)
 
 
-def keep(settings: Settings) -> None:
-    """Give a large file to DVC."""
-    source = settings.data.source
-    if not isinstance(source, str) or "://" in source or source.startswith("sklearn:"):
+def keep(name: str) -> None:
+    """Give a large file that was copied to DVC."""
+    if Path(name).stat().st_size <= MOST_IN_GIT:
         return
-    for name in sources.local_files(source):
-        if Path(name).stat().st_size > MOST_IN_GIT and not Path(f"{name}.dvc").exists():
-            subprocess.run(["dvc", "add", "--quiet", name], check=True)
-            print(f"{name} is large: DVC keeps it, and Git its hash in {name}.dvc")
+    done = subprocess.run(["dvc", "add", "--quiet", name], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"dvc add {name} failed: {done.stderr.strip()}", f"mend it, then `make start TABLE={name}`")
+    print(f"{name} is large: DVC keeps it, and Git its hash in {name}.dvc")
 
 
 def summary(made: Plan) -> list[str]:

@@ -28,7 +28,25 @@ ENTITIES = frozenset(
         *("patient", "subject", "person", "participant", "child", "mother", "family", "household", "pupil", "student"),
         *("school", "class", "user", "customer", "client", "member", "account", "driver", "firm", "company", "store"),
         *("shop", "site", "station", "plot", "farm", "animal", "rat", "mouse", "dog", "cow", "session", "machine"),
-        *("device", "engine", "unit", "batch", "author", "employee", "individual", "nr", "indiv", "idcode", "panel"),
+        *(
+            "passenger",
+            "order",
+            "product",
+            "item",
+            "case",
+            "sample",
+            "device",
+            "engine",
+            "unit",
+            "batch",
+            "author",
+            "employee",
+            "individual",
+            "nr",
+            "indiv",
+            "idcode",
+            "panel",
+        ),
     )
 )
 PEOPLE = ({"name"}, {"full", "name"}, {"first", "name"}, {"last", "name"}, {"surname"}, {"email"}, {"phone"})

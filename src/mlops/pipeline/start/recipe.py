@@ -1,9 +1,8 @@
-"""Task, positive class, split and first estimator for a table: with the columns' roles, all of `params.yaml`."""
+"""Task, positive class and split for a table: with the columns' roles, all of `params.yaml`."""
 
 from __future__ import annotations
 
 import re
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +14,10 @@ from mlops.core.settings import Kind, Settings
 from mlops.core.yamlfile import closest
 from mlops.data import tables
 from mlops.data.tables import Catalogue
-from mlops.model import training
-from mlops.model.estimators import make_model
-from mlops.model.step_checks import filter_warnings
 from mlops.pipeline import ingest, split
 from mlops.pipeline.profile_figures import percent
 from mlops.pipeline.start import columns as on_columns
+from mlops.pipeline.start import first_model
 from mlops.pipeline.start.columns import Roles, described
 from mlops.pipeline.start.reading import Source
 
@@ -33,20 +30,6 @@ POSITIVE = re.compile(
 )
 # share of copies from which equal rows are no mistake
 NATURAL = 0.05
-# rows and folds on which the two first estimators are compared
-COMPARED_ROWS, FOLDS = 4_000, 3
-# with fewer training rows, boosted trees have leaves of 20 rows to learn from, and lose
-FEW = 500
-# more columns than this, and a boosted model takes too long to be a first one
-WIDE = 300
-LINEAR = {
-    "classification": ("sklearn.linear_model.LogisticRegression", {"C": 1.0, "max_iter": 1000}),
-    "regression": ("sklearn.linear_model.Ridge", {"alpha": 1.0}),
-}
-BOOSTED = {
-    "classification": ("sklearn.ensemble.HistGradientBoostingClassifier", {"learning_rate": 0.1}),
-    "regression": ("sklearn.ensemble.HistGradientBoostingRegressor", {"learning_rate": 0.1}),
-}
 
 
 class Plan(NamedTuple):
@@ -150,8 +133,7 @@ def _complete(
 ) -> Plan:
     """Add what needs the prepared table: split, estimator and slices."""
     task, target = params["data"]["task"], params["data"]["target"]
-    estimator, values = LINEAR[task]
-    params["model"] = {"estimator": estimator, "params": dict(values)}
+    params["model"] = first_model.linear(task)
     params["split"] = {"method": "random", "test_size": TEST_SIZE}
     settings = Settings.model_validate(params)
     dropped = settings.data.dropped
@@ -173,7 +155,7 @@ def _complete(
     params["evaluate"]["slices"], reasons["evaluate.slices"] = on_columns.slices(
         table, kinds, used, related, sides.test.mean()
     )
-    params["model"], reasons["model.estimator"] = _estimator(params, train, catalogue)
+    params["model"], reasons["model.estimator"] = first_model.choose(params, train, catalogue)
     return Plan(params, reasons, table, catalogue)
 
 
@@ -269,50 +251,3 @@ def _cutoff(values: pa.ChunkedArray) -> str:
     date = pa.types.is_timestamp(values.type)
     at = pc.quantile(values.cast(pa.int64()) if date else values, 1 - TEST_SIZE, interpolation="nearest")[0]
     return str(at.cast(pa.timestamp("us")).as_py().isoformat() if date else at.as_py())
-
-
-def _estimator(params: dict[str, Any], train: pa.Table, catalogue: Catalogue) -> tuple[dict[str, Any], str]:
-    """A linear model or boosted trees, whichever cross-validates better on training rows."""
-    task = params["data"]["task"]
-    linear, boosted = ({"estimator": path, "params": dict(values)} for path, values in (LINEAR[task], BOOSTED[task]))
-    settings = Settings.model_validate(params)
-    features = tables.feature_columns(settings, catalogue)
-    features = [column for column in features if train[column.name].null_count < train.num_rows]
-    if any(column.kind == "text" for column in features):
-        return linear, "a linear model of word frequencies: fast, and hard to beat on short texts"
-    if len(features) > WIDE:
-        return (
-            linear,
-            f"linear, because {len(features):,} columns are many for {counted(train.num_rows, 'training row')}",
-        )
-    if train.num_rows < FEW:
-        return linear, f"linear, because {counted(train.num_rows, 'training row')} are few for boosted trees"
-    sample = tables.some(train, COMPARED_ROWS)
-    measure = "log loss" if task == "classification" else "RMSE"
-    try:
-        losses = [_loss(params | {"model": model}, sample, features) for model in (linear, boosted)]
-    except UserError:  # too few rows of a class, or too few groups
-        return linear, f"linear, because {counted(train.num_rows, 'training row')} are few"
-    found = f"cross-validated {measure} on {sample.num_rows:,} training rows: linear {losses[0]:.4g}, boosted trees "
-    found += f"{losses[1]:.4g}"
-    return (boosted if losses[1] < 0.99 * losses[0] else linear), found
-
-
-def _loss(params: dict[str, Any], rows: pa.Table, features: list[tables.Column]) -> float:
-    """The cross-validated loss of an estimator; the lower, the better."""
-    from sklearn.metrics import log_loss, root_mean_squared_error
-
-    settings = Settings.model_validate(params)
-    by = settings.split.group or settings.split.time
-    X, y = tables.features(rows, features), tables.target(rows, settings)
-    losses = []
-    with warnings.catch_warnings():
-        filter_warnings()
-        warnings.simplefilter("ignore")
-        for train, test in training.folds(y, settings, rows[by].to_numpy() if by else None, FOLDS):
-            model = make_model(settings, features).fit(X.iloc[train], y[train])
-            if settings.data.task == "classification":
-                losses.append(log_loss(y[test], model.predict_proba(X.iloc[test]), labels=model.classes_))
-            else:
-                losses.append(root_mean_squared_error(y[test], model.predict(X.iloc[test])))
-    return float(np.mean(losses))
