@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -288,6 +292,25 @@ def test_a_file_that_is_missing_empty_or_no_text_is_named(folder: Path) -> None:
     with pytest.raises(UserError, match="TABLE is not set"):
         main("", "", "")
     assert not (folder / "params.yaml").exists()
+
+
+def test_in_a_terminal_it_asks_for_what_is_left_out(folder: Path) -> None:
+    houses().to_csv(folder / "houses.csv", index=False)
+    ours, terminal = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if name not in ("TABLE", "TARGET", "TASK")}
+    asked = subprocess.Popen(
+        [sys.executable, "-P", "-m", "mlops.pipeline.start"],
+        cwd=folder,
+        env=environment,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.write(ours, b"houses.csv\nprice\n")
+    assert asked.wait(300) == 0
+    said = os.read(ours, 100_000).decode()
+    assert "Columns: area, rooms, price" in said
+    assert "target: price" in (folder / "params.yaml").read_text()
 
 
 def test_it_can_be_run_again_and_never_writes_over_an_edit(folder: Path) -> None:
