@@ -96,7 +96,7 @@ def keep(name: str) -> None:
         return
     done = subprocess.run(["dvc", "add", "--quiet", name], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"dvc add {name} failed: {done.stderr.strip()}", f"mend it, then `make start TABLE={name}`")
+        raise UserError(f"dvc add {name} failed: {done.stderr.strip()}", f"repair that, then `make start TABLE={name}`")
     print(f"{name} is large: DVC keeps it, and Git its hash in {name}.dvc")
 
 
