@@ -22,7 +22,8 @@ from mlops.monitoring.replay_costs import Pricing
 from mlops.monitoring.replay_slices import Slices
 from mlops.monitoring.replay_tally import Half, Tally
 from mlops.serving.batches import Checked
-from mlops.serving.score import finite_rows, predicted
+from mlops.serving.results import finite_rows
+from mlops.serving.score import predicted
 
 Array = np.ndarray[Any, Any]
 

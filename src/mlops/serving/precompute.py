@@ -7,9 +7,7 @@ that made it, and ends to be used after some hours. Rows that cannot be scored a
 from __future__ import annotations
 
 import argparse
-import signal
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -23,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlops.core import paths
-from mlops.core.errors import UserError, counted, errors_in_words
+from mlops.core.errors import UserError
 from mlops.core.files import atomic
 from mlops.data.kinds import is_text
 from mlops.inference import provenance, runtime
@@ -34,7 +32,8 @@ from mlops.serving import precomputed
 from mlops.serving.batches import Checked, checked, only
 from mlops.serving.codec import Encoder
 from mlops.serving.files import Source, check_place, opened
-from mlops.serving.score import Tally, finite_rows, matched, named, predicted, refuse_none, shown
+from mlops.serving.results import finite_rows
+from mlops.serving.score import Tally, matched, named, predicted, refuse_none, run, shown
 
 HOURS = 36.0  # a run each day may be half a day late
 Line = tuple[str, bytes, bytes | None, bytes]
@@ -245,14 +244,12 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.wanted.suffix != ".sqlite":
         parser.error(f"{arguments.wanted}: the name of a table of predictions ends in .sqlite")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing half-written is left
-    start = time.perf_counter()
-    with errors_in_words():
-        tally = precompute(arguments.given, arguments.wanted, arguments.key, arguments.hours)
-        seconds = time.perf_counter() - start
-        print(f"scored {counted(tally.rows - tally.unscored, 'key')} → {arguments.wanted} ({seconds:.1f} s)")
-        if tally.unscored:
-            print(f"{counted(tally.unscored, 'row')} could not be scored, and the table has no key for them:{tally}")
+    run(
+        lambda: precompute(arguments.given, arguments.wanted, arguments.key, arguments.hours),
+        arguments.wanted,
+        "key",
+        "and the table has no key for them",
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import re
 import signal
 import sys
 import time
@@ -20,12 +19,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import Progress
 
@@ -33,21 +29,26 @@ from mlops.core import cluster, paths
 from mlops.core.errors import UserError, counted, errors_in_words
 from mlops.core.files import atomic
 from mlops.data import parts
-from mlops.data.formats import PARQUET
 from mlops.inference import explained, provenance, runtime
 from mlops.inference.computed import FeatureError
-from mlops.inference.contract import Contract, label_name, probability_column
+from mlops.inference.contract import Contract
 from mlops.inference.explained import Explain, Explained
 from mlops.inference.explanation import UnexplainedError
-from mlops.inference.provenance import Release
 from mlops.inference.runtime import Answer, Array
 from mlops.serving.batches import Checked, accepts, checked, only
 from mlops.serving.files import Tell, check_place, opened
+from mlops.serving.results import (
+    PREDICTION,
+    PROBLEM,
+    VERSION,
+    explanation_names,
+    probability_names,
+    result,
+    result_schema,
+    writing,
+)
 
-# Rows of the result that are written at once, as one row group
-ROWS_WRITTEN = 1 << 18
 MOST_TOLD = 5
-PREDICTION, PROBLEM, VERSION = "prediction", "problem", "model_version"
 
 
 class Tally:
@@ -149,6 +150,11 @@ def score_file(
         ThreadPoolExecutor(1) as reader,
         ThreadPoolExecutor(1) as writer,
     ):
+
+        def put(batch: pa.RecordBatch, rows: Checked, answer: Answer | None, numbers: list[Array]) -> None:
+            write(result(batch, rows, answer, numbers, kept, schema))
+            tally.add(batch.num_rows, rows.problems)
+
         # while a batch is predicted, the next one is read and the last one written
         batches = ((batch, checked(batch, contract, source.blanks)) for batch in source.batches(tell))
         coming, going = reader.submit(next, batches, None), writer.submit(lambda: None)
@@ -158,7 +164,7 @@ def score_file(
             answer, rows = predicted(model, rows)
             numbers = numbers_of(answer, None if answer is None or reasons is None else reasons(rows.columns, answer))
             going.result()
-            going = writer.submit(lambda *made: write(result(*made)), batch, rows, answer, numbers, kept, schema, tally)
+            going = writer.submit(put, batch, rows, answer, numbers)
         going.result()
         check(tally, given)
     return tally
@@ -235,153 +241,6 @@ def matched(schema: pa.Schema, contract: Contract, path: Path, added: list[str])
     return kept
 
 
-def probability_names(contract: Contract) -> list[str]:
-    """One column for each class, where there are probabilities."""
-    labels = contract.classes or [] if contract.probabilities else []
-    return [probability_column(label) for label in labels]
-
-
-def explanation_names(contract: Contract) -> list[str]:
-    """The base of the score, and one column for each input."""
-    return ["explanation base", *(f"contribution of {each.name}" for each in contract.inputs)]
-
-
-def result_schema(
-    given: pa.Schema, kept: list[str], contract: Contract, release: Release, added: list[str]
-) -> pa.Schema:
-    """The columns of the result, with the release as metadata."""
-    label = pa.float64() if contract.classes is None else pa.array(contract.classes).type
-    made = [(PREDICTION, label), *((name, pa.float64()) for name in added)]
-    made += [(PROBLEM, pa.string()), (VERSION, pa.string())]
-    described = {
-        "model.version": release.version,
-        "model.commit": release.commit,
-        "model.md5": release.model_md5,
-        "model.service_md5": release.service_md5,
-        "model.runtime": contract.runtime,
-    }
-    if len(added) > len(probability_names(contract)):
-        described["explanation.unit"] = str(contract.explanation.unit)
-        of = contract.explanation.of
-        described["explanation.of"] = PREDICTION if of is None else label_name(of)
-    return pa.schema([*(given.field(name) for name in kept), *(pa.field(*each) for each in made)], described)
-
-
-def result(
-    batch: pa.RecordBatch,
-    rows: Checked,
-    answer: Answer | None,
-    numbers: list[Array],
-    kept: list[str],
-    schema: pa.Schema,
-    tally: Tally,
-) -> pa.RecordBatch:
-    """A batch of the result.
-
-    Parameters
-    ----------
-    answer : Answer or None
-        For the rows that fit; None where none does.
-    numbers : list of ndarray
-        Further columns, for the same rows.
-    kept : list of str
-        Columns of `batch` that are carried through.
-    schema : Schema
-        Of the result.
-    """
-    _, fits, problems = rows
-    places = np.flatnonzero(fits)
-    finite = np.logical_and.reduce([finite_rows(answer), *map(np.isfinite, numbers)])
-    if answer is not None and not finite.all():
-        problems |= {int(row): [(PREDICTION, "the model makes no finite number of it")] for row in places[~finite]}
-        fits[places[~finite]] = False
-        answer = Answer(answer.predicted[finite], None)
-        numbers = [each[finite] for each in numbers]
-    predicted: Any = answer.predicted if answer else []
-    tally.add(batch.num_rows, problems)
-    where = spread(fits) if problems else None
-
-    def full(values: Any, name: str) -> pa.Array:
-        found = pa.array(values, schema.field(name).type)
-        return found if where is None else found.take(where)
-
-    made = [full(predicted, PREDICTION)]
-    for column, name in enumerate(schema.names[len(kept) + 1 : -2]):
-        made.append(full(numbers[column] if numbers else [], name))
-    made.append(in_words(problems, batch.num_rows))
-    made.append(pa.repeat(pa.scalar(schema.metadata[b"model.version"].decode()), batch.num_rows))
-    return pa.RecordBatch.from_arrays([*(batch.column(name) for name in kept), *made], schema=schema)
-
-
-def finite_rows(answer: Answer | None) -> Array:
-    """Where a model gave finite numbers; labels alone are none."""
-    if answer is not None and answer.probabilities is not None:
-        return np.asarray(np.isfinite(answer.probabilities).all(axis=1))
-    if answer is not None and answer.predicted.dtype.kind == "f":
-        return np.isfinite(answer.predicted)
-    return np.array([True])
-
-
-def spread(fits: Array) -> pa.Array:
-    """For each row its place among those that fit, or null."""
-    return pa.array(np.cumsum(fits) - 1, mask=~fits)
-
-
-def in_words(problems: dict[int, list[tuple[str, str]]], rows: int) -> pa.Array:
-    """What was wrong with each row, or null."""
-    if not problems:
-        return pa.nulls(rows, pa.string())
-    described = {row: "; ".join(f"{field}: {problem}" for field, problem in each) for row, each in problems.items()}
-    return pa.array([described.get(row) for row in range(rows)], pa.string())
-
-
-@contextmanager
-def writing(partial: Path, wanted: Path, schema: pa.Schema) -> Iterator[Callable[[pa.RecordBatch], None]]:
-    """Yield a function that writes a batch, as Parquet or CSV by the ending of `wanted`."""
-    if re.search(PARQUET, wanted.name):
-        held: list[pa.RecordBatch] = []
-        repeated = [name for name in (PREDICTION, PROBLEM, VERSION) if schema.field(name).type == pa.string()]
-        with pq.ParquetWriter(partial, schema, compression="zstd", use_dictionary=repeated) as writer:
-
-            def write(batch: pa.RecordBatch | None) -> None:
-                held.extend([] if batch is None else [batch])
-                if held and (batch is None or sum(each.num_rows for each in held) >= ROWS_WRITTEN):
-                    writer.write_table(pa.Table.from_batches(held))
-                    held.clear()
-
-            yield write
-            write(None)
-    elif re.search(r"\.csv(\.gz)?$", wanted.name):
-        with (
-            pa.OSFile(str(partial), "wb") as file,
-            pa.CompressedOutputStream(file, "gzip") if wanted.suffix == ".gz" else file as stream,
-        ):
-            with _in_csv(wanted, schema):
-                writer = pyarrow.csv.CSVWriter(stream, schema.remove_metadata())
-
-            def write_rows(batch: pa.RecordBatch) -> None:
-                with _in_csv(wanted, schema):
-                    writer.write_batch(batch)
-
-            with writer:
-                yield write_rows
-    else:
-        hint = "a name that ends in .parquet, .csv or .csv.gz; in .sqlite with KEY=column"
-        raise UserError(f"{wanted}: cannot tell the format from the name", hint)
-
-
-@contextmanager
-def _in_csv(wanted: Path, schema: pa.Schema) -> Iterator[None]:
-    """Turn Arrow's refusal of a list, or of bytes that are no text, into words."""
-    try:
-        yield
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        hint = "a name that ends in .parquet, or drop that column"
-        odd = [field.name for field in schema if pa.types.is_nested(field.type) or "binary" in str(field.type)]
-        what = ", ".join(map(repr, odd)) or "a column"
-        raise UserError(f"{wanted}: a CSV cannot hold {what}: {error}", hint) from None
-
-
 @contextmanager
 def shown() -> Iterator[Tell]:
     """Yield a function that moves a progress bar on standard error, where a person watches."""
@@ -396,6 +255,26 @@ def named(argument: str) -> Path:
     if not argument:
         raise argparse.ArgumentTypeError("is not given")
     return Path(argument)
+
+
+def run(work: Callable[[], Tally], wanted: Path, what: str, where: str) -> None:
+    """Run a command, and print how many rows it scored and which it could not.
+
+    Parameters
+    ----------
+    what : str
+        What was scored: a row, a key.
+    where : str
+        What became of the other rows.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing half-written is left
+    start = time.perf_counter()
+    with errors_in_words():
+        tally = work()
+        seconds = time.perf_counter() - start
+        print(f"scored {counted(tally.rows - tally.unscored, what)} → {wanted} ({seconds:.1f} s)")
+        if tally.unscored:
+            print(f"{counted(tally.unscored, 'row')} could not be scored, {where}:{tally}")
 
 
 def main() -> None:
@@ -416,14 +295,12 @@ def main() -> None:
         "wanted", metavar="OUT", type=named, help="the result, as .parquet, .csv or .csv.gz, or a folder"
     )
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing half-written is left
-    start = time.perf_counter()
-    with errors_in_words():
-        tally = score(arguments.given, arguments.wanted, arguments.explain)
-        seconds = time.perf_counter() - start
-        print(f"scored {counted(tally.rows - tally.unscored, 'row')} → {arguments.wanted} ({seconds:.1f} s)")
-        if tally.unscored:
-            print(f"{counted(tally.unscored, 'row')} could not be scored, see column {PROBLEM!r}:{tally}")
+    run(
+        lambda: score(arguments.given, arguments.wanted, arguments.explain),
+        arguments.wanted,
+        "row",
+        f"see column {PROBLEM!r}",
+    )
 
 
 if __name__ == "__main__":
