@@ -60,8 +60,9 @@ class Cluster:
         return {"DASK_SCHEDULER_ADDRESS": self.address}
 
     def worker_pids(self) -> set[int]:
-        """The process of each worker."""
+        """The process of each of two workers."""
         with self.client() as client:
+            client.wait_for_workers(2, timeout=PATIENCE)
             return set(client.run(os.getpid).values())
 
     def kill_one_at_work(self, running: subprocess.Popen[str]) -> bool:

@@ -134,25 +134,22 @@ def test_a_cluster_without_workers_is_given_up(plain: Project) -> None:
 def test_an_edit_starts_the_workers_again_and_those_of_another_clone_get_no_work(
     plain: Project, cluster: Cluster, tmp_path: Path
 ) -> None:
-    expected, first = made(plain), cluster.worker_pids()
+    expected, started = made(plain), [cluster.worker_pids()]
     file = plain.folder / "src/project/features.py"
     text = file.read_text()
-    file.write_text(text + "\n# edited\n")
-    try:
+    for edited in (text + "\n# edited\n", text):
+        file.write_text(edited)
         plain.stage("split", **cluster.environment)
-        second = cluster.worker_pids()
-    finally:
-        file.write_text(text)
-    assert len(second) == 2
-    assert not first & second
+        started.append(cluster.worker_pids())
     assert made(plain) == expected
+    assert not started[0] & started[2], "a worker runs what it ran before the edit"
     other = copied(plain, tmp_path)
     (other.folder / "src/project/features.py").write_text(text + "\n# edited\n")
     said = other.stage("split", check=False, **cluster.environment)
     assert said.returncode == 1
     assert "runs other code than this folder" in said.stdout
     assert "Traceback" not in said.stdout
-    assert cluster.worker_pids() == second
+    assert cluster.worker_pids() == started[2]
 
 
 HUNGRY = """

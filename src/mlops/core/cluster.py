@@ -90,7 +90,11 @@ def _checked(function: Callable[[Item], Result], expected: str, folder: str, ite
         raise UserError(
             f"a worker of {address() or 'the cluster'} runs other code than this folder", f"restart: {START}"
         )
+    import pyarrow as pa
+
     with _one_part:
+        # Arrow's own pool keeps what was freed, which counts towards the worker's limit
+        pa.set_memory_pool(pa.system_memory_pool())
         os.chdir(folder)
         return function(item)
 
@@ -162,34 +166,28 @@ class Seen(NamedTuple):
 
     Attributes
     ----------
-    source : Path
-        Where it imported the code from.
-    code : str
-        Its fingerprint.
+    code, on_disk : str
+        The fingerprint of the code that it runs, and of what it would run if it started now.
     folder : bool
         Whether it sees the folder of the pipeline.
     pins : dict
         What is pinned.
     """
 
-    source: Path
     code: str
+    on_disk: str
     folder: bool
     pins: dict[str, str | None]
 
     @property
     def stale(self) -> bool:
-        """Whether the files that it imported were edited since; another clone's worker is not ours to start again."""
-        return self.source == _source() and self.code != fingerprint()
+        """Whether it started before an edit, so that it would run this folder's code if it started again."""
+        return self.code != fingerprint() == self.on_disk
 
 
 def _seen(folder: str) -> Seen:
     """Run by the worker."""
-    return Seen(_source(), fingerprint(), (Path(folder) / "params.yaml").is_file(), _pinned())
-
-
-def _source() -> Path:
-    return Path(str(mlops.__file__)).parents[1]
+    return Seen(fingerprint(), hashed(), (Path(folder) / "params.yaml").is_file(), _pinned())
 
 
 def _pinned() -> dict[str, str | None]:
@@ -198,8 +196,13 @@ def _pinned() -> dict[str, str | None]:
 
 @functools.cache
 def fingerprint() -> str:
-    """A hash of the code below `src/` and of the packages that compute, as they were when it was first asked for."""
-    source = _source()
+    """What `hashed` gave when it was first asked for."""
+    return hashed()
+
+
+def hashed() -> str:
+    """A hash of the code below `src/` and of the packages that compute, as they are now."""
+    source = Path(str(mlops.__file__)).parents[1]
     found = hashlib.sha256(str([metadata.version(name) for name in COMPUTING]).encode())
     for path in sorted(source.rglob("*.py")):
         found.update(f"{path.relative_to(source)}\0".encode() + path.read_bytes())
