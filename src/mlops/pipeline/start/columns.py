@@ -106,22 +106,22 @@ def roles(table: pa.Table, kinds: dict[str, Kind], target: str, task: str) -> Ro
         values, rows = table[name], table.num_rows
         filled = rows - values.null_count
         if not filled:
-            drop[name] = "has no value"
+            drop[name] = "no value in any row"
         elif distinct[name] == 1 and filled == rows:
-            drop[name] = "has the same value in every row"
+            drop[name] = "the same value in every row"
         elif name == time:
             continue
         elif distinct[name] == rows and _is_name(name) and kinds[name] in ("numeric", "categorical"):
             keys.append(name)
         elif kinds[name] == "numeric" and (_numbers_rows(values) or {*words(name)} & NUMBERS_ROWS):
             if distinct[name] == rows:
-                drop[name] = "numbers the rows"
+                drop[name] = "row numbers"
         elif kinds[name] == "categorical" and distinct[name] > max(0.9 * filled, 20):
-            drop[name] = f"is different in nearly every row ({distinct[name]:,} values)"
+            drop[name] = f"different in nearly every row ({distinct[name]:,} values)"
         elif {*words(name)} in PEOPLE and distinct[name] > 0.5 * filled:
-            drop[name] = "names a person or thing"
+            drop[name] = "the name of a person or thing"
     if keys:
-        drop |= dict.fromkeys(keys[1:], f"identifies a row, as {keys[0]} does")
+        drop |= dict.fromkeys(keys[1:], f"another identifier of a row, beside {keys[0]}")
         reasons["data.key"] = "different in every row, and named as an identifier"
         keys = keys[:1]
     group = _group(table, names, kinds, distinct, {*drop, *keys, time})
@@ -132,7 +132,7 @@ def roles(table: pa.Table, kinds: dict[str, Kind], target: str, task: str) -> Ro
             and (name != group or time)
             and distinct[name] > MOST_VALUES
         ):
-            drop[name] = "identifies what a row belongs to, not what it is like"
+            drop[name] = "an identifier: what a row belongs to, not what it is like"
     group = None if group in drop else group
     if not keys and not group:
         reasons["data.key"] = "no column identifies a row, so its content does"
@@ -141,9 +141,8 @@ def roles(table: pa.Table, kinds: dict[str, Kind], target: str, task: str) -> Ro
     suspects = {}
     for name, share in related.items():
         if share >= (GIVES_AWAY if task == "regression" else profile.LEAKAGE):
-            drop[name] = (
-                f"explains {percent(share)} of {target} alone, so it may be another form of it, or known only after it"
-            )
+            known = f"{percent(share)} of {target} follows from it alone"
+            drop[name] = f"{known}, so it may be another form of it, or known only after it"
         elif share >= profile.LEAKAGE:
             suspects[name] = share
     return Roles(keys, drop, time, group, suspects, reasons)
@@ -245,7 +244,9 @@ def slices(
     why = f"{counted(len(chosen), 'column')} with at least {FEWEST_IN_SLICE} test rows in a slice"
     if about:
         why += f"; {', '.join(about)}: groups of people, which the model must serve alike"
-    return chosen, f"{why}; numbers are cut at their quartiles"
+    if any(kinds[name] == "numeric" for name in chosen):
+        why += "; numbers are cut at their quartiles"
+    return chosen, why
 
 
 def described(names: dict[str, str], most: int = 8) -> str:
