@@ -300,6 +300,10 @@ test-images: .venv/.ready ## build images, run them and push them to a local reg
 test-deploy: .venv/.ready ## check deploy/ and rehearse a rollout (.ci/deploy installs the tools)
 	@pytest tests/deploy
 
+.PHONY: test-cluster
+test-cluster: .venv/.ready ## run deploy/kubernetes on a Kubernetes of two nodes, as root (.ci/cluster and .ci/images install the tools)
+	@pytest tests/k8s
+
 .PHONY: test-platforms
 test-platforms: .venv/.ready ## run the pipeline on Airflow and Kubeflow, check the other definitions (.ci/platforms installs the tools)
 	@PATH="$(PATH):$(HOME)/go/bin" pytest tests/platforms

@@ -23,8 +23,8 @@ LONGEST = ("test_simulation.py", "test_readme.py", "test_keras_example.py", "tes
 # there is a process for each processor, and threads that wait for each other would take what the others need
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# fixtures of the running service, and of GitHub's API
-pytest_plugins = ("serving.served", "review.github")
+# fixtures of the running service, of GitHub's API, and of a cluster
+pytest_plugins = ("serving.served", "review.github", "k8s.released")
 
 
 Write = Callable[..., None]
