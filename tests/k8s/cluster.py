@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -86,6 +87,13 @@ class Cluster:
                 stderr=log,
             )
         return self.started[name]
+
+    def stop(self, name: str) -> None:
+        """Stop a program, which is a child of the one that entered the namespaces."""
+        program = self.started[name]
+        for child in Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGTERM)
+        program.wait()
 
     def run(self, *command: str | Path, check: bool = True, text: str | None = None) -> str:
         """What a command says that must succeed; of one that need not, errors too."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 from conftest import ROOT, Project
 from images.making import BASE, build, serving
-from k8s.cluster import PATIENCE, Cluster, is_ready, running, wait_for
+from k8s.cluster import Cluster, is_ready, running, wait_for
 
 from mlops.release import builder, deploy
 from mlops.release.image import MODEL
@@ -29,7 +30,7 @@ MODELS = ["--selector=app.kubernetes.io/name=model"]
 # does not start at all
 VARIANTS = {
     "second": "LABEL another=release\n",
-    "demanding": f"COPY schema.json {MODEL}/schema.json\n",
+    "demanding": f"COPY schema.json {MODEL}/\nCOPY release.json {MODEL}/../\n",
     "crashing": 'ENTRYPOINT ["false"]\n',
 }
 
@@ -51,9 +52,14 @@ def built(done: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         images = {"first": build(done, IMAGE="on-a-cluster")}
         contract = json.loads(done.read("models/service/schema.json"))
         contract["fields"].append({"name": "age", "kind": "numeric", "nullable": False, "only_for_features": True})
+        demanding = {"schema.json": json.dumps(contract)}
+        release = json.loads(done.read("models/release.json"))
+        release["files"]["schema.json"] = hashlib.md5(demanding["schema.json"].encode()).hexdigest()  # noqa: S324
+        demanding["release.json"] = json.dumps(release)
         for name, change in VARIANTS.items():
             context = tmp_path_factory.mktemp(name)
-            (context / "schema.json").write_text(json.dumps(contract), encoding="utf-8")
+            for file, content in demanding.items():
+                (context / file).write_text(content, encoding="utf-8")
             (context / "Containerfile").write_text(f"FROM {images['first']}\n{change}", encoding="utf-8")
             images[name] = builder.build("podman", context)
         yield Releases(images, json.loads(done.read("models/service/example.json")))
@@ -135,11 +141,25 @@ class Deployed:
         """Create the Secret that the pods wait for."""
         self.kubectl("create", "secret", "generic", "model-token", f"--from-literal=SERVICE_TOKEN={TOKEN}")
 
-    def remove(self) -> None:
-        """Take all away, and do not wait as long as pods wait for their last requests."""
-        self.cluster.kubectl("delete", "--wait=false", f"--kustomize={self.overlay}")
-        self.kubectl("delete", "pods", "--all", "--grace-period=1")
-        self.cluster.kubectl("wait", "--for=delete", f"namespace/{self.namespace}", f"--timeout={PATIENCE}s")
+
+@pytest.fixture(scope="session")
+def staging(cluster: Cluster, references: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+    """The overlay as it is, with the first release in one pod."""
+    found = Deployed(cluster, references, tmp_path_factory.mktemp("staging"), "staging")
+    found.apply("first")
+    found.authorize()
+    found.wait_for_pods(1, "first")
+    return found
+
+
+@pytest.fixture(scope="session")
+def production(cluster: Cluster, references: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+    """The overlay as it is, with the first release in two pods."""
+    found = Deployed(cluster, references, tmp_path_factory.mktemp("production"), "production")
+    found.apply("first")
+    found.authorize()
+    found.wait_for_pods(2, "first")
+    return found
 
 
 def ask(url: str, body: dict[str, Any], token: str = TOKEN, patience: float = 10) -> tuple[int, str]:
@@ -158,8 +178,8 @@ def ask(url: str, body: dict[str, Any], token: str = TOKEN, patience: float = 10
 class Clients:
     """Clients that ask one request after the other, each over a new connection, until they are told to stop."""
 
-    def __init__(self, url: str, body: dict[str, Any], number: int = 2) -> None:
-        self.url, self.body = url, body
+    def __init__(self, url: str, body: dict[str, Any], number: int = 2, pause: float = 0.05) -> None:
+        self.url, self.body, self.pause = url, body, pause
         self.answers: list[tuple[float, int, str]] = []
         self.stopped = threading.Event()
         self.threads = [threading.Thread(target=self.go_on) for _ in range(number)]
@@ -175,7 +195,7 @@ class Clients:
             each.join()
 
     def go_on(self) -> None:
-        while not self.stopped.wait(0.05):
+        while not self.stopped.wait(self.pause):
             began = time.monotonic()
             self.answers.append((began, *ask(self.url, self.body)))
 

@@ -4,36 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from k8s.cluster import DATA, NODES, PATIENCE, Cluster, is_ready, wait_for
+from k8s.cluster import DATA, NODES, PATIENCE, is_ready, wait_for
 from k8s.released import MODELS, Clients, Deployed, Releases, ask
-
-
-@pytest.fixture(scope="module")
-def staging(
-    cluster: Cluster, references: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Deployed]:
-    found = Deployed(cluster, references, tmp_path_factory.mktemp("staging"), "staging")
-    found.apply("first")
-    found.authorize()
-    found.wait_for_pods(1)
-    yield found
-    found.remove()
-
-
-@pytest.fixture(scope="module")
-def production(
-    cluster: Cluster, references: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Deployed]:
-    found = Deployed(cluster, references, tmp_path_factory.mktemp("production"), "production")
-    found.apply("first")
-    found.authorize()
-    found.wait_for_pods(2, "first")
-    yield found
-    found.remove()
 
 
 def test_a_service_predicts_and_asks_for_its_token(staging: Deployed, built: Releases) -> None:

@@ -13,12 +13,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import ROOT
-from k8s.cluster import DATA, SERVER, Cluster, wait_for
-from k8s.released import TOKEN, Clients, Deployed, Releases
+from k8s.cluster import DATA, SERVER, Cluster, is_ready, wait_for
+from k8s.released import Clients, Deployed, Releases
 from k8s.watched import define
 from release.hub import Clone
 
 NAMESPACE = "flux-system"
+KUSTOMIZATIONS = ("kustomization", f"--namespace={NAMESPACE}")
 
 
 class Git(BaseHTTPRequestHandler):
@@ -90,36 +91,26 @@ def flux(cluster: Cluster) -> Iterator[None]:
     yield
     for name in own:
         assert cluster.started[name].poll() is None, cluster.log(name)[-3000:]
+        cluster.stop(name)
 
 
 def test_merging_deploys_and_reverting_goes_back(
-    flux: None, cluster: Cluster, references: dict[str, str], built: Releases, tmp_path: Path
+    flux: None, staging: Deployed, production: Deployed, built: Releases, tmp_path: Path
 ) -> None:
-    clone = Clone(tmp_path)
-    production = Deployed(cluster, references, clone.folder, "production")
-    production.name("first")
+    cluster, clone = production.cluster, Clone(tmp_path)
+    followed = Deployed(cluster, production.references, clone.folder, "production")
+    followed.name("first")
     clone.commit("Deploy the first release", {})
     with hosting(tmp_path) as address:
         follow = (ROOT / "deploy/kubernetes/gitops/flux.yaml").read_text(encoding="utf-8")
         follow = follow.replace("https://github.com/OWNER/REPOSITORY.git", f"{address}/origin.git")
         cluster.kubectl("apply", "--filename=-", text=follow.replace("interval: 1m", "interval: 2s"))
-        for namespace in ("model-staging", "model-production"):
-            wait_for(namespace, lambda name=namespace: authorized(cluster, name))
-        production.wait_for_pods(2, "first")
+        wait_for("both overlays are applied", lambda: sum(map(is_ready, cluster.get(*KUSTOMIZATIONS))) == 2)
         with Clients(production.url, built.example) as clients:
-            production.name("second")
+            followed.name("second")
             clone.commit("Deploy the second release", {})
             production.wait_for_pods(2, "second")
             clone.git("revert", "--no-edit", "HEAD")
             clone.git("push", "--quiet", "origin", "HEAD")
             production.wait_for_pods(2, "first")
         assert clients.failed == []
-        everything = cluster.get(f"--namespace={NAMESPACE}", "kustomization")
-        cluster.kubectl("delete", "kustomization", "--all", f"--namespace={NAMESPACE}", "--timeout=180s")
-        assert {each["metadata"]["name"] for each in everything} == {"model-staging", "model-production"}
-
-
-def authorized(cluster: Cluster, namespace: str) -> bool:
-    """Whether the Secret that the pods wait for could be created."""
-    secret = ("create", "secret", "generic", "model-token", f"--from-literal=SERVICE_TOKEN={TOKEN}")
-    return "created" in cluster.kubectl(f"--namespace={namespace}", *secret, check=False)

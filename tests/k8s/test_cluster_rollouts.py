@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import pytest
 from k8s import watched
 from k8s.cluster import Cluster, wait_for
-from k8s.released import MODELS, Clients, Deployed, Releases, ask
+from k8s.released import Clients, Deployed, Releases, ask
 
 # minutes of watching as seconds
 SHORTER = {"duration: 10m": "duration: 20s", "initialDelay: 2m": "initialDelay: 12s", "interval: 30s": "interval: 2s"}
@@ -52,14 +52,15 @@ def behind(deployed: Deployed, service: str) -> set[str]:
 
 
 def test_blue_green_switches_all_at_once_when_it_is_told_to(
-    controller: None, cluster: Cluster, references: dict[str, str], built: Releases, tmp_path: Any
+    controller: None, staging: Deployed, built: Releases, tmp_path: Path
 ) -> None:
-    one = Deployed(cluster, references, tmp_path, "staging", "../../components/blue-green")
-    one.apply("first")
-    one.authorize()
-    wait_for_state(one, "Healthy")
-    wait_for("the Deployment's pods are gone", lambda: len(one.get("pods", *MODELS)) == len(one.pods("first")) == 1)
+    references = staging.references
+    one = Deployed(staging.cluster, references, tmp_path, "staging", "../../components/blue-green")
     with Clients(one.url, built.example) as clients:
+        one.apply("first")
+        wait_for_state(one, "Healthy")
+        wait_for("the Deployment has no pods", lambda: one.get("deployment", "model")["spec"]["replicas"] == 0)
+        one.wait_for_pods(1, "first")
         one.apply("second")
         wait_for_state(one, "Paused")
         assert behind(one, "model") == {references["first"]}
@@ -79,29 +80,35 @@ def test_blue_green_switches_all_at_once_when_it_is_told_to(
         assert behind(one, "model") == {references["second"]}
         assert one.pods("first"), "the old one stays for a while, to switch back to"
     assert clients.failed == []
-    one.remove()
 
 
 @pytest.fixture(scope="module")
 def canary(
     controller: None,
     prometheus: None,
-    cluster: Cluster,
-    references: dict[str, str],
+    production: Deployed,
+    built: Releases,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Deployed]:
-    found = Deployed(cluster, references, tmp_path_factory.mktemp("canary"), "production", "../../components/canary")
+) -> Deployed:
+    found = Deployed(
+        production.cluster,
+        production.references,
+        tmp_path_factory.mktemp("canary"),
+        "production",
+        "../../components/canary",
+    )
     for path in (found.folder / "deploy/kubernetes/components/canary").iterdir():
         text = path.read_text(encoding="utf-8")
         for long, short in SHORTER.items():
             text = text.replace(long, short)
         path.write_text(re.sub(r"http://prometheus-operated\S+", watched.PROMETHEUS, text), encoding="utf-8")
-    found.apply("first")
-    found.authorize()
-    wait_for_state(found, "Healthy")
-    found.wait_for_pods(2, "first")
-    yield found
-    found.remove()
+    with Clients(production.url, built.example) as clients:
+        found.apply("first")
+        wait_for_state(found, "Healthy")
+        wait_for("the Deployment has no pods", lambda: found.get("deployment", "model")["spec"]["replicas"] == 0)
+        found.wait_for_pods(2, "first")
+    assert clients.failed == []  # while the Rollout takes the pods over
+    return found
 
 
 def judged(deployed: Deployed) -> dict[str, str]:

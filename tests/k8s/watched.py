@@ -1,6 +1,6 @@
-"""What decides about releases on the cluster: Argo Rollouts' controller, and Prometheus, which it asks.
+"""What decides about pods on the cluster: Argo Rollouts, Prometheus, which it asks, and the metrics server.
 
-Both run beside the nodes, in the cluster's network. Debian's Prometheus does not know Kubernetes, so a thread writes
+They run beside the nodes, in the cluster's network. Debian's Prometheus does not know Kubernetes, so a thread writes
 down where the pods are, with the labels that `deploy/monitoring` asks for.
 """
 
@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from k8s.cluster import ADMINISTRATOR, PROGRAMS, SERVER, Cluster
 from k8s.released import MODELS
@@ -65,7 +66,7 @@ def prometheus(cluster: Cluster, folder: Path) -> Iterator[None]:
     finally:
         stopped.set()
         following.join()
-        cluster.started["prometheus"].kill()
+        cluster.stop("prometheus")
 
 
 def write(cluster: Cluster, targets: Path) -> None:
@@ -87,7 +88,8 @@ def write(cluster: Cluster, targets: Path) -> None:
     partial.rename(targets)
 
 
-def metrics(cluster: Cluster) -> None:
+@contextlib.contextmanager
+def metrics(cluster: Cluster) -> Iterator[None]:
     """The metrics server, which asks the nodes what pods use, as a further API of the cluster."""
     administrator = f"{cluster.folder / ADMINISTRATOR}.kubeconfig"
     port = 4443
@@ -102,39 +104,34 @@ def metrics(cluster: Cluster) -> None:
         "--kubelet-preferred-address-types=InternalIP",
         "--metric-resolution=10s",
     )
-    name = {"name": "metrics-server", "namespace": "kube-system"}
-    labels = {"kubernetes.io/service-name": name["name"]}
+    service = {"name": "metrics-server", "namespace": "kube-system"}
+    spec = {"group": "metrics.k8s.io", "version": "v1beta1", "service": service, "insecureSkipTLSVerify": True}
     objects = [
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": name,
-            "spec": {"ports": [{"port": 443, "targetPort": port}]},
-        },
-        {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": name | {"labels": labels},
-            "addressType": "IPv4",
-            "ports": [{"name": "", "port": port}],
-            "endpoints": [{"addresses": [SERVER]}],
-        },
-        {
-            "apiVersion": "apiregistration.k8s.io/v1",
-            "kind": "APIService",
-            "metadata": {"name": "v1beta1.metrics.k8s.io"},
-            "spec": {
-                "group": "metrics.k8s.io",
-                "version": "v1beta1",
-                "service": name,
-                "insecureSkipTLSVerify": True,
-                "groupPriorityMinimum": 100,
-                "versionPriority": 100,
-            },
-        },
+        made("v1", "Service", service, spec={"ports": [{"port": 443, "targetPort": port}]}),
+        made(
+            "discovery.k8s.io/v1",
+            "EndpointSlice",
+            service | {"labels": {"kubernetes.io/service-name": service["name"]}},
+            addressType="IPv4",
+            ports=[{"name": "", "port": port}],
+            endpoints=[{"addresses": [SERVER]}],
+        ),
+        made(
+            "apiregistration.k8s.io/v1",
+            "APIService",
+            {"name": "v1beta1.metrics.k8s.io"},
+            spec=spec | {"groupPriorityMinimum": 100, "versionPriority": 100},
+        ),
     ]
-    cluster.kubectl("apply", "--filename=-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-    cluster.wait_until_ready(
-        "metrics-server",
-        lambda: '"items":[{' in cluster.kubectl("get", "--raw=/apis/metrics.k8s.io/v1beta1/nodes", check=False),
-    )
+    cluster.kubectl("apply", "--filename=-", text=json.dumps(made("v1", "List", {}, items=objects)))
+    nodes = ("get", "--raw=/apis/metrics.k8s.io/v1beta1/nodes")
+    cluster.wait_until_ready("metrics-server", lambda: '"usage"' in cluster.kubectl(*nodes, check=False))
+    try:
+        yield
+    finally:
+        cluster.kubectl("delete", "apiservice", "v1beta1.metrics.k8s.io")
+        cluster.stop("metrics-server")
+
+
+def made(version: str, kind: str, metadata: dict[str, Any], **content: Any) -> dict[str, Any]:
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, **content}
