@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +26,15 @@ def test_a_pod_that_asks_for_more_than_it_needs_is_refused(staging: Deployed) ->
     )
     said = staging.kubectl("run", "careless", "--image=a", f"--overrides={overrides}", check=False)
     assert 'violates PodSecurity "restricted:latest": privileged' in said
+
+
+@pytest.mark.parametrize("component", ["log", "schedule", "precompute"])
+def test_the_server_takes_a_component_without_a_warning(component: str, production: Deployed, tmp_path: Path) -> None:
+    whole = Deployed(production.cluster, production.references, tmp_path, "production", f"../../../{component}")
+    whole.name("first")
+    said = whole.kubectl("apply", "--dry-run=server", f"--kustomize={whole.overlay}", check=False)
+    assert "(server dry run)" in said
+    assert not re.search("warning|error", said, re.IGNORECASE), said
 
 
 def test_a_container_can_write_to_tmp_alone(staging: Deployed) -> None:

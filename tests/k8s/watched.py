@@ -22,19 +22,14 @@ PROMETHEUS = f"http://{SERVER}:9090"
 @contextlib.contextmanager
 def rollouts(cluster: Cluster) -> Iterator[None]:
     """The resources and the controller of Argo Rollouts."""
-    define(cluster, "rollouts")
+    files = f"--filename={PROGRAMS / 'definitions'}"
+    cluster.kubectl("apply", "--server-side", files)
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", files)
     options = ("--leader-elect=false", f"--kubeconfig={cluster.folder / ADMINISTRATOR}.kubeconfig")
     controller = cluster.start("rollouts-controller", "rollouts-controller", *options)
     cluster.wait_until_ready("rollouts-controller", lambda: "Started" in cluster.log("rollouts-controller"))
     yield
     assert controller.poll() is None, cluster.log("rollouts-controller")[-3000:]
-
-
-def define(cluster: Cluster, controller: str) -> None:
-    """Tell the API server of a controller's resources."""
-    files = f"--filename={PROGRAMS / 'definitions' / controller}"
-    cluster.kubectl("apply", "--server-side", files)
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", files)
 
 
 @contextlib.contextmanager
@@ -103,19 +98,13 @@ def metrics(cluster: Cluster) -> Iterator[None]:
         "--kubelet-insecure-tls",
         "--kubelet-preferred-address-types=InternalIP",
         "--metric-resolution=10s",
+        "--kubelet-request-timeout=5s",
     )
     service = {"name": "metrics-server", "namespace": "kube-system"}
     spec = {"group": "metrics.k8s.io", "version": "v1beta1", "service": service, "insecureSkipTLSVerify": True}
     objects = [
         made("v1", "Service", service, spec={"ports": [{"port": 443, "targetPort": port}]}),
-        made(
-            "discovery.k8s.io/v1",
-            "EndpointSlice",
-            service | {"labels": {"kubernetes.io/service-name": service["name"]}},
-            addressType="IPv4",
-            ports=[{"name": "", "port": port}],
-            endpoints=[{"addresses": [SERVER]}],
-        ),
+        made("v1", "Endpoints", service, subsets=[{"addresses": [{"ip": SERVER}], "ports": [{"port": port}]}]),
         made(
             "apiregistration.k8s.io/v1",
             "APIService",
