@@ -12,7 +12,7 @@ def test_pods_are_added_under_load_and_removed_after_it(staging: Deployed, built
         return int(staging.get("horizontalpodautoscaler", "model")["status"]["desiredReplicas"])
 
     with metrics(staging.cluster):
-        assert wanted() == 1
+        wait_for("the autoscaler wants one pod", lambda: wanted() == 1)
         with Clients(staging.url, built.example, number=16, pause=0) as clients:
             wait_for("the autoscaler wants another pod", lambda: wanted() == 2)
             staging.wait_for_pods(2)
