@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import pytest
 from conftest import ROOT, Project
 from images.making import BASE, build, serving
-from k8s.cluster import Cluster, is_ready, running, wait_for
+from k8s.cluster import Cluster, is_ready, wait_for
+from k8s.nodes import running
 
 from mlops.release import builder, deploy
 from mlops.release.image import MODEL
