@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from conftest import Project
@@ -37,7 +38,7 @@ def test_a_table_becomes_a_project_whose_first_change_passes_its_review(project:
     (project.folder / "params.yaml").write_text(text.replace("C: 1.0", "C: 0.9"), encoding="utf-8")
     project.run("dvc", "repro")
     project.commit("regularise")
-    reviewed = project.run(*MAKE, "review", "BASE=main", check=False)
+    reviewed = project.run(sys.executable, "-P", "-m", "mlops.review", "--base", "main", check=False)
     assert reviewed.returncode == 0, reviewed.stdout
     report = read(project.folder / "build/review/report.json")
     compared = [rule for rule in report.policy.results if rule.rule == "no_worse"]
