@@ -112,6 +112,7 @@ def draft(found: Measured) -> str:
             f"{key}: {value:g}" if isinstance(value, float) else f"{key}: {value}" for key, value in rule.items()
         )
         lines.append(f"  - {{{shown}}}")
+    lines.append("  # - {rule: behaviour, failures: 0}   # once tests/behaviour has tests of your own")
     return "\n".join(lines) + "\n"
 
 
@@ -200,13 +201,7 @@ def others(found: Measured) -> list[tuple[dict[str, Any], str]]:
     rows.append(
         ({"rule": "drift", "at_most": 0.2, "error": 0.01}, "a distance of distributions; chance blocks 1 % more")
     )
-    rows += [
-        (
-            {"rule": "validation"},
-            "the suite of data/expectations; tests/behaviour; no test row in training; honest records",
-        )
-    ]
-    rows += [({"rule": "behaviour", "failures": 0}, "")]
+    rows.append(({"rule": "validation"}, "the suite of data/expectations; no test row in training; honest records"))
     rows += [({"rule": name}, "") for name in ("leakage", "recorded", "lock")]
     rows.append(({"rule": "model_size", "at_most": max(10.0, up(2 * size))}, f"MB; the first model has {size:.2g}"))
     rows.append(({"rule": "latency", "at_most": 200}, "ms, on the machine of the review"))
