@@ -135,14 +135,14 @@ def rare(found: Measured) -> bool:
 
 
 def limits(found: Measured) -> list[tuple[dict[str, Any], str]]:
-    """A limit for the first metric: what the first model surely reaches."""
+    """A limit for the first metric: the lower end of the first model's interval, rounded down."""
     name = chosen(found)[0]
     metric = found.evaluation["metrics"].get(name) or {}
     value, low, dummy = (metric.get(key) for key in ("value", "low", "dummy"))
     if value is None or low is None:
         return []
     limit = down(low)
-    why = f"the first model has {value:.3g}, and surely more than {limit:g}"
+    why = f"the first model has {value:.3g}, and its interval does not go below {limit:g}"
     if dummy is not None:
         why += (
             f"; a dummy has {dummy:.3g}"
