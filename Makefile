@@ -271,8 +271,12 @@ test: .venv/.ready ## run the tests, each feature once
 	@pytest -n auto --dist worksteal -m "not e2e"
 
 .PHONY: test-e2e
-test-e2e: .venv/.ready ## run the tests of whole pipelines, reviews, examples and the README's commands
-	@pytest -n auto --dist worksteal -m e2e
+test-e2e: .venv/.ready ## run the tests of whole pipelines, reviews, releases and the README's commands
+	@pytest -n auto --dist worksteal -m e2e --ignore=tests/e2e/own
+
+.PHONY: test-own
+test-own: .venv/.ready ## run the examples, and a team's own table, steps and metrics, from end to end
+	@pytest -n auto --dist worksteal -m e2e tests/e2e/own
 
 .PHONY: behaviour
 behaviour: pipeline ## run the tests of the model's behaviour, in tests/behaviour

@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     These take longest; started last, they would leave one process without work.
     """
     for item in items:
-        if item.path.parent == E2E and not item.get_closest_marker("quick"):
+        if E2E in item.path.parents and not item.get_closest_marker("quick"):
             item.add_marker("e2e")
     order = ("done", "project")
 
