@@ -336,4 +336,5 @@ def test_it_can_be_run_again_and_never_writes_over_an_edit(folder: Path) -> None
 def test_the_template_knows_its_own_files() -> None:
     """`python -m mlops.core.started` records them after a change."""
     record = YAML(typ="safe").load(ROOT / started.RECORD)
-    assert record == {name: started.hashed(ROOT / name) for name in (started.PARAMS, started.GATE, started.CANVAS)}
+    names = (started.PARAMS, started.GATE, started.CANVAS, "data/expectations/breast_cancer.json")
+    assert record == {name: started.hashed(ROOT / name) for name in names}

@@ -15,6 +15,7 @@ from mlops.core.files import atomic, write_json
 
 RECORD = Path("data/start.json")
 PARAMS, GATE, CANVAS = "params.yaml", "gate.yaml", "docs/canvas.md"
+SUITES = Path("data/expectations")
 
 
 def check(names: list[str]) -> None:
@@ -62,4 +63,5 @@ def hashed(path: Path) -> str:
 
 if __name__ == "__main__":
     with errors_in_words():
-        write_json({name: hashed(Path(name)) for name in (PARAMS, GATE, CANVAS)}, RECORD)
+        suites = sorted(map(str, SUITES.glob("*.json")))
+        write_json({name: hashed(Path(name)) for name in (PARAMS, GATE, CANVAS, *suites)}, RECORD)

@@ -73,7 +73,7 @@ def placed(table: str) -> tuple[str | dict[str, str], Path | None]:
 def write(made: Plan, path: Path | None) -> None:
     """Write the table's copy, the suite, the canvas and `params.yaml`, in this order."""
     settings = made.settings
-    suite = f"data/expectations/{expectations.name(settings)}.json"
+    suite = str(started.SUITES / f"{expectations.name(settings)}.json")
     started.check([suite])
     made.params["validate"]["suite"] = suite
     drafted = expectations.text(Path(suite).stem, expectations.draft(made.table, made.catalogue, made.settings))
