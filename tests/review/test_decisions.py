@@ -64,13 +64,13 @@ def test_small_groups_are_only_counted() -> None:
 
 def test_of_numbers_the_distances_are_summarised() -> None:
     before = np.linspace(10, 20, 101)
-    after = before + np.linspace(-1, 1, 101)
+    after = before + np.linspace(-1, 1.5, 101)
     decisions = found(judged(before.tolist(), before.tolist(), after.tolist(), classes=False), examples=1)
-    assert (decisions.rows, decisions.changed, decisions.higher) == (101, 100, 50)
-    assert decisions.median == 0.5
-    assert decisions.most == 0.96
+    assert (decisions.rows, decisions.changed, decisions.higher) == (101, 100, 60)
+    assert decisions.median == 0.625
+    assert decisions.most == 1.375
     (example,) = decisions.examples
-    assert (example.key[0].value, example.before, example.after, example.actual) == ("100", "10", "9", "10")
+    assert (example.key[0].value, example.before, example.after, example.actual) == ("200", "20", "21.5", "20")
 
 
 def test_without_a_model_of_main_there_is_nothing_to_compare() -> None:
