@@ -50,6 +50,14 @@ ELSEWHERE := $(if $(wildcard .venv/.ready),$(shell \
 
 # compiled once, because otherwise every stage would compile its imports again where Python may not write bytecode
 .venv/.ready: pyproject.toml uv.lock .python-version $(filter .uv/bin/uv,$(UV)) $(ELSEWHERE)
+	@# another Python is offered, never fetched unasked: it is part of what makes two runs equal
+	@"$(UV)" python find --no-python-downloads >/dev/null 2>&1 || { read -r version <.python-version; \
+		if [ "$(PYTHON_DOWNLOADS)" = yes ]; then \
+			echo "uv downloads Python $$version for your account"; UV_PYTHON_DOWNLOADS=manual "$(UV)" python install --no-bin; \
+		else \
+			echo "error: Python $$version is missing; it computes what dvc.lock records, so no other version takes its place"; \
+			echo "  try: PYTHON_DOWNLOADS=yes make, which lets uv download it for your account; or install it yourself"; exit 1; \
+		fi; }
 	@echo "$(if $(ELSEWHERE),.venv does not import this folder's src; )installing from uv.lock into .venv (about a minute, once)"
 	@# never write to an environment that belongs to another folder
 	@grep -qsxF "VIRTUAL_ENV='$(CURDIR)/.venv'" .venv/bin/activate || rm -rf .venv

@@ -9,8 +9,10 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -165,6 +167,45 @@ def test_setup_gives_a_copy_and_a_borrower_environments_of_their_own(
     assert mends(copy, {**bare, "PYTHONPATH": str(copy.folder / "src")})
     assert works(copy, bare)
     assert works(ready, bare)
+
+
+def test_a_missing_python_is_named_and_downloaded_only_on_request(
+    ready: Project, bare: dict[str, str], tmp_path: Path
+) -> None:
+    """The download comes from a server of this test, which has none: what counts is that uv is told to ask for it."""
+    project = copied(ready, tmp_path)
+    shutil.rmtree(project.folder / ".venv")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("git", "grep", "head", "make", "rm", "sed", "sh", "touch"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    alone = {**bare, "PATH": str(tools), "UV_PYTHON_INSTALL_DIR": str(tmp_path / "managed")}
+    told = project.run("make", "setup", check=False, **alone)
+    assert told.returncode
+    assert told.stdout.splitlines()[:2] == [
+        "error: Python 3.11 is missing; it computes what dvc.lock records, so no other version takes its place",
+        "  try: PYTHON_DOWNLOADS=yes make, which lets uv download it for your account; or install it yourself",
+    ]
+    asked = []
+
+    class Mirror(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        mirror = {"UV_PYTHON_INSTALL_MIRROR": f"http://127.0.0.1:{server.server_port}", "PYTHON_DOWNLOADS": "yes"}
+        told = project.run("make", "setup", check=False, **alone, **mirror)
+        server.shutdown()
+    assert told.returncode
+    assert told.stdout.startswith("uv downloads Python 3.11 for your account\n")
+    assert asked
+    assert all("cpython-3.11." in path for path in asked)
+    assert not (project.folder / ".venv").exists()
 
 
 def test_verify_does_not_lead_its_clone_back(project: Project, tmp_path: Path) -> None:
