@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT, Project
 
-from mlops.pipeline.summary import metric_table
+from mlops.pipeline.summary import metric_table, next_step
 
 
 def test_each_metric_stands_with_its_interval_and_the_worst_slice_is_named() -> None:
@@ -42,3 +42,16 @@ def test_without_a_run_the_summary_says_what_to_do(project: Project) -> None:
         1,
         "error: reports/evaluation.json is missing\n  try: make, or dvc checkout\n",
     )
+
+
+def test_the_next_step_is_to_commit_what_changed_and_to_push_where_there_is_a_remote(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.folder)
+    assert next_step()[0].startswith("  edit params.yaml on a branch")
+    (project.folder / "params.yaml").write_text("edited")
+    assert [line.split("  ")[1] for line in next_step()] == ["git add --all && git commit", "then open a pull request"]
+    (project.folder / ".dvc/config.local").write_text(
+        "[core]\n    remote = storage\n['remote \"storage\"']\n    url = s3://b\n"
+    )
+    assert [line.split("  ")[1] for line in next_step()][1] == "dvc push"

@@ -6,11 +6,15 @@ It reads only small files, so that `make` is fast when nothing changed.
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 from mlops.core import files, journal, paths
-from mlops.core.errors import UserError, errors_in_words
+from mlops.core.errors import UserError, counted, errors_in_words
+from mlops.core.git import git
 
+DVC_CONFIG = (Path(".dvc/config"), Path(".dvc/config.local"))
 SERVED_BY = {"onnx": "ONNX Runtime", "scikit-learn": "scikit-learn"}
 
 
@@ -86,8 +90,23 @@ def where_to_look(evaluation: dict[str, Any], model: str) -> list[str]:
         "results",
         *(f"  {what:<{width}}   {why}" for what, why in found),
         "next",
-        "  edit params.yaml on a branch, run `make`, commit the changed files, and open a pull request",
+        *next_step(),
     ]
+
+
+def next_step() -> list[str]:
+    """What to do with the files that changed, if any did."""
+    changed = git("status", "--porcelain", check=False).splitlines()
+    if not changed:
+        return ["  edit params.yaml on a branch, run `make`, commit the changed files, and open a pull request"]
+    lines = [
+        f"  git add --all && git commit   {counted(len(changed), 'changed file')}: a change and its results go together"
+    ]
+    if any(
+        re.search(r"^\s*remote\s*=", path.read_text(encoding="utf-8"), re.M) for path in DVC_CONFIG if path.exists()
+    ):
+        lines.append("  dvc push                      stores the data and the model where your team finds them")
+    return [*lines, "  then open a pull request"]
 
 
 def _number(value: float | None) -> str:
