@@ -50,3 +50,22 @@ def test_a_broken_lock_is_told_in_a_sentence(change: str) -> None:
             identity.identify()
     finally:
         lock.write_text(whole)
+
+
+def test_a_model_that_is_older_than_the_settings_or_the_code_is_announced(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    identity.main()
+    assert "note:" not in capsys.readouterr().out
+    feature = Path("src/project/features.py")
+    params, code = project.read("params.yaml"), project.read(str(feature))
+    try:
+        project.edit_params(lambda all_params: all_params["model"]["params"].update(C=2.0))
+        feature.write_text(f"{code}# edited\n", encoding="utf-8")
+        identity.main()
+        assert capsys.readouterr().out.splitlines()[0] == (
+            f"note: the model is older than {feature}, params.yaml: model; `make` trains it anew"
+        )
+    finally:
+        Path("params.yaml").write_text(params, encoding="utf-8")
+        feature.write_text(code, encoding="utf-8")

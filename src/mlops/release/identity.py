@@ -9,7 +9,7 @@ import json
 import os
 from typing import Any
 
-from mlops.core import journal, paths
+from mlops.core import journal, outdated, paths
 from mlops.core import settings as settings_module
 from mlops.core.errors import UserError, errors_in_words
 from mlops.core.files import folder_md5, md5, write_json
@@ -100,8 +100,19 @@ def _known(release: Release) -> bool:
         return False
 
 
+def _older() -> str:
+    """Says that the model is older than the settings or the code, if it is."""
+    changed = outdated.since(read_lock(), paths.SERVICE)
+    if not changed:
+        return ""
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return f"note: the model is older than {', '.join(changed[:3])}{more}; `make` trains it anew"
+
+
 def main() -> None:
     release = identify()
+    if older := _older():
+        print(older)
     if not _known(release):
         write_json(release.model_dump(), RELEASE)
     print(f"release {release.version} of commit {release.commit[:10]}, model {release.model_md5[:10]} → {RELEASE}")
