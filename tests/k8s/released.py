@@ -96,9 +96,7 @@ class Deployed:
         self.overlay = folder / "deploy/kubernetes/overlays" / overlay
         shutil.copytree(ROOT / "deploy", folder / "deploy")
         if components:
-            lines = "".join(f"  - {component}\n" for component in components)
-            with (self.overlay / "kustomization.yaml").open("a", encoding="utf-8") as file:
-                file.write(f"components:\n{lines}")
+            add(self.overlay, *components)
 
     def name(self, release: str) -> None:
         """Write a release into the overlay, as the pull request of a release does."""
@@ -143,24 +141,29 @@ class Deployed:
         self.kubectl("create", "secret", "generic", "model-token", f"--from-literal=SERVICE_TOKEN={TOKEN}")
 
 
-@pytest.fixture(scope="session")
-def staging(cluster: Cluster, references: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Deployed:
-    """The overlay as it is, with the first release in one pod."""
-    found = Deployed(cluster, references, tmp_path_factory.mktemp("staging"), "staging")
-    found.apply("first")
-    found.authorize()
-    found.wait_for_pods(1, "first")
-    return found
+def add(overlay: Path, *components: str) -> None:
+    """Write components into an overlay that has none."""
+    lines = "".join(f"  - {component}\n" for component in components)
+    with (overlay / "kustomization.yaml").open("a", encoding="utf-8") as file:
+        file.write(f"components:\n{lines}")
 
 
-@pytest.fixture(scope="session")
-def production(cluster: Cluster, references: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Deployed:
-    """The overlay as it is, with the first release in two pods."""
-    found = Deployed(cluster, references, tmp_path_factory.mktemp("production"), "production")
-    found.apply("first")
-    found.authorize()
-    found.wait_for_pods(2, "first")
-    return found
+def overlay(name: str, number: int) -> Any:
+    """A fixture: the overlay as it is, with the first release in so many pods."""
+
+    @pytest.fixture(scope="session", name=name)
+    def deployed(cluster: Cluster, references: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+        found = Deployed(cluster, references, tmp_path_factory.mktemp(name), name)
+        found.apply("first")
+        found.authorize()
+        found.wait_for_pods(number, "first")
+        return found
+
+    return deployed
+
+
+staging = overlay("staging", 1)
+production = overlay("production", 2)
 
 
 def ask(url: str, body: dict[str, Any], token: str = TOKEN, patience: float = 10) -> tuple[int, str]:
