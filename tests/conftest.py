@@ -24,7 +24,7 @@ LONGEST = ("test_simulation.py", "test_readme.py", "test_keras_example.py", "tes
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # fixtures of the running service, of GitHub's API, and of a cluster
-pytest_plugins = ("serving.served", "review.github", "k8s.released")
+pytest_plugins = ("serving.served", "review.github", "k8s.released", "k8s.followed")
 
 
 Write = Callable[..., None]

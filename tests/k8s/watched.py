@@ -19,12 +19,17 @@ from k8s.released import MODELS
 PROMETHEUS = f"http://{SERVER}:9090"
 
 
+def define(cluster: Cluster, name: str) -> None:
+    """Tell the API server of a program's resources."""
+    files = f"--filename={PROGRAMS / 'definitions' / name}"
+    cluster.kubectl("apply", "--server-side", files)
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", files)
+
+
 @contextlib.contextmanager
 def rollouts(cluster: Cluster) -> Iterator[None]:
     """The resources and the controller of Argo Rollouts."""
-    files = f"--filename={PROGRAMS / 'definitions'}"
-    cluster.kubectl("apply", "--server-side", files)
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", files)
+    define(cluster, "rollouts")
     options = ("--leader-elect=false", f"--kubeconfig={cluster.folder / ADMINISTRATOR}.kubeconfig")
     controller = cluster.start("rollouts-controller", "rollouts-controller", *options)
     cluster.wait_until_ready("rollouts-controller", lambda: "Started" in cluster.log("rollouts-controller"))
