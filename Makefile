@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := all
 
 # Text that comes from elsewhere: make passes it on as it is, and neither make nor a shell runs a part of it.
-$(foreach name,ID LOG TABLE TARGET TASK,$(if $(filter command,$(firstword $(origin $(name)))),$(eval override export $(name) := $$(value $(name)))))
+$(foreach name,ID LOG TABLE TARGET TASK TO FROM TEMPLATE,$(if $(filter command,$(firstword $(origin $(name)))),$(eval override export $(name) := $$(value $(name)))))
 
 # Programs in these folders are run, so none may come from a commit. Checked before the folders are on PATH.
 INSTALLED := .venv .uv .trusted .github/cml/node_modules build
@@ -92,6 +92,11 @@ start: .venv/.ready ## make this your project: make start TABLE=houses.csv TARGE
 	@python -m mlops.review.first_gate
 	@python -m mlops.pipeline.summary
 	@echo "  before that: read the comments in params.yaml and gate.yaml, answer docs/canvas.md, and commit all of it to main"
+
+# needs no .venv, so that an update can bring one that works
+.PHONY: update
+update: ## merge a newer version of the template on a branch: make update [TO=v2.1] (docs/updating.md)
+	@python3 $(RUN) mlops.core.template
 
 .PHONY: plots
 plots: .venv/.ready ## show the curves as a page; with BASE=main, compare them with that branch
@@ -381,6 +386,10 @@ setup-storage: $(filter .uv/bin/uv,$(UV)) ## for the workflow monitor: install D
 .PHONY: relock
 relock: ## for the workflow relock: commit the files that the review rebuilt to the pull request's branch
 	@$(TRUSTED) mlops.review.relock
+
+.PHONY: update-propose
+update-propose: ## for the workflow template-update: push the branch of make update and open its pull request
+	@$(TRUSTED) mlops.core.template.propose
 
 .PHONY: publish
 publish: ## for the workflow report: post the comment

@@ -307,7 +307,7 @@ class Desk:
         before = len(self.hub.changes)
         done = self.protect("yes")
         assert len(self.hub.changes) == before
-        assert len(re.findall(r"^the (?:ruleset|environment|setting) .* matches \.github/", done.stdout, re.M)) == 11
+        assert len(re.findall(r"^the (?:ruleset|environment|setting) .* matches \.github/", done.stdout, re.M)) == 12
         assert "on GitHub" not in done.stdout
 
 
@@ -343,7 +343,7 @@ def test_everything_is_set_in_a_new_repository_and_then_there_is_nothing_to_do(d
     assert "applied; to view: gh ruleset view --web" in done.stdout
     repository = "/repos/ada/a-project"
     registry, release = (f"{repository}/environments/{name}" for name in ("registry", "release"))
-    of_main = ("monitoring", "storage", "pipeline-image", "github-pages")
+    of_main = ("monitoring", "storage", "pipeline-image", "template", "github-pages")
     assert sorted(desk.hub.changes) == sorted(
         [
             *[f"POST {repository}/rulesets"] * 3,

@@ -48,6 +48,7 @@ def test_the_table_knows_what_the_jobs_are() -> None:
         "history / deploy",
         "monitor / issue",
         "monitor / retrain",
+        "template-update / propose",
     }
     assert {name for name, job in found.items() if job.secrets} == {
         "register / challenger",
@@ -55,6 +56,7 @@ def test_the_table_knows_what_the_jobs_are() -> None:
         "release / register",
         "monitor / compare",
         "monitor / store",
+        "template-update / propose",
     }
     assert {name for name, job in found.items() if job.cache == "write"} == {"ci / main"}
     assert {name for name, job in found.items() if job.cache == "read"} == {"ci / review"}
@@ -80,6 +82,7 @@ def test_no_job_with_a_token_imports_the_team_s_code() -> None:
         "review.publish",
         "review.relock",
         "monitoring.store",
+        "core.template.propose",
     }
     assert {f"mlops.{name}" for name in known} <= seen
 

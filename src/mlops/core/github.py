@@ -5,9 +5,10 @@ The token is sent only to the API: redirects are followed without it, and no mes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -154,6 +155,13 @@ class Api:
             return response.json()
         except requests.JSONDecodeError:
             raise UserError(f"GitHub's answer to {response.request.method} is no JSON", AGAIN) from None
+
+
+def compare_page(environment: Mapping[str, str], pull: Mapping[str, str]) -> str:
+    """The page on which a person opens a pull request, where workflows may not; `pull` has title, head and base."""
+    server = environment.get("GITHUB_SERVER_URL", "https://github.com")
+    page = f"{server}/{environment['GITHUB_REPOSITORY']}/compare/{pull['base']}...{quote(pull['head'])}"
+    return f"{page}?{urlencode({'expand': 1, 'title': pull['title']})}"
 
 
 def _bearer(token: str) -> Any:

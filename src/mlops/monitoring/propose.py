@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from urllib.parse import quote, urlencode
 
 from mlops.core.commits import signed
 from mlops.core.errors import UserError, errors_in_words
 from mlops.core.git import git
-from mlops.core.github import Api
+from mlops.core.github import Api, compare_page
 from mlops.core.markdown import escaped
 from mlops.monitoring import branch as branches
 from mlops.monitoring.proposal import Proposal, read, text
@@ -53,8 +52,9 @@ def main(environment: Mapping[str, str] = os.environ) -> str | None:
     if pulls:
         address = str(api.patch(f"{repository}/pulls/{pulls[0]['number']}", what)["html_url"])
     else:
-        pull = api.post(f"{repository}/pulls", {**what, "head": found.branch, "base": branches.MAIN}, refusal=403)
-        address = form(environment, found.branch, what) if pull is None else str(pull["html_url"])
+        opened = {**what, "head": found.branch, "base": branches.MAIN}
+        pull = api.post(f"{repository}/pulls", opened, refusal=403)
+        address = compare_page(environment, opened) if pull is None else str(pull["html_url"])
     print(f"{what['title']}: {address}")
     return address
 
@@ -105,13 +105,6 @@ def body(content: str) -> str:
         "`dvc.lock`. The review compares both models on the test rows and on the recent window.\n\n"
         "<sub>Its checks wait for *Approve workflows to run*. No machine merges it.</sub>\n"
     )
-
-
-def form(environment: Mapping[str, str], branch: str, what: Mapping[str, str]) -> str:
-    """The page on which a person opens the pull request, where workflows may not."""
-    server = environment.get("GITHUB_SERVER_URL", "https://github.com")
-    page = f"{server}/{environment['GITHUB_REPOSITORY']}/compare/{branches.MAIN}...{quote(branch)}"
-    return f"{page}?{urlencode({'expand': 1, 'title': what['title']})}"
 
 
 if __name__ == "__main__":

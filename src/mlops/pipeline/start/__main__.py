@@ -17,6 +17,7 @@ from typing import Any
 from mlops.core import started
 from mlops.core.errors import UserError, counted, errors_in_words
 from mlops.core.files import atomic
+from mlops.core.template import record
 from mlops.core.yamlfile import closest
 from mlops.data import expectations
 from mlops.data.sources import RAW
@@ -45,6 +46,7 @@ def main(table: str, target: str, task: str) -> None:
     if not target:
         raise UserError("TARGET is not set: the column to predict", f"one of {', '.join(list(source.columns)[:20])}")
     made = plan(name, source, target, task or None)
+    record.start()
     write(made, path)
     for line in summary(made):
         print(line)
