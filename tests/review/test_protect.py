@@ -588,7 +588,7 @@ def test_where_the_plan_has_no_rulesets_either_the_settings_are_set(desk: Desk) 
     done = desk.protect("yes", code=1)
     assert desk.hub.actions["sha_pinning_required"]
     assert UPGRADE in done.stderr
-    assert len(done.stderr.splitlines()) == 9
+    assert len(done.stderr.splitlines()) == 10
     # what is refused is told where nothing is to be set, too
     assert UPGRADE in desk.protect(code=1).stderr
 
