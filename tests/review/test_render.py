@@ -282,13 +282,13 @@ def test_the_parts_stand_in_the_order_in_which_a_reviewer_asks() -> None:
     assert "[The run's artifact](https://example.org/runs/1#artifacts)" in text
 
 
-def test_a_metric_stands_beside_its_limits_and_their_verdict() -> None:
+def test_a_metric_stands_between_its_verdict_and_its_limits() -> None:
     text = comment(
         report(ruled("floor", "recall", "pass", limit=0.85), ruled("no_worse", "recall", "fail", limit=0.01))
     )
-    row = next(line for line in text.splitlines() if line.startswith("| <code>recall"))
+    row = next(line for line in text.splitlines() if line.startswith("| ❌ <code>recall"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[1:] == ["0.9512", "0.9389", "−0.0123 (−0.03 … +0.004)", "87%", "≥ 0.85, margin 0.01", "❌ fail"]
+    assert cells[1:] == ["0.9512", "0.9389", "−0.0123 (−0.03 … +0.004)", "87%", "≥ 0.85, margin 0.01"]
     assert "<sub>Lower is better: <code>log&#95;loss</code></sub>" in text
 
 

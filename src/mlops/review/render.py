@@ -175,7 +175,7 @@ def reasons(report: Report) -> str:
             waived = f"waived until {result.waiver.until}: {escaped(result.waiver.reason)}"
             lines.append(f"- 📝 {escaped(result.why)} ({waived})")
         elif result.verdict != "pass":
-            lines.append(f"- {MARKS[result.verdict].split()[0]} {escaped(result.why)}")
+            lines.append(f"- {_mark(result.verdict)} {escaped(result.why)}")
     if report.served and report.served_before and report.served.runtime != report.served_before.runtime:
         now, before = (RUNTIMES[each.runtime] for each in (report.served, report.served_before))
         why = f": {escaped(report.served.why)}" if report.served.why else ""
@@ -248,7 +248,6 @@ def comparison_table(report: Report, metrics: list[Comparison], *, recent: bool 
         f"difference ({report.confidence:.0%} interval)",
         "P(worse)",
         "limit",
-        "verdict",
     ]
     rows = []
     for each in metrics:
@@ -258,7 +257,8 @@ def comparison_table(report: Report, metrics: list[Comparison], *, recent: bool 
             for result in results
             if result.subject == subject and result.rule in ("floor", "ceiling", "no_worse")
         ]
-        rows.append([*_compared(each), ", ".join(map(_limit, rules)), _worst(rules)])
+        name, *compared = _compared(each)
+        rows.append([f"{_worst(rules)} {name}".strip(), *compared, ", ".join(filter(None, map(_limit, rules)))])
     return table(header, rows)
 
 
@@ -274,7 +274,7 @@ def metric_notes(report: Report) -> list[str]:
 
 def _compared(each: Comparison) -> list[str]:
     difference = interval(each.difference, signed=True)
-    name = code(each.metric) + (f" ({escaped(each.unit)})" if each.unit else "")
+    name = _breakable(each.metric) + (f" ({escaped(each.unit)})" if each.unit else "")
     return [name, number(each.baseline), number(each.candidate), difference, _probability(each.worse)]
 
 
@@ -285,17 +285,27 @@ def _probability(value: float | None) -> str:
     return "&lt;1%" if value < 0.01 else "&gt;99%" if value > 0.99 else f"{value:.0%}"
 
 
+def _breakable(name: str) -> str:
+    """A name as code that a phone may break after an underscore."""
+    return code(name).replace("&#95;", "&#95;<wbr>")
+
+
 def _limit(result: Result) -> str:
     if result.limit is None:
         return ""
-    return {"floor": "≥ ", "ceiling": "≤ ", "no_worse": "margin "}.get(result.rule, "") + f"{result.limit:g}"
+    sign = {"floor": "≥ ", "ceiling": "≤ ", "no_worse": "margin "}.get(result.rule, "")
+    return f"{sign}{result.limit:g}" + (" (waived)" if result.waiver else "")
 
 
 def _worst(results: list[Result]) -> str:
+    """The mark of the worst verdict. It stands before the name, because a phone shows the first columns."""
     order: list[Verdict] = ["fail", "inconclusive", "pass"]
     verdicts = {result.verdict for result in results}
-    waived = " (waived)" if any(result.waiver for result in results) else ""
-    return next((MARKS[verdict] + waived for verdict in order if verdict in verdicts), "")
+    return next((_mark(verdict) for verdict in order if verdict in verdicts), "")
+
+
+def _mark(verdict: Verdict) -> str:
+    return MARKS[verdict].split()[0]
 
 
 def rule_table(report: Report) -> str:
@@ -309,17 +319,17 @@ def rule_table(report: Report) -> str:
             continue
         rows = [
             [
-                code(" ".join(filter(None, [result.rule, result.subject]))),
+                f"{_mark(result.verdict)} {_breakable(' '.join(filter(None, [result.rule, result.subject])))}"
+                + (" (waived)" if result.waiver else ""),
                 measured(result.found.value, result.unit),
                 measured(result.limit, result.unit),
-                MARKS[result.verdict] + (" (waived)" if result.waiver else ""),
                 escaped(result.why),
             ]
             for result in policy.results
         ]
         passed = sum(result.verdict == "pass" for result in policy.results)
         summary = f"{title}: {passed} of {len(policy.results)} pass"
-        blocks.append(details(summary, table(["rule", "found", "limit", "verdict", "reason"], rows)))
+        blocks.append(details(summary, table(["rule", "found", "limit", "reason"], rows)))
     return "\n\n".join(blocks)
 
 
