@@ -278,6 +278,10 @@ stages: .venv/.ready ## update the source files in dvc.yaml after a change of im
 trust: .venv/.ready ## update the table of jobs in docs/trust.md after a change of a workflow
 	@python -m mlops.review.trust
 
+.PHONY: pictures
+pictures: .venv/.ready ## record docs/rehearsals and draw the pictures of docs/ again (needs Chromium, which .ci/services installs)
+	@PYTHONPATH=tests PYTHONSAFEPATH= python tests/pictures.py
+
 .PHONY: lint
 lint: .venv/.ready ## check formatting, style, types, the direction of imports, declared packages, notebooks without outputs
 	@ruff format --check . && ruff check . && mypy && lint-imports && deptry src

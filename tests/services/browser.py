@@ -92,10 +92,9 @@ class Page:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def size(self, width: int, height: int = 800) -> None:
-        self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
-        )
+    def size(self, width: int, height: int = 800, scale: float = 1) -> None:
+        screen = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600}
+        self.send("Emulation.setDeviceMetricsOverride", **screen)
 
     def dark(self, on: bool = True) -> None:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if on else "light"}
