@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type works as it stands there, in order."""
+"""What the README and the pages of the roles tell a reader to type works as it stands there, in order."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from mlops.review.policy import Gate
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OWN_TABLE = (ROOT / "docs/your-own-table.md").read_text(encoding="utf-8")
+ROLES = ROOT / "docs/roles"
+REVIEW = (ROOT / "docs/review.md").read_text(encoding="utf-8")
 OWN_CODE = (ROOT / "docs/your-own-code.md").read_text(encoding="utf-8")
 
 
@@ -24,25 +26,31 @@ def blocks(language: str, page: str = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
 
-def test_each_command_of_the_readme_works_in_order(project: Project, tmp_path: Path) -> None:
+def of_role(language: str, name: str) -> list[str]:
+    return blocks(language, (ROLES / f"{name}.md").read_text(encoding="utf-8"))
+
+
+def test_each_command_of_the_readme_and_the_roles_works_in_order(project: Project, tmp_path: Path) -> None:
     """On a machine as the README asks for: uv is not there, and comes from pip; HOME is empty."""
     (tmp_path / "home").mkdir()
     tools = (Path(folder) for folder in os.environ["PATH"].split(os.pathsep))
     system = [str(folder) for folder in tools if not (folder / "uv").exists() and not folder.is_relative_to(ROOT)]
-    commands = blocks("sh")
-    assert "make\n" in commands
-    for block in commands:
-        project.run(
-            "bash",
-            "-euo",
-            "pipefail",
-            "-c",
-            f'export PATH="$PWD/.venv/bin:$PATH"\n{block}',
-            PATH=os.pathsep.join(system),
-            PYTHONPATH="",
-            HOME=str(tmp_path / "home"),
-            GIT_CONFIG_GLOBAL=str(Path.home() / ".gitconfig"),
-        )
+
+    def type_in(*commands: str) -> None:
+        for block in commands:
+            project.run(
+                *("bash", "-euo", "pipefail", "-c", block),
+                PATH=os.pathsep.join(system),
+                PYTHONPATH="",
+                HOME=str(tmp_path / "home"),
+                GIT_CONFIG_GLOBAL=str(Path.home() / ".gitconfig"),
+            )
+
+    assert "make\n" in blocks("sh")
+    type_in(*blocks("sh"), *of_role("sh", "data-scientist"))
+    project.git("stash")
+    type_in("git switch main && .venv/bin/dvc checkout", *of_role("sh", "platform-engineer"), *of_role("sh", "auditor"))
+    assert (project.folder / "build/history/index.html").exists()
     assert project.git("log", "-1", "--format=%s", "radius-spread") == "Add the spread of radii"
     assert "def radius_spread" in project.git("show", "radius-spread:src/project/features.py")
     assert "radius_spread" in project.git("show", "radius-spread:reports/plots/importance.csv")
@@ -81,13 +89,16 @@ def merge(document: Any, added: Any) -> None:
 
 
 @pytest.mark.quick
-def test_the_tables_of_the_readme_are_valid_settings() -> None:
+def test_the_settings_on_the_pages_are_valid() -> None:
     yaml = YAML(typ="safe")
-    parsed = [yaml.load(block) for block in [*blocks("yaml"), *blocks("yaml", OWN_TABLE)]]
+    pages = [*blocks("yaml"), *blocks("yaml", OWN_TABLE), *blocks("yaml", REVIEW), *of_role("yaml", "data-scientist")]
+    parsed = [yaml.load(block) for block in pages]
     whole = [each for each in parsed if "data" in each]
     assert len(whole) == 2
     for each in whole:
         Settings.model_validate(each)
+    assert any(each.get("tuning") for each in parsed)
+    assert any("rules" in each for each in parsed)
     for each in parsed:
         if each.get("tuning"):
             Tuning.model_validate(each["tuning"])
@@ -96,15 +107,43 @@ def test_the_tables_of_the_readme_are_valid_settings() -> None:
 
 
 @pytest.mark.quick
-def test_the_rules_of_the_readme_are_all_there_are_and_valid() -> None:
-    rules = [YAML(typ="safe").load(rule) for rule in re.findall(r"`(\{rule: [^`]*\})`", README)]
+def test_the_rules_on_the_page_of_the_review_are_all_there_are_and_valid() -> None:
+    rules = [YAML(typ="safe").load(rule) for rule in re.findall(r"`(\{rule: [^`]*\})`", REVIEW)]
     Gate.model_validate({"rules": rules})
     schema = json.dumps(Gate.model_json_schema())
     for kind in set(re.findall(r'"const": "(\w+)"', schema)):
-        assert f"rule: {kind}" in README or f"`{kind}`" in README, kind
+        assert f"rule: {kind}" in REVIEW or f"`{kind}`" in REVIEW, kind
+
+
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/**/README.md")]
+)
+
+
+def links(page: Path) -> set[tuple[Path, str]]:
+    """The files of the project that a page links, with the heading."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)]*))?\)", text) + re.findall(r'src="([^":]+)"()', text)
+    return {((page.parent / name).resolve() if name else page, heading) for name, heading in found}
+
+
+def headings(page: Path) -> set[str]:
+    """The names that GitHub gives to the headings of a page."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    words = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", each) for each in found)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in words}
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)", README))))
-def test_each_file_that_the_readme_links_is_there(link: str) -> None:
-    assert (ROOT / link).exists()
+@pytest.mark.parametrize("page", [str(page.relative_to(ROOT)) for page in PAGES])
+def test_what_a_page_links_is_there(page: str) -> None:
+    for path, heading in links(ROOT / page):
+        assert path.exists(), path
+        assert not heading or path.suffix != ".md" or heading in headings(path), f"{path}#{heading}"
+
+
+@pytest.mark.quick
+def test_each_page_is_at_most_two_links_from_the_readme() -> None:
+    first = {path for path, _ in links(ROOT / "README.md")}
+    second = {path for page in first if page.suffix == ".md" for path, _ in links(page)}
+    assert [page for page in PAGES[1:] if page.name != "README.md" and page not in first | second] == []
