@@ -23,8 +23,12 @@ LONGEST = ("test_simulation.py", "test_readme.py", "test_keras_example.py", "tes
 # there is a process for each processor, and threads that wait for each other would take what the others need
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# fixtures of the running service, of GitHub's API, and of a cluster
-pytest_plugins = ("serving.served", "review.github", "k8s.released", "k8s.followed")
+# fixtures of the service, of GitHub's API and of a cluster, unless the project deleted the template's own tests
+pytest_plugins = [
+    name
+    for name in ("serving.served", "review.github", "k8s.released", "k8s.followed")
+    if (ROOT / "tests" / name.replace(".", "/")).with_suffix(".py").exists()
+]
 
 
 Write = Callable[..., None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from conftest import ROOT, Project
 from release.hub import Clone, environment
 from review.github import GitHub
 
@@ -492,6 +494,18 @@ def test_a_token_of_one_s_own_brings_the_workflows(guarded: World, github: GitHu
     assert "a better job" in guarded.project.on_origin("show", f"template-v2.1:{CI}")
 
 
+def test_make_calls_it_and_passes_its_variables_on_as_they_are(world: World, tmp_path: Path) -> None:
+    files = ["Makefile", *(str(path.relative_to(ROOT)) for path in (ROOT / "src/mlops/core").rglob("*.py"))]
+    world.project.commit("machinery", {name: (ROOT / name).read_text(encoding="utf-8") for name in files})
+    (world.project.folder / ".git/info/exclude").write_text("__pycache__/\n/build/\n", encoding="utf-8")
+    trap = f"$(shell touch {tmp_path}/ran)"
+    command = ["make", "--silent", "update", f"TEMPLATE={world.template.origin}"]
+    for more, code, told in (([f"TO={trap}"], 2, "the template has no tag '$(shell"), ([], 0, "from v1.0 to v2.0")):
+        done = subprocess.run([*command, *more], cwd=world.project.folder, capture_output=True, text=True, check=False)
+        assert (done.returncode, told in done.stdout + done.stderr) == (code, True), done.stdout + done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_conflict_is_never_pushed(guarded: World, github: GitHub, tmp_path: Path) -> None:
     change(guarded.template, {CLASH: lines("clash", _3="theirs")})
     guarded.release("v2.2")
@@ -528,3 +542,14 @@ def test_nothing_is_proposed_where_there_is_nothing_newer_or_no_template(
         assert run(github) is None
         assert told in capsys.readouterr().out
     assert github.requests == []
+
+
+def test_a_project_may_delete_what_tests_and_measures_the_template(project: Project) -> None:
+    page = (ROOT / "docs/updating.md").read_text(encoding="utf-8")
+    (commands,) = re.findall(r"```sh\n(git rm .+?)```", page, re.DOTALL)
+    project.run("bash", "-ec", commands)
+    assert project.git("ls-files", "benchmarks", "examples", ".ci", "tests/core", "tests/e2e") == ""
+    told = project.run("pytest", "-m", "not e2e", "-q", "-p", "no:cacheprovider").stdout
+    assert re.search(r"^\d+ passed", told, re.MULTILINE)
+    (recipe,) = re.findall(r"^test-e2e:.*\n(?:\t@#.*\n)?\t@(.*)", project.read("Makefile"), re.MULTILINE)
+    project.run("bash", "-ec", recipe)
