@@ -223,6 +223,8 @@ def test_the_text_says_what_the_update_does_to_lines_of_the_team(edited: World) 
     touched = edited.text.partition("### Files of yours that the update touches")[2].partition("###")[0]
     assert "src/mlops/both.py" in touched
     assert "-both 3\n+by the template" in touched
+    assert "-renamed 3\n+by the template" in touched  # in the file's new place
+    assert "-renamed 0" not in touched
     assert "compose" not in touched
     assert "uv lock" in edited.text
     kept = edited.text.partition("### Kept as yours")[2].partition("###")[0]

@@ -66,11 +66,15 @@ def text(now: Version, new: Version, merged: Merged, before: str, subjects: list
         rows = [[code(one_line(path, 200)), what] for path, what in sorted(merged.conflicts.items())]
         parts.append("### Conflicts\n\n" + table(["file", "what happened"], rows))
     touched = changes(before, merged.tree)
-    edited = [path for path in merged.edited if path in {name for _, *names in touched for name in names}]
-    if edited:
-        blocks = [details(code(one_line(path, 200)), _diff(before, merged.tree, path)) for path in edited[:MOST_NAMES]]
+    blocks = [
+        details(_moved(path, to), _diff(f"{before}:{path}", f"{merged.tree}:{to}"))
+        for letter, path, to in touched
+        if path in merged.edited and letter != "D"
+    ]
+    if blocks:
         note = "You had changed these files, and the update changes them too. Below is what it does to yours."
-        parts.append(f"### Files of yours that the update touches\n\n{note}\n\n" + "\n".join(blocks))
+        listed = "\n".join(blocks[:MOST_NAMES])
+        parts.append(f"### Files of yours that the update touches\n\n{note}\n\n{listed}")
     if merged.kept:
         look = f"git diff {now.commit[:10]} {new.commit[:10]} -- FILE"
         note = f"You have changed these, so they stay as they are. `{look}` shows what the template changed."
@@ -86,10 +90,7 @@ def text(now: Version, new: Version, merged: Merged, before: str, subjects: list
         parts.append("### What the template did\n\n" + listed + more)
     count = Counter(letter for letter, *_ in touched)
     numbers = ", ".join(f"{count[letter]:,} {verb}" for letter, verb in VERBS.items() if count[letter])
-    lines = [
-        VERBS[letter] + " " + code(one_line(path if path == to else f"{path} → {to}", 200))
-        for letter, path, to in touched
-    ]
+    lines = [f"{VERBS[letter]} {_moved(path, to)}" for letter, path, to in touched]
     parts.append(details(f"All files: {numbers or 'none'}", _list(lines)))
     return _limited(parts)
 
@@ -103,20 +104,13 @@ def _list(lines: list[str]) -> str:
     return "\n".join(f"- {line}" for line in [*lines[:MOST_NAMES], *more])
 
 
-def _diff(before: str, after: str, path: str) -> str:
+def _moved(path: str, to: str) -> str:
+    return code(one_line(path if path == to else f"{path} → {to}", 200))
+
+
+def _diff(before: str, after: str) -> str:
     """The lines of a file that differ, in a block that none of them can end."""
-    command = [
-        "git",
-        "diff",
-        "--no-color",
-        "--no-ext-diff",
-        "--no-textconv",
-        "--unified=1",
-        before,
-        after,
-        "--",
-        f":(literal){path}",
-    ]
+    command = ["git", "diff", "--no-color", "--no-ext-diff", "--no-textconv", "--unified=1", before, after]
     lines = subprocess.run(command, capture_output=True, check=True).stdout.decode(errors="replace").split("\n")
     start = next((number for number, line in enumerate(lines) if line.startswith("@@")), 0)
     shown = "\n".join(lines[start:]).strip("\n")
