@@ -7,11 +7,13 @@ and the service starts. Each picture is what Chromium shows of a page that these
 from __future__ import annotations
 
 import html
+import math
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date, timedelta
 from pathlib import Path
 
 from conftest import ROOT, Project
@@ -21,6 +23,7 @@ from serving.served import serving
 
 DOCS = ROOT / "docs"
 SCRATCH = ROOT / "build/pictures"
+START = date(2026, 1, 5)
 COLOURS = 128  # of a picture: as clear as with all of them, in a third of the bytes
 PREVIEW = "build/review/preview.html"
 TERMINAL = """<!doctype html><meta charset="utf-8"><style>
@@ -36,8 +39,9 @@ def main() -> None:
     folder = SCRATCH / "a project"
     folder.mkdir(parents=True)
     project = Project(folder)
+    project.run("git", "commit", "--quiet", "--amend", "--message", "Start", **dated(project))
     terminal(project, train(project, "C", 1.0, "Train the default model"))
-    project.git("tag", "--annotate", "v1.0.0", "--message", "Release v1.0.0")
+    project.run("git", "tag", "--annotate", "v1.0.0", "--message", "Release v1.0.0", **dated(project))
     review(project, "worse", "C", 0.02, "Regularise much more (#10)")
     shutil.copy(folder / PREVIEW, folder / "build/worse.html")
     review(project, "same", "max_iter", 2000, "Allow more iterations (#11)")
@@ -53,33 +57,47 @@ def draw(project: Project) -> None:
     """The pictures, from a project with all pages."""
     with browser() as page:
         show(page, project.folder / "build/make.html", 1120, 1.25)
-        cut(page, "make", below="pre")
-        show(page, project.folder / "build/worse.html", 900, 1.5)
-        decisions = "[...document.querySelectorAll('summary')].find((each) => /^Decisions/.test(each.innerText))"
-        page.ask(f"{decisions}.click()")
-        page.ask("document.querySelector('main').style.margin = 0")
-        cut(page, "comment", below="details[open]")
-        show(page, project.folder / "build/worse.html", 375, 2)
-        keep(page, "comment-phone")
+        cut(page, "make", "pre")
+        draw_comment(page, project.folder / "build/worse.html")
         show(page, project.folder / "build/history/index.html", 1100, 1.25)
-        keep(page, "history")
+        cut(page, "history", "table")
         show(page, project.folder / "reports/profile.html", 1100, 1.25)
         keep(page, "profile")
     with serving(project, SCRATCH / "bentoml") as served, browser() as page:
-        page.size(1100, 900, scale=1.25)
+        page.size(1100, 900, 1.25)
         page.open(f"{served.url}/")
         page.wait("document.querySelector('button.execute') !== null")
         page.ask("document.querySelector('button.execute').click()")
         page.wait("document.querySelector('.live-responses-table .response-col_status') !== null")
-        keep(page, "service")
+        cut(page, "service", ".live-responses-table", above=".opblock")
+
+
+def draw_comment(page: Page, path: Path) -> None:
+    """Its first screen, the decisions that change and the slices, and what a phone shows first."""
+    show(page, path, 900, 1.5)
+    page.ask("document.querySelector('main').style.margin = 0")
+    cut(page, "comment", "table")
+    decisions = "[...document.querySelectorAll('summary')].find((each) => /^Decisions/.test(each.innerText))"
+    page.ask(f"{decisions}.click()")
+    cut(page, "comment-slices", "details[open]", above="figure:has(rect)")
+    show(page, path, 375, 2)
+    keep(page, "comment-phone")
 
 
 def train(project: Project, key: str, value: float, subject: str) -> str:
     """Change one number, run the pipeline and commit; returns what `make` prints."""
     project.edit_params(lambda params: params["model"]["params"].update({key: value}))
     ran = project.run("dvc", "repro").stdout + project.run("python", "-m", "mlops.pipeline.summary").stdout
-    project.commit(subject)
+    project.git("add", "--all")
+    project.run("git", "commit", "--quiet", "--allow-empty", "--message", subject, **dated(project))
     return ran
+
+
+def dated(project: Project) -> dict[str, str]:
+    """The date of the next commit or tag, a week after the last one: a history of minutes would be one line."""
+    weeks = int(project.git("rev-list", "--count", "HEAD"))
+    when = f"{START + timedelta(weeks=weeks)} 12:00 +0000"
+    return {"GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when}
 
 
 def review(project: Project, name: str, key: str, value: float, subject: str) -> None:
@@ -117,11 +135,16 @@ def show(page: Page, path: Path, width: int, scale: float) -> None:
     page.open(path)
 
 
-def cut(page: Page, name: str, below: str) -> None:
-    """A picture of a page down to the end of an element."""
-    width = page.ask("innerWidth")
-    end = page.ask(f"Math.ceil(document.querySelector({below!r}).getBoundingClientRect().bottom) + 12")
-    page.size(width, end, scale=page.ask("devicePixelRatio"))
+def cut(page: Page, name: str, to: str, above: str = "body") -> None:
+    """A picture from the start of one element to the end of another."""
+    width, scale = page.ask("innerWidth"), page.ask("devicePixelRatio")
+    page.size(width, page.ask("document.documentElement.scrollHeight"), scale)
+    top, end = (
+        page.ask(f"document.querySelector({each!r}).getBoundingClientRect().{side}")
+        for each, side in ((above, "top"), (to, "bottom"))
+    )
+    page.ask(f"document.body.style.marginTop = '{12 - top if above != 'body' else 0}px'")
+    page.size(width, math.ceil(end - top) + 24, scale)
     keep(page, name)
 
 

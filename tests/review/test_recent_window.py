@@ -180,8 +180,8 @@ def test_the_comment_shows_both_tables_each_with_its_rules() -> None:
     text = comment(rendered_report(*results, policy=policy_of(*results), recent=window))
     first, second = text.split("**On the 321 newest labelled rows, which neither model was trained on**")
     assert "**On the 143 test rows, which stay the same**" in first
-    assert re.search(r"^\| ✅ .*≥ 0.95 \|$", first, re.MULTILINE)
-    assert re.search(r"^\| ❌ .*≥ 0.9 \|$", second.split("<details>")[0], re.MULTILINE)
+    assert re.search(r"^\| ✅&nbsp;.*≥ 0.95 \|$", first, re.MULTILINE)
+    assert re.search(r"^\| ❌&nbsp;.*≥ 0.9 \|$", second.split("<details>")[0], re.MULTILINE)
     assert "143 test rows, 321 recent rows" in text
 
 

@@ -286,7 +286,7 @@ def test_a_metric_stands_between_its_verdict_and_its_limits() -> None:
     text = comment(
         report(ruled("floor", "recall", "pass", limit=0.85), ruled("no_worse", "recall", "fail", limit=0.01))
     )
-    row = next(line for line in text.splitlines() if line.startswith("| ❌ <code>recall"))
+    row = next(line for line in text.splitlines() if line.startswith("| ❌&nbsp;<code>recall"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1:] == ["0.9512", "0.9389", "−0.0123 (−0.03 … +0.004)", "87%", "≥ 0.85, margin 0.01"]
     assert "<sub>Lower is better: <code>log&#95;loss</code></sub>" in text

@@ -95,6 +95,7 @@ class Page:
     def size(self, width: int, height: int = 800, scale: float = 1) -> None:
         screen = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600}
         self.send("Emulation.setDeviceMetricsOverride", **screen)
+        self.send("Emulation.setScrollbarsHidden", hidden=True)
 
     def dark(self, on: bool = True) -> None:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if on else "light"}

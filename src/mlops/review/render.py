@@ -258,7 +258,7 @@ def comparison_table(report: Report, metrics: list[Comparison], *, recent: bool 
             if result.subject == subject and result.rule in ("floor", "ceiling", "no_worse")
         ]
         name, *compared = _compared(each)
-        rows.append([f"{_worst(rules)} {name}".strip(), *compared, ", ".join(filter(None, map(_limit, rules)))])
+        rows.append([_worst(rules) + name, *compared, ", ".join(filter(None, map(_limit, rules)))])
     return table(header, rows)
 
 
@@ -298,10 +298,10 @@ def _limit(result: Result) -> str:
 
 
 def _worst(results: list[Result]) -> str:
-    """The mark of the worst verdict. It stands before the name, because a phone shows the first columns."""
+    """The mark of the worst verdict, to stand before a name: a phone shows the first columns only."""
     order: list[Verdict] = ["fail", "inconclusive", "pass"]
     verdicts = {result.verdict for result in results}
-    return next((_mark(verdict) for verdict in order if verdict in verdicts), "")
+    return next((f"{_mark(verdict)}&nbsp;" for verdict in order if verdict in verdicts), "")
 
 
 def _mark(verdict: Verdict) -> str:
@@ -319,7 +319,7 @@ def rule_table(report: Report) -> str:
             continue
         rows = [
             [
-                f"{_mark(result.verdict)} {_breakable(' '.join(filter(None, [result.rule, result.subject])))}"
+                f"{_mark(result.verdict)}&nbsp;{_breakable(' '.join(filter(None, [result.rule, result.subject])))}"
                 + (" (waived)" if result.waiver else ""),
                 measured(result.found.value, result.unit),
                 measured(result.limit, result.unit),
