@@ -69,7 +69,8 @@ def draw(project: Project) -> None:
         page.wait("document.querySelector('button.execute') !== null")
         page.ask("document.querySelector('button.execute').click()")
         page.wait("document.querySelector('.live-responses-table .response-col_status') !== null")
-        cut(page, "service", ".live-responses-table", above=".opblock")
+        page.ask("document.querySelectorAll('.curl-command, .request-url').forEach((each) => each.remove())")
+        cut(page, "service", ".live-responses-table .highlight-code", above=".opblock")
 
 
 def draw_comment(page: Page, path: Path) -> None:
@@ -144,7 +145,7 @@ def cut(page: Page, name: str, to: str, above: str = "body") -> None:
         for each, side in ((above, "top"), (to, "bottom"))
     )
     page.ask(f"document.body.style.marginTop = '{12 - top if above != 'body' else 0}px'")
-    page.size(width, math.ceil(end - top) + 24, scale)
+    page.size(width, math.ceil(end - top) + (12 if above == "body" else 24), scale)
     keep(page, name)
 
 
