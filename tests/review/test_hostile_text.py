@@ -22,10 +22,28 @@ PATTERNS = {
     "^[0-9]{4}-[0-9]{2}-[0-9]{2}$": "2026-12-31",
 }
 TAGS = {
-    *("h2", "h3", "h4", "p", "ul", "li", "strong", "em", "b", "code", "pre", "details", "summary", "sub", "br", "hr"),
+    *(
+        "h2",
+        "h3",
+        "h4",
+        "p",
+        "ul",
+        "li",
+        "strong",
+        "em",
+        "b",
+        "code",
+        "pre",
+        "details",
+        "summary",
+        "sub",
+        "br",
+        "hr",
+        "wbr",
+    ),
     *("table", "thead", "tbody", "tr", "th", "td", "a", "span"),
 }
-VOID = {"br", "hr"}
+VOID = {"br", "hr", "wbr"}
 HOSTILE = {
     "mention": "@ada and @ada/team, mail ada@example.org",
     "reference": "fixes #1, GH-1, ada/other#1, ada/other@0123456789abcdef0123456789abcdef01234567",

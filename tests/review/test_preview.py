@@ -13,7 +13,7 @@ from mlops.core.report import Bars
 from mlops.review.preview import chart, page
 from mlops.review.render import comment
 
-VOID = {"meta", "br", "hr"}
+VOID = {"meta", "br", "hr", "wbr"}
 
 
 class Elements(HTMLParser):
