@@ -22,26 +22,8 @@ PATTERNS = {
     "^[0-9]{4}-[0-9]{2}-[0-9]{2}$": "2026-12-31",
 }
 TAGS = {
-    *(
-        "h2",
-        "h3",
-        "h4",
-        "p",
-        "ul",
-        "li",
-        "strong",
-        "em",
-        "b",
-        "code",
-        "pre",
-        "details",
-        "summary",
-        "sub",
-        "br",
-        "hr",
-        "wbr",
-    ),
-    *("table", "thead", "tbody", "tr", "th", "td", "a", "span"),
+    *("h2", "h3", "h4", "p", "ul", "li", "strong", "em", "b", "code", "pre", "details", "summary", "sub", "br", "hr"),
+    *("wbr", "table", "thead", "tbody", "tr", "th", "td", "a", "span"),
 }
 VOID = {"br", "hr", "wbr"}
 HOSTILE = {
