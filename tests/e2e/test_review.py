@@ -12,11 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from conftest import Project, copied
 from ruamel.yaml import YAML
 
+from mlops.core.madeon import LINE
+from mlops.core.paths import PREDICTIONS
 from mlops.core.report import Report, read
+from mlops.data import tables
 
 Edit = Callable[[Project], None]
 
@@ -355,6 +360,28 @@ def test_a_forged_lock_is_not_believed(change: Change) -> None:
     assert (change.code, verdicts(report)["lock"]) == (1, "fail")
     assert "train: models/model.skops" in reasons(report)
     assert verdicts(report)["no_worse log_loss"] == "fail"
+
+
+def test_a_lock_of_another_platform_is_named_as_such_and_waits_for_relock(change: Change) -> None:
+    """The last bits of its predictions differ, as on another processor; cache and Git have what it committed."""
+
+    def far(project: Project) -> None:
+        path = project.folder / PREDICTIONS
+        table = tables.read(path)
+        name = table.column_names[-1]
+        path.unlink()  # it may be a link into the cache
+        bits = pa.array(np.nextafter(table[name].to_numpy(), 0.5))
+        tables.write(table.set_column(table.num_columns - 1, name, bits), path)
+        project.run("dvc", "commit", "--force", "evaluate")
+        lock = project.folder / "dvc.lock"
+        lock.write_bytes(b"# made on macOS arm64\n" + LINE.sub(b"", lock.read_bytes()))
+
+    change.commit(far, run=False)
+    report = change.review(clean=True)
+    assert (change.code, verdicts(report)["lock"]) == (1, "fail")
+    assert "made on another platform (macOS arm64) and rebuilt here" in reasons(report)
+    assert "the predictions of all 143 test rows are equal within 1e-09" in reasons(report)
+    assert [each.rule for each in report.policy.results if each.blocks] == ["lock"] if report.policy else False
 
 
 def test_a_poisoned_run_cache_is_not_there_to_be_believed(change: Change) -> None:

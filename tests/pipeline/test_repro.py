@@ -7,6 +7,8 @@ import sys
 import pytest
 from conftest import Project
 
+from mlops.core import madeon
+
 HINTS = ("git add", "autostage", "dvc push")
 
 
@@ -41,8 +43,12 @@ def test_dvc_keeps_its_log_errors_and_exit_code_but_not_its_hints(small: Project
     assert "Running stage 'one'" in said
     assert "one line of the stage" in said
     assert not [hint for hint in HINTS if hint in said]
+    named = f"# made on {madeon.here()}\n"
+    assert small.read("dvc.lock").startswith(named)
 
     # DVC itself gives them, in these words
     (small.folder / "stage.py").write_text("from pathlib import Path\nPath('made').write_text('y')\n")
     by_dvc = small.run("dvc", "repro").stdout
     assert not [hint for hint in HINTS if hint not in by_dvc], by_dvc
+    # and it keeps the comment
+    assert small.read("dvc.lock").startswith(named)

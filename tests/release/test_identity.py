@@ -64,7 +64,7 @@ def test_a_model_that_is_older_than_the_settings_or_the_code_is_announced(
         feature.write_text(f"{code}# edited\n", encoding="utf-8")
         identity.main()
         assert capsys.readouterr().out.splitlines()[0] == (
-            f"note: the model is older than {feature}, params.yaml: model; `make` trains it anew"
+            f"note: the model is older than params.yaml: model, {feature}; `make` trains it anew"
         )
     finally:
         Path("params.yaml").write_text(params, encoding="utf-8")

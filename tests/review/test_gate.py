@@ -17,6 +17,7 @@ from mlops.review.compare import Paired, compare
 from mlops.review.drift import OTHER_TYPE, Moved
 from mlops.review.gate import Measurements, SliceMeasurements, error_by_chance, judge
 from mlops.review.policy import Gate
+from mlops.review.rebuilt import Rebuilt
 
 TODAY = datetime.date(2026, 3, 1)
 RESAMPLES = 400
@@ -506,3 +507,36 @@ def test_rules_about_training_rows_cannot_pass_where_other_parties_hold_some() -
         assert found[name].found == Estimate(value=None, low=None, high=None)
     # what the rows here show is enough to block
     assert result(RULES["leakage"], evidence(elsewhere=True, leaked=2)).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("again", "told"),
+    [
+        (
+            Rebuilt("macOS arm64", "Linux x86_64", 143, 1e-12),
+            "made on another platform (macOS arm64) and rebuilt here ",
+        ),
+        (
+            Rebuilt(None, "Linux x86_64", 143, 1e-12),
+            "all 143 test rows are equal within 1e-09; start the workflow relock",
+        ),
+        (Rebuilt("Linux x86_64", "Linux x86_64", 143, 0.0), "made on another machine (Linux x86_64)"),
+        (Rebuilt("macOS arm64", "Linux x86_64", 0, 1e-6), "the recorded metrics are equal to six decimals"),
+        (Rebuilt("macOS arm64", "Linux x86_64", 143, 1e-8), "train; predictions differ by up to 1e-08; run make"),
+        (Rebuilt("macOS arm64", "Linux x86_64", 0, 1e-5), "not what this commit produces: train; run make"),
+        (Rebuilt("macOS arm64", "Linux x86_64", 143, math.inf), "not what this commit produces: train; run make"),
+        (None, "not what this commit produces: train; run make and commit what changed"),
+    ],
+)
+def test_a_lock_of_another_platform_fails_for_that_reason_alone(again: Rebuilt | None, told: str) -> None:
+    """Whatever it says and however equal it is: what ships is what the review has built."""
+    one = result(RULES["lock"], evidence(moved=["train"], rebuilt=again))
+    assert (one.verdict, one.blocks) == ("fail", True)
+    assert told in one.why
+
+
+def test_the_tolerance_of_the_lock_is_a_setting_of_the_gate() -> None:
+    again = Rebuilt("macOS arm64", "Linux x86_64", 143, 1e-8)
+    one = result({"rule": "lock", "within": 1e-7}, evidence(moved=["train"], rebuilt=again))
+    assert "equal within 1e-07" in one.why
+    assert one.blocks

@@ -546,3 +546,14 @@ def test_the_comment_says_what_each_step_of_cleaning_took_here_and_on_main() -> 
     assert "| <code>age outside 0 to 120</code> | <code>rows dropped</code> | 7 | 1,234 |" in shown
     assert "| <code>values clipped, in the service too</code> | – | 5 |" in shown
     assert "Cleaning" not in comment(report())
+
+
+def test_a_lock_that_fails_leads_to_relock_of_the_repository_of_its_run() -> None:
+    failed = report(ruled("lock", "", "fail"), ruled("floor", "recall", "fail"))
+    link = "([start relock](https://github.com/ada/models/actions/workflows/relock.yaml))"
+    text = comment(failed, run_url="https://github.com/ada/models/actions/runs/12")
+    (line,) = [line for line in text.splitlines() if link in line]
+    assert line.startswith("- ❌ lock")
+    assert "relock.yaml" not in comment(failed)
+    passed = report(ruled("lock", "", "pass"), ruled("floor", "recall", "fail"))
+    assert "relock.yaml" not in comment(passed, run_url="https://github.com/ada/models/actions/runs/12")

@@ -25,11 +25,12 @@ from mlops.core.report import Report, shortened
 from mlops.core.settings import PARAMS
 from mlops.data import project as projects
 from mlops.review import baseline as main_branch
-from mlops.review import behaviour, changes, evidence, gate, policy, project_rules, relock, replaying
+from mlops.review import behaviour, changes, evidence, gate, policy, project_rules, rebuilt, relock, replaying
 from mlops.review.build_report import build_report
 from mlops.review.files import CODEOWNERS, is_untouched, owned
 from mlops.review.policy import GATE
 from mlops.review.preview import page
+from mlops.review.rebuilt import Rebuilt
 from mlops.review.render import comment
 
 FOLDER = Path("build/review")
@@ -71,13 +72,13 @@ def review(head: str, base: str) -> Report:
         applied = main_gate or edited
         if applied is None:
             raise UserError(f"neither main nor this change has a {GATE}")
-        moved = reproduce(base)
+        moved, again = reproduce(base)
         if moved:
             relock.pack()
         baseline = main_branch.find(base, settings)
         findings = evidence.gather(projects.open(), baseline, moved, report.dirty, applied.resamples)
         tested = behaviour.run(git.fork_point(base), behaviour.time_limit(applied))
-        findings = findings._replace(evidence=findings.evidence._replace(behaviour=tested))
+        findings = findings._replace(evidence=findings.evidence._replace(behaviour=tested, rebuilt=again))
         today = datetime.datetime.now(datetime.UTC).date()
         judged = gate.judge(applied, findings.evidence, rule_lines(), today, project_rules.code_of(base))
         report = build_report(report, settings, baseline, applied, findings, judged)
@@ -91,8 +92,8 @@ def review(head: str, base: str) -> Report:
     return report
 
 
-def reproduce(base: str) -> list[str]:
-    """Run `dvc repro`, and list where the result differs from this change's `dvc.lock`.
+def reproduce(base: str) -> tuple[list[str], Rebuilt | None]:
+    """Run `dvc repro`, list where the result differs from this change's `dvc.lock`, and compare both where it does.
 
     It starts from main's lock, not from this change's. So a stage that main has not run is run here: a lock that
     names another model's hash would otherwise be believed where a cache has that model.
@@ -106,7 +107,7 @@ def reproduce(base: str) -> list[str]:
     try:
         paths.FAILURE.unlink(missing_ok=True)
         dvcfiles.fetch(dvcfiles.present())
-        done = subprocess.run([sys.executable, "-P", "-m", "dvc", "repro"], stdout=sys.stderr, check=False)
+        done = subprocess.run([sys.executable, "-P", "-m", "mlops.core.repro"], stdout=sys.stderr, check=False)
         made = LOCK.read_bytes() if LOCK.exists() else b""
     except BaseException:
         LOCK.write_bytes(claimed)
@@ -116,9 +117,12 @@ def reproduce(base: str) -> list[str]:
         failed = paths.FAILURE.read_text(encoding="utf-8") if paths.FAILURE.exists() else "the log has the error"
         raise UserError(f"the pipeline failed: {failed}")
     lock = parse_lock(made) or {}
-    moved = evidence.check_outputs(lock) + changes.lock_changes(parse_lock(claimed) or {}, lock)
+    corrupt, committed = evidence.check_outputs(lock), parse_lock(claimed) or {}
+    moved = changes.lock_changes(committed, lock)
+    if moved and not corrupt:
+        return moved, rebuilt.compare(claimed, committed, lock)
     # even with a correct lock, other files in Git may have been edited by hand
-    return moved or evidence.left_behind(lock)
+    return corrupt + moved or evidence.left_behind(lock), None
 
 
 def replayed(baseline: main_branch.Baseline) -> Replayed | None:

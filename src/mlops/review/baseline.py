@@ -164,11 +164,11 @@ def _folder_from_store(md5: str, folder: Path) -> tuple[Path | None, bool]:
     """A copy of a folder of files, such as the service or the partitions of a table, if its hash is right."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    listed, from_remote = _from_store(md5, folder.with_name(f"{folder.name}.dir"))
+    listed, from_remote = from_store(md5, folder.with_name(f"{folder.name}.dir"))
     entries = [] if listed is None else json.loads(listed.read_bytes())
     for entry in entries:
         name = Path(entry["relpath"]).name  # these folders hold files only
-        copy, remote = _from_store(entry["md5"], folder / name)
+        copy, remote = from_store(entry["md5"], folder / name)
         from_remote |= remote
         if copy is None:
             break
@@ -189,7 +189,7 @@ def _files(commit: str, lock: Lock, wanted: list[Path]) -> tuple[dict[Path, Path
     found: dict[Path, Path] = {}
     origin: Origin = "cache"
     for path, md5 in hashes.items():
-        store = _folder_from_store if str(md5).endswith(".dir") else _from_store
+        store = _folder_from_store if str(md5).endswith(".dir") else from_store
         here, from_remote = store(str(md5), FOLDER / path.name)
         if here is None:
             return _rebuild(commit, lock, hashes), "rebuilt"
@@ -198,7 +198,7 @@ def _files(commit: str, lock: Lock, wanted: list[Path]) -> tuple[dict[Path, Path
     return found, origin
 
 
-def _from_store(md5: str, copy: Path) -> tuple[Path | None, bool]:
+def from_store(md5: str, copy: Path) -> tuple[Path | None, bool]:
     """A file from DVC's cache, or a copy from its remote, if its hash is right; of a folder, the list of its files."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo

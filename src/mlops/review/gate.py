@@ -21,6 +21,7 @@ from mlops.review.compare import Paired
 from mlops.review.drift import Moved
 from mlops.review.policy import Gate
 from mlops.review.project_rules import Code
+from mlops.review.rebuilt import Rebuilt
 from mlops.review.rules.base import Case, Finding, Rule
 from mlops.review.verdict import overall
 
@@ -109,6 +110,8 @@ class Measurements(NamedTuple):
     recent : Recent
     elsewhere : bool
         Whether other parties hold a part of the training rows: the estimator says `trained_elsewhere`.
+    rebuilt : Rebuilt or None
+        How far the committed results are from the rebuilt ones, where only their bits can explain `moved`.
     """
 
     rows: int
@@ -130,6 +133,7 @@ class Measurements(NamedTuple):
     judged: Judged | None = None
     recent: Recent = Recent()
     elsewhere: bool = False
+    rebuilt: Rebuilt | None = None
 
     def calibration_error(self) -> float:
         """The expected calibration error."""

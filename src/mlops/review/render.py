@@ -51,7 +51,7 @@ def comment(report: Report, *, run_url: str | None = None) -> str:
     str
         GitHub's Markdown, shorter than GitHub's limit.
     """
-    parts = [heading(report), approvals(report), reasons(report), sections.behaviour(report.behaviour)]
+    parts = [heading(report), approvals(report), reasons(report, run_url), sections.behaviour(report.behaviour)]
     if report.policy is not None:
         parts += [metric_table(report), recent_table(report), *charts(report), rule_table(report)]
     parts.append(replayed(report.replayed))
@@ -158,7 +158,7 @@ def _where(place: Owned, *, named: bool) -> str:
     return f" in {code(one_line(place.place, MOST_PLACE))}"
 
 
-def reasons(report: Report) -> str:
+def reasons(report: Report, run_url: str | None = None) -> str:
     """List what failed, what is inconclusive, what is waived, and what else a reviewer should know."""
     lines = [f"- ❌ {escaped(doubt)}" for doubt in report.doubts if len(report.doubts) > 1]
     if report.proposed is not None and report.policy is not None:
@@ -175,7 +175,8 @@ def reasons(report: Report) -> str:
             waived = f"waived until {result.waiver.until}: {escaped(result.waiver.reason)}"
             lines.append(f"- 📝 {escaped(result.why)} ({waived})")
         elif result.verdict != "pass":
-            lines.append(f"- {_mark(result.verdict)} {escaped(result.why)}")
+            remedy = _relock(run_url) if (result.rule, result.verdict) == ("lock", "fail") else ""
+            lines.append(f"- {_mark(result.verdict)} {escaped(result.why)}{remedy}")
     if report.served and report.served_before and report.served.runtime != report.served_before.runtime:
         now, before = (RUNTIMES[each.runtime] for each in (report.served, report.served_before))
         why = f": {escaped(report.served.why)}" if report.served.why else ""
@@ -204,6 +205,13 @@ def reasons(report: Report) -> str:
     shown = [line for place, line in enumerate(lines, 1) if len("\n".join(lines[:place]).encode()) < MOST_BYTES / 2]
     left_out = len(lines) - len(shown)
     return "\n".join([*shown, f"- … and {left_out} more"] if left_out else shown)
+
+
+def _relock(run_url: str | None) -> str:
+    """Where to start the workflow that commits the rebuilt lock; `run_url` is an address of the same repository."""
+    if not run_url:
+        return ""
+    return f" ([start relock]({run_url.partition('/actions/')[0]}/actions/workflows/relock.yaml))"
 
 
 def significantly_better(each: Comparison) -> bool:
