@@ -119,6 +119,8 @@ def reproduce(base: str) -> tuple[list[str], Rebuilt | None]:
     lock = parse_lock(made) or {}
     corrupt, committed = evidence.check_outputs(lock), parse_lock(claimed) or {}
     moved = changes.lock_changes(committed, lock)
+    if committed == lock:  # it may name another platform, or none
+        LOCK.write_bytes(claimed)
     if moved and not corrupt:
         return moved, rebuilt.compare(claimed, committed, lock)
     # even with a correct lock, other files in Git may have been edited by hand
