@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import pytest
@@ -32,6 +32,8 @@ from ruamel.yaml import YAML
 API, UPLOADS = "/api/v3", "/api/uploads"
 BOT = {"login": "github-actions[bot]", "type": "Bot"}
 Answer = tuple[int, Any, dict[str, str]]
+# of this service, or of another one that is asked in the same way
+Stand = TypeVar("Stand", bound=Any)
 
 
 class RefusedError(Exception):
@@ -433,7 +435,7 @@ class GitHub:
 
 
 @contextmanager
-def serve(github: GitHub, key: Path) -> Iterator[GitHub]:
+def serve(github: Stand, key: Path) -> Iterator[Stand]:
     """Answer on a free port of loopback, over TLS."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -456,7 +458,7 @@ def serve(github: GitHub, key: Path) -> Iterator[GitHub]:
                 raise
             self._reply(status, content if isinstance(content, bytes) else json.dumps(content).encode(), headers)
 
-        do_GET = do_POST = do_PATCH = _serve  # noqa: N815
+        do_GET = do_POST = do_PATCH = do_PUT = _serve  # noqa: N815
 
         def _reply(self, status: int, content: bytes, headers: dict[str, str]) -> None:
             self.send_response(status)
