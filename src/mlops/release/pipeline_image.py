@@ -19,6 +19,7 @@ from mlops.core.git import dirty, git
 from mlops.release import builder as tools
 from mlops.release import dependencies, publish
 from mlops.release.archive import pack, precompile
+from mlops.release.place import place
 
 SOURCES = Path("deploy/pipelines")
 CONTEXT = Path("build/pipeline-image")
@@ -38,8 +39,9 @@ def main(publishing: bool, environment: Mapping[str, str] = os.environ) -> None:
         raise UserError(
             f"missing environment variables: {', '.join(missing)}", "make pipeline-image PUSH=registry/name"
         )
-    target = f"{publish.repository(environment)}-pipeline"
-    with publish.signed_in(target, environment):
+    at = place(environment, tagged=False)
+    target = f"{at.name}-pipeline"
+    with publish.signed_in(at):
         pushed = push(commit, target)
     if summary := environment.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:

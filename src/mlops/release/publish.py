@@ -27,12 +27,14 @@ from mlops.release.check import REPORT
 from mlops.release.deploy import REFERENCE
 from mlops.release.identity import identify
 from mlops.release.oci import Repository
+from mlops.release.place import Place, hand_on, place
 from mlops.release.tag import FOLDER, parse
 
 
 def push(environment: Mapping[str, str]) -> str:
     """Push the image that `make image` has built, check what arrived, and return `name@sha256:…`."""
-    release = released(environment["GITHUB_REF_NAME"])
+    at = place(environment)
+    release = released(at.tag)
     builder = tools.find()
     local = f"{environment.get('IMAGE') or 'model'}:{image.tag(release.version)}"
     built = tools.inspect(builder, local)
@@ -41,10 +43,9 @@ def push(environment: Mapping[str, str]) -> str:
     if built.layers != checked():
         hint = "start all jobs of the run again: its base image has changed in between"
         raise UserError(f"the image {local} is not the one that `make release-check` tested", hint)
-    name = repository(environment)
-    with signed_in(name, environment):
-        digest = tools.push(builder, local, f"{name}:commit-{release.commit}")
-        reference = f"{name}@{digest}"
+    with signed_in(at):
+        digest = tools.push(builder, local, f"{at.name}:commit-{release.commit}")
+        reference = f"{at.name}@{digest}"
         if not REFERENCE.fullmatch(reference):
             raise UserError(f"{reference!r} is not of the form name@sha256:…")
         check(builder, reference, release)
@@ -90,16 +91,11 @@ def check(builder: tools.Builder, reference: str, release: Release) -> None:
             raise UserError(f"{reference} is labelled as another release")
 
 
-def repository(environment: Mapping[str, str]) -> str:
-    """`ghcr.io/owner/name`, or the same in another REGISTRY; registries know small letters only."""
-    return f"{environment.get('REGISTRY') or 'ghcr.io'}/{environment['GITHUB_REPOSITORY']}".lower()
-
-
 @contextmanager
-def signed_in(name: str, environment: Mapping[str, str]) -> Iterator[None]:
+def signed_in(at: Place) -> Iterator[None]:
     """Let docker, podman and buildah use the token, from a file that is gone afterwards."""
-    account = f"{environment['GITHUB_ACTOR']}:{environment['GITHUB_TOKEN']}".encode()
-    host = name.partition("/")[0]
+    account = f"{at.account}:{at.token}".encode()
+    host = at.name.partition("/")[0]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.json"
         path.touch(mode=0o600)
@@ -118,33 +114,25 @@ def signed_in(name: str, environment: Mapping[str, str]) -> Iterator[None]:
 
 def set_version(environment: Mapping[str, str]) -> str:
     """Let the version name the digest that was checked and attested, for good."""
-    reference, tag = environment["REFERENCE"], environment["GITHUB_REF_NAME"]
+    at = place(environment, "REFERENCE")
+    reference = environment["REFERENCE"]
     name, _, digest = reference.partition("@")
-    parse(tag)
-    if not REFERENCE.fullmatch(reference) or name != repository(environment):
+    parse(at.tag)
+    if not REFERENCE.fullmatch(reference) or name != at.name:
         raise UserError(f"REFERENCE must name an image of this repository by digest: {reference!r}")
-    registry = Repository(name, environment["GITHUB_ACTOR"], environment["GITHUB_TOKEN"])
-    version = tag.removeprefix("v")
+    registry = Repository(name, at.account, at.token)
+    version = at.tag.removeprefix("v")
     new = registry.tag(digest, version)
     return f"{name}:{version} {'is' if new else 'was already'} {digest}"
 
 
 def main(environment: Mapping[str, str] = os.environ) -> None:
-    tagging = sys.argv[1:] == ["tag"]
-    names = ["GITHUB_ACTOR", "GITHUB_REF_NAME", "GITHUB_REPOSITORY", "GITHUB_TOKEN", *(["REFERENCE"] * tagging)]
-    missing = [name for name in names if not environment.get(name)]
-    if missing:
-        hint = "leave this to .github/workflows/release.yaml; `make release-check` rehearses a release here"
-        raise UserError(f"missing environment variables: {', '.join(missing)}", hint)
-    if tagging:
+    if sys.argv[1:] == ["tag"]:
         print(set_version(environment))
         return
     reference = push(environment)
     sbom.write(FOLDER / "sbom.json")
-    name, _, digest = reference.partition("@")
-    if output := environment.get("GITHUB_OUTPUT"):
-        with Path(output).open("a", encoding="utf-8") as file:
-            file.write(f"reference={reference}\nname={name}\ndigest={digest}\n")
+    hand_on(environment, reference)
     print(f"pushed {reference}; the image in the registry holds the model in dvc.lock")
 
 

@@ -21,6 +21,7 @@ from mlops.core.files import write_json
 from mlops.core.git import git
 from mlops.core.github import Api
 from mlops.core.report import Sha
+from mlops.release import gitlab_gate
 
 FOLDER = Path("build/release")
 REPORT, CARD = FOLDER / "report.json", FOLDER / "CARD.md"
@@ -168,18 +169,24 @@ def tree(api: Api, repository: str, commit: str) -> str:
 
 
 def main(environment: Mapping[str, str] = os.environ) -> None:
-    missing = [name for name in ("GITHUB_REF_NAME", "GITHUB_REPOSITORY", "GITHUB_TOKEN") if not environment.get(name)]
+    on_gitlab = bool(environment.get("GITLAB_CI"))
+    names = gitlab_gate.NAMES if on_gitlab else ("GITHUB_REF_NAME", "GITHUB_REPOSITORY", "GITHUB_TOKEN")
+    missing = [name for name in names if not environment.get(name)]
     if missing:
-        hint = "leave this to .github/workflows/release.yaml; `make release-check` rehearses a release here"
+        hint = "leave this to the release of a tag; `make release-check` rehearses a release here"
         raise UserError(f"missing environment variables: {', '.join(missing)}", hint)
-    tag = environment["GITHUB_REF_NAME"]
+    tag = environment[names[0]]
     parse(tag)
     commit = git("rev-parse", "HEAD")
     if commit != git("rev-parse", f"refs/tags/{tag}^{{commit}}"):
         raise UserError(f"{tag} is not the commit checked out, {commit[:10]}", "cut the next version")
     check_on_main(commit)
-    api = Api(environment.get("GITHUB_API_URL", "https://api.github.com"), environment["GITHUB_TOKEN"], needed=NEEDED)
-    found = passed(api, f"/repos/{environment['GITHUB_REPOSITORY']}", commit)
+    if on_gitlab:
+        found = gitlab_gate.passed(environment, commit)
+    else:
+        url = environment.get("GITHUB_API_URL", "https://api.github.com")
+        api = Api(url, environment["GITHUB_TOKEN"], needed=NEEDED)
+        found = passed(api, f"/repos/{environment['GITHUB_REPOSITORY']}", commit)
     verified = Tag(tag=tag, commit=commit, previous=previous(tag, commit), **found)
     write_json(verified.model_dump(), FOLDER / "tag.json")
     if output := environment.get("GITHUB_OUTPUT"):
