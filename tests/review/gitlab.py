@@ -138,8 +138,11 @@ class GitLab:
         return 200, self.jobs.get(int(path["pipeline_id"]), [])
 
     def _statuses(self, path: dict[str, str], query: dict[str, str], _: Any) -> tuple[int, Any]:
-        wanted = (path["sha"], query["name"], int(query["pipeline_id"]))
-        return 200, [each for each in self.statuses if (each["sha"], each["name"], each["pipeline_id"]) == wanted]
+        found = [each for each in self.statuses if (each["sha"], each["name"]) == (path["sha"], query["name"])]
+        return 200, [each for each in found if query.get("pipeline_id") in (None, str(each["pipeline_id"]))]
+
+    def _merge_requests_of_commit(self, *_: Any) -> tuple[int, Any]:
+        return 200, self.merge_requests
 
     def _merge_request(self, path: dict[str, str], *_: Any) -> tuple[int, Any]:
         return 200, self._found(path)

@@ -1,7 +1,7 @@
 """`.gitlab-ci.yml` run by gitlab-ci-local, before a stand-in of GitLab's API, with a merge request that attacks.
 
-What GitLab itself does is done here by `pipeline`: a pipeline is what its own commit says, and gets a protected variable only
-on a protected branch, in the job of its environment.
+What GitLab itself does is done here by `pipeline`: a pipeline is what its own commit says, and has a protected
+variable only on a protected branch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """GitLab for `make publish`: a pipeline of the default branch publishes the reviews of all open merge requests.
 
 GitLab starts no pipeline of the default branch when one of a merge request ends. So a schedule or a trigger starts it;
-what started it is not read. It asks the API for every merge request, and changes only what is not as it should be: a missed
-or repeated start does no harm. The merge request decides what its own pipeline runs, so this job also sets the
+what started it is not read. It asks the API for every merge request, and changes only what is not as it should be, so
+a missed or repeated start does no harm. The merge request decides what its own pipeline runs, so this job also sets the
 commit status that a merge needs.
 """
 
