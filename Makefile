@@ -337,7 +337,7 @@ test-platforms: .venv/.ready ## run the pipeline on Airflow and Kubeflow, check 
 	@PATH="$(PATH):$(HOME)/go/bin" pytest tests/platforms
 
 .PHONY: test-workflows
-test-workflows: .venv/.ready ## check .github and run ci.yaml with act (.ci/tools installs the tools)
+test-workflows: .venv/.ready ## check .github, run ci.yaml with act and .gitlab-ci.yml with gitlab-ci-local (.ci/tools installs the tools)
 	@PATH="$(PATH):$(HOME)/go/bin:$(HOME)/.local/bin" pytest tests/workflows
 
 .PHONY: bench
@@ -399,7 +399,7 @@ update-propose: ## for the workflow template-update: push the branch of make upd
 	@$(TRUSTED) mlops.core.template.propose
 
 .PHONY: publish
-publish: ## for the workflow report: post the comment
+publish: ## for the workflow report and GitLab: post the comment
 	@$(TRUSTED) mlops.review.publish
 
 .PHONY: fetch-labels

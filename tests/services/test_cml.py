@@ -1,4 +1,4 @@
-"""The real CML, as `.github/cml` pins it, before the stand-in of GitHub."""
+"""The real CML, as `.github/cml` pins it, before the stand-ins of GitHub and GitLab."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from review.github import GitHub
+from review.gitlab import GitLab
+from review.test_on_gitlab import gitlab  # noqa: F401
 from review.test_publish import HEAD, answering, github, main_s  # noqa: F401
 
 from mlops.core.errors import UserError
@@ -16,7 +18,8 @@ CML = Path(os.environ.get("CML") or Path(__file__).parents[2] / ".github/cml/nod
 
 
 @pytest.fixture(autouse=True)
-def cml(github: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def cml(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    request.getfixturevalue("gitlab" if "gitlab" in request.fixturenames else "github")
     if not CML.is_file():
         pytest.skip("CML is not installed: npm ci --ignore-scripts --prefix .github/cml, or CML=path of another one")
     monkeypatch.setenv("CML", str(CML))
@@ -56,3 +59,11 @@ def test_a_refusal_is_told_without_the_token(github: GitHub) -> None:  # noqa: F
         publish.main()
     assert github.token not in str(error.value)
     assert github.comments == []
+
+
+def test_cml_posts_a_note_on_gitlab_that_is_then_found_as_ours(gitlab: GitLab, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setenv("CML", str(CML))
+    publish.main()
+    publish.main()
+    assert [method for method, _ in gitlab.changes] == ["POST", "POST"]  # the note, and the status
+    assert f'![](https://cml.dev/watermark.png#{HEAD} "CML watermark mlops-review")' in gitlab.notes[7][0]["body"]
