@@ -63,9 +63,13 @@ def test_a_stranger_s_text_adds_no_element_to_the_page(text: str) -> None:
     elements = Elements(page(comment(report_of(text))))
     assert elements.open == []
     harmless = Elements(page(comment(report_of("harmless"))))
-    # a dollar sign stands in a span without attributes
-    found = [(name, sorted(attributes)) for name, attributes in elements.found if (name, attributes) != ("span", {})]
-    assert found == [(name, sorted(attributes)) for name, attributes in harmless.found]
+    # a dollar sign stands in a span without attributes, and a long name may break after an underscore
+    inline = [("span", {}), ("wbr", {})]
+    found, expected = (
+        [(name, sorted(attributes)) for name, attributes in each.found if (name, attributes) not in inline]
+        for each in (elements, harmless)
+    )
+    assert found == expected
 
 
 def test_a_reader_of_screens_and_a_phone_find_their_way() -> None:
