@@ -555,5 +555,6 @@ def test_a_lock_that_fails_leads_to_relock_of_the_repository_of_its_run() -> Non
     (line,) = [line for line in text.splitlines() if link in line]
     assert line.startswith("- ❌ lock")
     assert "relock.yaml" not in comment(failed)
+    assert "relock.yaml" not in comment(failed, run_url="https://gitlab.com/ada/models/-/pipelines/12")
     passed = report(ruled("lock", "", "pass"), ruled("floor", "recall", "fail"))
     assert "relock.yaml" not in comment(passed, run_url="https://github.com/ada/models/actions/runs/12")

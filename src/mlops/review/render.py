@@ -208,10 +208,9 @@ def reasons(report: Report, run_url: str | None = None) -> str:
 
 
 def _relock(run_url: str | None) -> str:
-    """Where to start the workflow that commits the rebuilt lock; `run_url` is an address of the same repository."""
-    if not run_url:
-        return ""
-    return f" ([start relock]({run_url.partition('/actions/')[0]}/actions/workflows/relock.yaml))"
+    """Where to start the workflow that commits the rebuilt lock, which GitHub alone has."""
+    repository, actions, _ = (run_url or "").partition("/actions/")
+    return f" ([start relock]({repository}{actions}workflows/relock.yaml))" if actions else ""
 
 
 def significantly_better(each: Comparison) -> bool:
