@@ -91,7 +91,7 @@ start: .venv/.ready ## make this your project: make start TABLE=houses.csv TARGE
 	@python -m mlops.review.check && python3 $(RUN) mlops.core.dvcfiles && $(REPRO)
 	@python -m mlops.review.first_gate
 	@python -m mlops.pipeline.summary
-	@echo "  before that: read the comments in params.yaml and gate.yaml, answer docs/canvas.md, and commit all of it to main"
+	@echo "  for a new project: read the comments in params.yaml and gate.yaml, answer docs/canvas.md, then commit all of it to main"
 
 # needs no .venv, so that an update can bring one that works
 .PHONY: update

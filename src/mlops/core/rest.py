@@ -108,8 +108,8 @@ class Client:
         if status == 429 or (status == 403 and limited):
             raise UserError(f"{self.name}'s rate limit is used up at {what}", f"{AGAIN} {_when(headers)}")
         if status not in expected:
-            told = f"{self.name} answers {status} to {what}: {_message(response)}"
-            raise UserError(told, self.hints.get(status, AGAIN))
+            problem = f"{self.name} answers {status} to {what}: {_message(response)}"
+            raise UserError(problem, self.hints.get(status, AGAIN))
         return response
 
     def _json(self, response: requests.Response) -> Any:

@@ -143,8 +143,8 @@ class GitLab:
         last = max(found, key=lambda each: int(each["id"]), default=None)
         if last and last["author"]["id"] == self.us and last["status"] == state:
             return
-        told = "the gate passes" if passed else "must not be merged: see the note"
-        body = {"state": state, "name": STATUS, "pipeline_id": run.id, "target_url": run.url, "description": told}
+        why = "the gate passes" if passed else "must not be merged: see the note"
+        body = {"state": state, "name": STATUS, "pipeline_id": run.id, "target_url": run.url, "description": why}
         self.api.post(f"{self.project}/statuses/{sha}", body)
 
     def _request(self, number: int) -> Any:

@@ -31,7 +31,7 @@ def main(wanted: Wanted) -> int:
     name = switch(update)
     with atomic(text.PATH) as partial:
         partial.write_text(update.body, encoding="utf-8")
-    tell(update, name)
+    summarize(update, name)
     return 1 if update.merged.conflicts else 0
 
 
@@ -73,7 +73,7 @@ def switch(update: Update) -> str:
     return before if before != name else ""
 
 
-def tell(update: Update, before: str) -> None:
+def summarize(update: Update, before: str) -> None:
     """Say what happened, and what comes next."""
     merged = update.merged
     print(f"{update.title}, on the branch {update.branch}")

@@ -19,11 +19,12 @@ from mlops.core.errors import UserError, counted, errors_in_words
 from mlops.core.files import atomic
 from mlops.core.template import record
 from mlops.core.yamlfile import closest
-from mlops.data import expectations
+from mlops.data import expectations, formats
 from mlops.data.sources import RAW
 from mlops.pipeline.start import reading, writing
 from mlops.pipeline.start.recipe import Plan, plan
 
+TABLES = re.compile("|".join((formats.CSV, formats.PARQUET, formats.JSON_LINES)))
 USAGE = "make start TABLE=houses.csv TARGET=price"
 # a larger file is kept by DVC, with its hash in Git
 MOST_IN_GIT = 5_000_000
@@ -64,7 +65,7 @@ def placed(table: str) -> tuple[str | dict[str, str], Path | None]:
     if "*" in table or path.resolve().is_relative_to(RAW.resolve()):
         return os.path.relpath(path) if path.is_absolute() else table, None
     if not path.exists():
-        beside = [str(each) for each in sorted(path.parent.glob("*")) if each.is_file()] if path.parent.is_dir() else []
+        beside = [str(each) for each in sorted(path.parent.glob("*")) if TABLES.search(each.name)]
         raise UserError(f"there is no file {table}{closest(table, beside) if beside else ''}", USAGE)
     copy = RAW / path.name
     if copy.exists() and not filecmp.cmp(copy, path, shallow=False):
