@@ -25,6 +25,7 @@ FAILED = 3
 MODEL, CANARY = "http://127.0.0.1:3000", "http://127.0.0.1:3002"  # as in deploy/rollout/haproxy.cfg
 LEAST_REQUESTS = 50  # of the canary, before its health is judged
 BREACHES = 3  # in a row, which abort
+READY_SECONDS, PROXY_SECONDS = 300, 5  # for a new version to start; for the proxy to see it, which looks each second
 # The limits of the analysis in deploy/kubernetes/components/canary
 MORE_ERRORS, MORE_REFUSED, SLOWER, ALIKE_SECONDS = 0.01, 0.05, 2.0, 0.05
 
@@ -79,6 +80,7 @@ def main() -> int:
     code, why = judged(given, champion, before)
     if code == canary.CODES["promote"]:
         run(given.script, "replace")
+        wait_for_proxy(given.model)
     if code != canary.CODES["not yet"]:
         run(given.script, "stop")
     print(why, flush=True)
@@ -170,6 +172,19 @@ def answers(address: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def wait_for_proxy(address: str) -> None:
+    """Wait until the replaced model takes requests again: the canary must serve for as long as the proxy avoids it."""
+    end = time.monotonic() + READY_SECONDS
+    while not answers(address):
+        if time.monotonic() > end:
+            raise UserError(
+                f"{address} does not answer {READY_SECONDS} s after it was replaced, so the canary keeps serving",
+                "see the log of the model; then run the script with stop",
+            )
+        time.sleep(1)
+    time.sleep(PROXY_SECONDS)
 
 
 def run(script: Path, step: str) -> None:
