@@ -1,4 +1,4 @@
-"""A Kubernetes of two nodes: its control plane, and containerd and a kubelet for each node."""
+"""A Kubernetes of two nodes: its control plane, containerd and a kubelet for each node, and CoreDNS."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import contextlib
 import json
 import os
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from k8s.cluster import ADMINISTRATOR, DATA, NODES, PROGRAMS, SERVER, Cluster, is_ready, namespaces, wait_for
 
-PODS, SERVICES = "10.244.0.0/16", "10.96.0.0/16"
+PODS, SERVICES, NAMES = "10.244.0.0/16", "10.96.0.0/16", "10.96.0.10"
 
 
 @contextlib.contextmanager
@@ -23,6 +24,7 @@ def running(folder: Path) -> Iterator[Cluster]:
         control_plane(cluster)
         for name in NODES:
             node(cluster, name)
+        names(cluster)
         wait_for("the nodes are ready", lambda: sum(map(is_ready, cluster.get("nodes"))) == len(NODES))
         yield cluster
 
@@ -186,9 +188,8 @@ conf_dir = "{cni}"
     )
     containerd = f"containerd-{name}"
     cluster.start(containerd, "containerd", f"--config={folder}/containerd-{name}.toml")
-    ctr = ["ctr", f"--address={socket}", "--namespace=k8s.io"]
-    cluster.wait_until_ready(containerd, lambda: "Server" in cluster.run(*ctr, "version", check=False))
-    cluster.run(*ctr, "images", "import", PROGRAMS / "pause.tar")
+    cluster.wait_until_ready(containerd, lambda: "Server" in ctr(cluster, name, "version", check=False))
+    ctr(cluster, name, "images", "import", PROGRAMS / "pause.tar")
 
     group = f"model-cluster-{name}"
     for hierarchy in hierarchies():
@@ -206,6 +207,8 @@ conf_dir = "{cni}"
         "failSwapOn": False,
         "featureGates": {"KubeletInUserNamespace": True},  # goes on where the machine's settings may not be changed
         "resolvConf": "",
+        "clusterDNS": [NAMES],
+        "clusterDomain": "cluster.local",
         "podLogsDir": f"{data}/logs",
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
@@ -222,6 +225,50 @@ conf_dir = "{cni}"
         f"--hostname-override={name}",
         f"--node-ip={NODES[name]}",
     )
+
+
+def ctr(cluster: Cluster, node: str, *arguments: str | Path, check: bool = True) -> str:
+    """Ask a node's containerd."""
+    command = ("ctr", f"--address={DATA / node}/containerd.sock", "--namespace=k8s.io")
+    return cluster.run(*command, *arguments, check=check)
+
+
+def names(cluster: Cluster) -> None:
+    """CoreDNS, which knows the names of services; it runs beside the nodes, and pods ask a service for it."""
+    corefile = cluster.folder / "Corefile"
+    corefile.write_text(
+        f""". {{
+    bind {SERVER}
+    ready {SERVER}:8181
+    errors
+    cache 5
+    kubernetes cluster.local in-addr.arpa {{
+        kubeconfig {cluster.folder / ADMINISTRATOR}.kubeconfig
+    }}
+}}
+""",
+        encoding="utf-8",
+    )
+    cluster.start("coredns", "coredns", f"-conf={corefile}")
+    ports = [{"name": protocol.lower(), "port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
+    publish(cluster, {"name": "kube-dns", "namespace": "kube-system"}, ports, clusterIP=NAMES)
+
+    def ready() -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{SERVER}:8181/ready", timeout=5):
+            return True
+        return False
+
+    cluster.wait_until_ready("coredns", ready)
+
+
+def publish(cluster: Cluster, metadata: dict[str, str], ports: list[dict[str, Any]], **spec: Any) -> None:
+    """A service whose server runs beside the nodes."""
+    subsets = [{"addresses": [{"ip": SERVER}], "ports": ports}]
+    items = [
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": ports, **spec}},
+        {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata, "subsets": subsets},
+    ]
+    cluster.kubectl("apply", "--filename=-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
 
 
 def hierarchies() -> list[Path]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from k8s.cluster import DATA, NODES, PATIENCE, is_ready, wait_for
+from k8s.cluster import NODES, PATIENCE, is_ready, wait_for
+from k8s.nodes import ctr
 from k8s.released import MODELS, Clients, Deployed, Releases, ask
 
 
@@ -18,6 +19,10 @@ def test_a_service_predicts_and_asks_for_its_token(staging: Deployed, built: Rel
     assert status == 200, answer
     assert json.loads(answer)["predictions"][0]["prediction"] == "benign"
     assert ask(staging.url, built.example, token="another")[0] == 401
+    # by its name, from a pod
+    program = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).status)"
+    name = "http://model.model-staging.svc.cluster.local/readyz"
+    assert staging.kubectl("exec", "deployment/model", "--", "python3", "-c", program, name).strip() == "200"
 
 
 def test_a_pod_that_asks_for_more_than_it_needs_is_refused(staging: Deployed) -> None:
@@ -66,9 +71,8 @@ def test_a_container_that_takes_more_memory_than_its_limit_is_ended(staging: Dep
 def test_a_service_that_hangs_is_started_again_within_a_minute(staging: Deployed, built: Releases) -> None:
     (pod,) = staging.pods()
     (status,) = pod["status"]["containerStatuses"]
-    ctr = ["ctr", f"--address={DATA}/{pod['spec']['nodeName']}/containerd.sock", "--namespace=k8s.io"]
     container = status["containerID"].rpartition("/")[2]
-    staging.cluster.run(*ctr, "tasks", "kill", "--signal=SIGSTOP", container)
+    ctr(staging.cluster, pod["spec"]["nodeName"], "tasks", "kill", "--signal=SIGSTOP", container)
     began = time.monotonic()
 
     def again() -> bool:
