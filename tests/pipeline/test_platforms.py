@@ -154,7 +154,7 @@ def test_a_new_stage_changes_each_definition_and_an_older_one_does_not_run(proje
     with pytest.MonkeyPatch.context() as here:
         here.chdir(project.folder)
         assert graph.read()["own_stage"].pulls == ("models/service",)  # the output that holds the file
-    _, scheduled = documents(project.read("deploy/pipelines/argo.yaml"))
+    *_, scheduled = documents(project.read("deploy/pipelines/argo.yaml"))
     assert scheduled["spec"]["schedules"] == ["0 5 * * MON"]
     task = ("python", "-m", "mlops.pipeline.platforms.task", "ingest", "--run", "1", "--graph")
     done = project.run(*task, old[1], check=False, DVC_REMOTE_URL=str(project.folder / "remote"))
