@@ -58,6 +58,13 @@ def test_the_table_knows_what_the_jobs_are() -> None:
         "monitor / store",
         "template-update / propose",
     }
+    assert {name for name, job in found.items() if job.runner == trust.REVIEWS} == {"ci / review"}
+    assert {name for name, job in found.items() if job.runner == trust.TRAINING} == {
+        "ci / main",
+        "history / build",
+        "register / build",
+        "release / verify",
+    }
     assert {name for name, job in found.items() if job.cache == "write"} == {"ci / main"}
     assert {name for name, job in found.items() if job.cache == "read"} == {"ci / review"}
 
@@ -176,6 +183,21 @@ def use(workflow: Any, job: str, action: str) -> Any:
                 {"uses": "actions/cache@27d5ce7f107fe9357f9df03efb73ab90386fccae", "with": {"path": "x", "key": "y"}}
             ),
             "saves a cache without saying so",
+        ),
+        (
+            "ci",
+            lambda w: w["jobs"]["review"].update({"runs-on": trust.TRAINING}),
+            "ci / review: may run on ${{ vars.TRAINING_RUNNER || 'ubuntu-24.04' }}",
+        ),
+        (
+            "release",
+            lambda w: w["jobs"]["verify"].update({"runs-on": trust.REVIEWS}),
+            "release / verify: may run on ${{ vars.REVIEW_RUNNER || 'ubuntu-24.04' }}",
+        ),
+        (
+            "release",
+            lambda w: w["jobs"]["publish"].update({"runs-on": trust.TRAINING}),
+            "release / publish: may run on ${{ vars.TRAINING_RUNNER || 'ubuntu-24.04' }}",
         ),
     ],
     ids=lambda value: value.replace(" ", "-")[:40] if isinstance(value, str) else "",

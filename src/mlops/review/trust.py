@@ -32,6 +32,9 @@ TEAM = frozenset(
     }
 )
 SETUPS = frozenset({"setup", "setup-trusted", "setup-comment", "setup-image", "setup-registry", "setup-storage"})
+# Runners: GitHub's own, or one that a variable names; code that no owner has approved shares none with other jobs
+HOSTED = "ubuntu-24.04"
+REVIEWS, TRAINING = (f"${{{{ vars.{name} || '{HOSTED}' }}}}" for name in ("REVIEW_RUNNER", "TRAINING_RUNNER"))
 PUBLISHING = frozenset({"packages", "id-token", "attestations", "pages"})
 
 
@@ -49,6 +52,10 @@ class Job(NamedTuple):
     environment: str
     cache: str
     body: dict[str, Any]
+
+    @property
+    def runner(self) -> str:
+        return str(self.body.get("runs-on", "not set"))
 
     @property
     def runs_team_code(self) -> bool:
@@ -144,6 +151,9 @@ def _violations(job: Job) -> Iterable[str]:
         yield "publishes or signs outside an environment"
     if "write-all" in job.writes or "read-all" in job.writes:
         yield "does not declare its permissions"
+    allowed = {HOSTED} if job.trusted or not job.runs_team_code else {HOSTED, REVIEWS if job.unreviewed else TRAINING}
+    if job.runner not in allowed:
+        yield f"may run on {job.runner}, which other jobs with other code or rights may use"
     yield from _cache(job)
     yield from _steps(job)
 
@@ -189,7 +199,7 @@ def _steps(job: Job) -> Iterable[str]:
 
 def jobs_table(found: list[Job]) -> str:
     """The jobs as a Markdown table."""
-    header = ["job", "runs for", "code", "runs the team's code", "writes", "secrets", "environment", "cache"]
+    header = ["job", "runs for", "code", "runs the team's code", "writes", "secrets", "environment", "cache", "runner"]
     return table(
         header,
         [
@@ -202,10 +212,16 @@ def jobs_table(found: list[Job]) -> str:
                 ", ".join(job.secrets) or "–",
                 job.environment or "–",
                 job.cache,
+                _runner(job),
             ]
             for job in found
         ],
     )
+
+
+def _runner(job: Job) -> str:
+    variable = re.search(r"vars\.(\w+)", job.runner)
+    return f"`{variable[1]}`" if variable else "GitHub's"
 
 
 def page(text: str, found: list[Job]) -> str:
