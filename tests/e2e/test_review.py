@@ -146,6 +146,11 @@ def test_a_regression_is_blocked_with_the_reason_and_its_repair_may_be_merged(ch
     assert loss.difference.high < 0
     assert report.baseline is not None
     assert report.baseline.origin == "cache"
+    # this machine has just run both
+    assert not {"Running stage 'tune'", "Running stage 'train'"} & {
+        each.rstrip(":") for each in change.output.splitlines()
+    }
+    assert "Running stage 'evaluate'" in change.output
     assert "this change may be merged" in change.output
     assert "model.params.C" in change.comment
 
@@ -352,14 +357,48 @@ def test_a_forged_lock_is_not_believed(change: Change) -> None:
                 params["model"]["params"]["C"] = 0.0001
         yaml.dump(lock, project.folder / "dvc.lock")
         regularised(0.0001)(project)
+        recomputed("never")(project)  # main's gate decides about that, too
 
     change.commit(forged, run=False)
     # DVC itself believes it
     assert "Running stage 'train'" not in change.project.run("dvc", "repro", "--dry").stdout
     report = change.review(clean=True)
-    assert (change.code, verdicts(report)["lock"]) == (1, "fail")
+    assert (change.code, verdicts(report)["lock"], report.believed) == (1, "fail", [])
     assert "train: models/model.skops" in reasons(report)
     assert verdicts(report)["no_worse log_loss"] == "fail"
+
+
+def recomputed(when: str) -> Edit:
+    return with_gate(lambda gate: next(each for each in gate["rules"] if each["rule"] == "lock").update(recompute=when))
+
+
+def test_where_the_gate_says_so_the_author_s_model_is_taken_from_the_remote_and_the_rest_recomputed(
+    change: Change,
+) -> None:
+    change.base(recomputed("never"))
+    change.commit(regularised(0.5))
+    remote = change.project.folder.parent / "remote"
+    change.project.run("dvc", "remote", "add", "--local", "--default", "store", str(remote))
+    change.project.run("dvc", "push", "--quiet", "train")
+    model = cached(change.project, "train", "models/model.skops")
+    model.unlink()
+    # what a runner of CI has: what is in Git, and main's cache
+    change.project.git("clean", "-fdxq", "--exclude=.dvc/cache", "--exclude=.dvc/config.local")
+    report = change.review()
+    assert (change.code, report.believed, verdicts(report)["lock"]) == (0, ["tune", "train"], "pass")
+    assert "Running stage 'train'" not in change.output
+    assert "Running stage 'evaluate'" in change.output
+    assert "Not recomputed, but taken from the author: <code>tune</code> and <code>train</code>" in change.comment
+    assert "The outputs of <code>tune</code> and <code>train</code> are the author's" in change.comment
+
+    change.commit(regularised(0.4), run=False)
+    report = change.review()
+    assert (change.code, report.policy) == (1, None)
+    assert (
+        "dvc.lock is outdated, and this review does not run tune, which ran with another model in params.yaml"
+        in str(report.problem)
+    )
+    assert change.project.git("status", "--porcelain", "dvc.lock") == ""
 
 
 def test_a_lock_of_another_platform_is_named_as_such_and_waits_for_relock(change: Change) -> None:

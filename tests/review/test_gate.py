@@ -535,6 +535,15 @@ def test_a_lock_of_another_platform_fails_for_that_reason_alone(again: Rebuilt |
     assert told in one.why
 
 
+def test_a_lock_says_what_was_not_recomputed() -> None:
+    one = result({"rule": "lock", "recompute": "never"}, evidence(believed=["tune", "train"]))
+    assert (one.verdict, one.why) == (
+        "pass",
+        "dvc.lock is what this commit produces from the author's outputs of tune and train",
+    )
+    assert judged([RULES["lock"]], evidence(moved=["card"], believed=["tune", "train"])).verdict == "fail"
+
+
 def test_the_tolerance_of_the_lock_is_a_setting_of_the_gate() -> None:
     again = Rebuilt("macOS arm64", "Linux x86_64", 143, 1e-8)
     one = result({"rule": "lock", "within": 1e-7}, evidence(moved=["train"], rebuilt=again))

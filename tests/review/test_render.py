@@ -558,3 +558,12 @@ def test_a_lock_that_fails_leads_to_relock_of_the_repository_of_its_run() -> Non
     assert "relock.yaml" not in comment(failed, run_url="https://gitlab.com/ada/models/-/pipelines/12")
     passed = report(ruled("lock", "", "pass"), ruled("floor", "recall", "fail"))
     assert "relock.yaml" not in comment(passed, run_url="https://github.com/ada/models/actions/runs/12")
+
+
+def test_what_the_review_believed_is_a_reason_to_look_and_part_of_the_lineage() -> None:
+    text = comment(report(ruled("lock", "", "pass")))
+    assert "This review ran every stage that the change affects." in text
+    text = comment(report(ruled("lock", "", "pass"), believed=["tune", "train"]))
+    both = "<code>tune</code> and <code>train</code>"
+    assert f"- ✍️ Not recomputed, but taken from the author: {both}" in text
+    assert f"**The outputs of {both} are the author's**, as main's gate allows." in text

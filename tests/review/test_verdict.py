@@ -691,3 +691,24 @@ def test_a_rule_about_training_rows_is_inconclusive_only_where_the_report_says_t
     # a number is judged as ever
     widened = edited(report, lambda document: result_of(document, "leakage")["found"].update(value=2.0))
     assert any(doubt.startswith("leakage: ") for doubt in derived(widened, gate).doubts)
+
+
+@pytest.mark.parametrize(
+    ("recompute", "run", "doubted"),
+    [("always", "1", True), ("never", "1", False), (0.5, "1", False), (0.5, "6", True)],
+)
+def test_a_report_cannot_spare_its_change_the_training_that_main_s_gate_requires(
+    recompute: Any, run: str, doubted: bool
+) -> None:
+    rules = [{"rule": "lock", "recompute": recompute} if each["rule"] == "lock" else each for each in EVERY_KIND]
+    report, gate = honest(rules=rules, believed=["tune", "train"])
+    report = report.model_copy(update={"believed": ["tune", "train"]})
+    found = derive(report, gate, [], "success", TODAY, run=run)
+    told = "the run took tune and train from the author, which main's gate does not allow"
+    assert (told in found.doubts, found.blocks) == (doubted, doubted)
+
+
+def test_without_a_rule_about_the_lock_every_review_trains() -> None:
+    report, gate = honest(rules=[each for each in EVERY_KIND if each["rule"] != "lock"])
+    assert gate.recomputes(HEAD, "1")
+    assert derive(report.model_copy(update={"believed": ["train"]}), gate, [], "success", TODAY).blocks

@@ -38,6 +38,8 @@ EXAMPLE = "example"
 CATCH_ALL = ("*", "/*", "**", "/**")
 
 Verdict = Literal["pass", "fail", "inconclusive"]
+# stages that a gate may let the review not run
+Expensive = Literal["tune", "train"]
 Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
@@ -405,6 +407,8 @@ class Report(Part):
     bars: Annotated[list[Bars], Field(max_length=3)] = []
     lineage: Annotated[list[Change], Field(max_length=20)] = []
     """Hashes of data and model, on main and here."""
+    believed: Annotated[list[Expensive], Field(max_length=2)] = []
+    """Stages that this change affects and the review did not run: their outputs are the author's."""
 
 
 def read(path: str | Path) -> Report:

@@ -9,29 +9,27 @@ import argparse
 import datetime
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from mlops.core import dvcfiles, git, paths, pointers
+from mlops.core import git, pointers
 from mlops.core import settings as settings_module
 from mlops.core.errors import UserError, errors_in_words
-from mlops.core.lock import parse_lock
-from mlops.core.paths import LOCK
 from mlops.core.replayed import Replayed
 from mlops.core.report import Report, shortened
 from mlops.core.settings import PARAMS
 from mlops.data import project as projects
 from mlops.review import baseline as main_branch
-from mlops.review import behaviour, changes, evidence, gate, policy, project_rules, rebuilt, relock, replaying
+from mlops.review import behaviour, changes, evidence, gate, policy, project_rules, relock, replaying
+from mlops.review.believed import run_number
 from mlops.review.build_report import build_report
 from mlops.review.files import CODEOWNERS, is_untouched, owned
 from mlops.review.policy import GATE
 from mlops.review.preview import page
-from mlops.review.rebuilt import Rebuilt
 from mlops.review.render import comment
+from mlops.review.reproduce import reproduce
 
 FOLDER = Path("build/review")
 PAGES = (Path("reports/profile.html"), Path("reports/plots"))
@@ -72,13 +70,17 @@ def review(head: str, base: str) -> Report:
         applied = main_gate or edited
         if applied is None:
             raise UserError(f"neither main nor this change has a {GATE}")
-        moved, again = reproduce(base)
+        # main's gate alone: a change cannot spare itself the training
+        recompute = main_gate is None or main_gate.recomputes(head, run_number())
+        moved, again, believed = reproduce(base, recompute=recompute)
         if moved:
             relock.pack()
         baseline = main_branch.find(base, settings)
         findings = evidence.gather(projects.open(), baseline, moved, report.dirty, applied.resamples)
         tested = behaviour.run(git.fork_point(base), behaviour.time_limit(applied))
-        findings = findings._replace(evidence=findings.evidence._replace(behaviour=tested, rebuilt=again))
+        findings = findings._replace(
+            evidence=findings.evidence._replace(behaviour=tested, rebuilt=again, believed=believed)
+        )
         today = datetime.datetime.now(datetime.UTC).date()
         judged = gate.judge(applied, findings.evidence, rule_lines(), today, project_rules.code_of(base))
         report = build_report(report, settings, baseline, applied, findings, judged)
@@ -90,41 +92,6 @@ def review(head: str, base: str) -> Report:
         print(f"error: {error}", file=sys.stderr)
         report = report.model_copy(update={"problem": shortened(str(error).splitlines()[0])})
     return report
-
-
-def reproduce(base: str) -> tuple[list[str], Rebuilt | None]:
-    """Run `dvc repro`, list where the result differs from this change's `dvc.lock`, and compare both where it does.
-
-    It starts from main's lock, not from this change's. So a stage that main has not run is run here: a lock that
-    names another model's hash would otherwise be believed where a cache has that model.
-    """
-    claimed = LOCK.read_bytes() if LOCK.exists() else b""
-    trusted = git.show(base, LOCK)
-    if trusted is None:
-        LOCK.unlink(missing_ok=True)
-    else:
-        LOCK.write_bytes(trusted)
-    try:
-        paths.FAILURE.unlink(missing_ok=True)
-        dvcfiles.fetch(dvcfiles.present())
-        done = subprocess.run([sys.executable, "-P", "-m", "mlops.core.repro"], stdout=sys.stderr, check=False)
-        made = LOCK.read_bytes() if LOCK.exists() else b""
-    except BaseException:
-        LOCK.write_bytes(claimed)
-        raise
-    if done.returncode:
-        LOCK.write_bytes(claimed)
-        failed = paths.FAILURE.read_text(encoding="utf-8") if paths.FAILURE.exists() else "the log has the error"
-        raise UserError(f"the pipeline failed: {failed}")
-    lock = parse_lock(made) or {}
-    corrupt, committed = evidence.check_outputs(lock), parse_lock(claimed) or {}
-    moved = changes.lock_changes(committed, lock)
-    if committed == lock:  # it may name another platform, or none
-        LOCK.write_bytes(claimed)
-    if moved and not corrupt:
-        return moved, rebuilt.compare(claimed, committed, lock)
-    # even with a correct lock, other files in Git may have been edited by hand
-    return corrupt + moved or evidence.left_behind(lock), None
 
 
 def replayed(baseline: main_branch.Baseline) -> Replayed | None:

@@ -1,11 +1,7 @@
-"""Get the model in main's `dvc.lock` from the cache or the remote, or rebuild it, and check its hash.
-
-DVC checks out a corrupt file of the cache without an error, so every file is hashed before use.
-"""
+"""Get the model in main's `dvc.lock` from the cache or the remote, or rebuild it, and check its hash."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -32,6 +28,7 @@ from mlops.model import modelfile
 from mlops.review import policy
 from mlops.review.policy import GATE, Gate
 from mlops.review.room import Room
+from mlops.review.store import folder_from_store, from_store
 
 FOLDER = Path("build/review/baseline")
 
@@ -92,7 +89,7 @@ def find(commit: str, settings: Settings) -> Baseline:
     room = Room(commit, FOLDER / "src")
     try:
         with room.entered():
-            theirs = projects.opened(_settings(commit), _catalogue(commit))
+            theirs = projects.opened(settings_of(commit), _catalogue(commit))
     except UserError as error:
         return Baseline(commit, lock, problem=f"main's files cannot be read by this change's code: {error}")
     found = Baseline(commit, lock, theirs, room=room)
@@ -130,7 +127,9 @@ def gate(commit: str) -> Gate | None:
         raise UserError(f"this change's code cannot read main's gate: {error}") from None
 
 
-def _settings(commit: str) -> Settings:
+def settings_of(commit: str) -> Settings:
+    """The settings of a commit, as this change's code reads them."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / PARAMS.name
     path.write_bytes(show(commit, PARAMS) or b"")
     return settings_module.load(path)
@@ -156,28 +155,8 @@ def service(main: Baseline) -> Path:
     md5 = hash_of(main.lock, paths.SERVICE)
     if not md5:
         raise UserError(f"main's dvc.lock does not name {paths.SERVICE}")
-    folder, _ = _folder_from_store(md5, FOLDER / paths.SERVICE.name)
+    folder, _ = folder_from_store(md5, FOLDER / paths.SERVICE.name)
     return folder or _rebuild(main.commit, main.lock, {paths.SERVICE: md5})[paths.SERVICE]
-
-
-def _folder_from_store(md5: str, folder: Path) -> tuple[Path | None, bool]:
-    """A copy of a folder of files, such as the service or the partitions of a table, if its hash is right."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    listed, from_remote = from_store(md5, folder.with_name(f"{folder.name}.dir"))
-    entries = [] if listed is None else json.loads(listed.read_bytes())
-    for entry in entries:
-        name = Path(entry["relpath"]).name  # these folders hold files only
-        copy, remote = from_store(entry["md5"], folder / name)
-        from_remote |= remote
-        if copy is None:
-            break
-        if copy != folder / name:
-            shutil.copyfile(copy, folder / name)
-    if files.tree_md5(folder) != md5:
-        shutil.rmtree(folder)
-        return None, False
-    return folder, from_remote
 
 
 def _files(commit: str, lock: Lock, wanted: list[Path]) -> tuple[dict[Path, Path], Origin]:
@@ -189,41 +168,13 @@ def _files(commit: str, lock: Lock, wanted: list[Path]) -> tuple[dict[Path, Path
     found: dict[Path, Path] = {}
     origin: Origin = "cache"
     for path, md5 in hashes.items():
-        store = _folder_from_store if str(md5).endswith(".dir") else from_store
+        store = folder_from_store if str(md5).endswith(".dir") else from_store
         here, from_remote = store(str(md5), FOLDER / path.name)
         if here is None:
             return _rebuild(commit, lock, hashes), "rebuilt"
         found[path] = here
         origin = "remote" if from_remote else origin
     return found, origin
-
-
-def from_store(md5: str, copy: Path) -> tuple[Path | None, bool]:
-    """A file from DVC's cache, or a copy from its remote, if its hash is right; of a folder, the list of its files."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    expected = md5.removesuffix(".dir")
-    with Repo(".") as repo:
-        cached = Path(repo.cache.local.oid_to_path(md5))
-        if cached.is_file():
-            if files.md5(cached) == expected:
-                return cached, False
-            print(f"  {cached} is corrupt (its hash differs) and was removed", file=sys.stderr)
-            cached.unlink()
-        try:
-            remote = repo.cloud.get_remote_odb()
-        except DvcException:  # there is no remote
-            return None, False
-        try:
-            remote.fs.get_file(remote.oid_to_path(md5), str(copy))
-        except Exception as error:  # every file system raises other errors
-            print(f"  the remote does not have {md5}: {type(error).__name__}", file=sys.stderr)
-            return None, False
-    if files.md5(copy) == expected:
-        return copy, True
-    print(f"  the remote's {md5} is corrupt (its hash differs) and is not used", file=sys.stderr)
-    return None, False
 
 
 def _rebuild(commit: str, lock: Lock, hashes: dict[Path, str | None]) -> dict[Path, Path]:

@@ -66,6 +66,7 @@ def build_report(
             "estimator": shortened(settings.model.path),
             "rows": Rows(train=tables.read(paths.TRAIN).num_rows, test=evidence.rows),
             "elsewhere": evidence.elsewhere,
+            "believed": evidence.believed,
             "confidence": gate.confidence,
             "metrics": [compared(pair, gate.confidence) for pair in evidence.pairs.values()],
             "redefined": [shortened(name) for name in findings.redefined],

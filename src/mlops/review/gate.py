@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from mlops.core.report import Behaviour, Estimate, Policy, Result, Waiver, shortened
+from mlops.core.report import Behaviour, Estimate, Expensive, Policy, Result, Waiver, shortened
 from mlops.core.yamlfile import closest
 from mlops.model.curves import Rows, calibration_error
 from mlops.model.metrics import Array, Classes, Predictions
@@ -112,6 +112,8 @@ class Measurements(NamedTuple):
         Whether other parties hold a part of the training rows: the estimator says `trained_elsewhere`.
     rebuilt : Rebuilt or None
         How far the committed results are from the rebuilt ones, where only their bits can explain `moved`.
+    believed : list of {'tune', 'train'}
+        Stages of this change whose outputs are the author's, because the gate lets the review not run them.
     """
 
     rows: int
@@ -134,6 +136,7 @@ class Measurements(NamedTuple):
     recent: Recent = Recent()
     elsewhere: bool = False
     rebuilt: Rebuilt | None = None
+    believed: list[Expensive] = []  # noqa: RUF012
 
     def calibration_error(self) -> float:
         """The expected calibration error."""

@@ -20,6 +20,7 @@ from mlops.core.yamlfile import Section, read, write_schema
 from mlops.review import rules as registry
 from mlops.review.rules.base import Rule
 from mlops.review.rules.project import PREFIX, ProjectRule
+from mlops.review.rules.record import Lock
 
 GATE = Path("gate.yaml")
 SCHEMA = Path("gate.schema.json")
@@ -74,6 +75,10 @@ class Gate(Section):
         if twice:
             raise ValueError(f"the rule {' '.join(filter(None, twice))} appears twice")
         return rules
+
+    def recomputes(self, head: str, run: str) -> bool:
+        """Whether a review runs `tune` and `train`: always, unless the rule `lock` says otherwise."""
+        return all(rule.recomputes(head, run) for rule in self.rules if isinstance(rule, Lock))
 
 
 def load(path: str | Path = GATE) -> Gate:

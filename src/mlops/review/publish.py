@@ -107,7 +107,8 @@ def checked(report: Report, run: Run, files: list[Touched], complete: bool, list
     gate = policy.load() if policy.GATE.exists() else None
     today = datetime.datetime.now(datetime.UTC).date()
     directions = recorded_directions()
-    report = derive(report, gate, kept, run.conclusion, today, directions, windowed=recorded_window())
+    number = str(run.id)
+    report = derive(report, gate, kept, run.conclusion, today, directions, windowed=recorded_window(), run=number)
     owners = owned(names, CODEOWNERS.read_text(encoding="utf-8") if CODEOWNERS.exists() else None)
     if not complete:
         more = f"{lister} lists {len(files):,} files of this change and leaves out the others"

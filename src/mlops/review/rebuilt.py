@@ -22,7 +22,8 @@ from mlops.core.errors import UserError
 from mlops.core.git import show
 from mlops.core.lock import Lock, hash_of, outputs
 from mlops.data import tables
-from mlops.review.baseline import FOLDER, from_store
+from mlops.review.baseline import FOLDER
+from mlops.review.store import from_store
 
 MD5 = re.compile(r"[0-9a-f]{32}")
 MOST_BYTES = 5_000_000  # of evaluation.json; that of the default project has 30 kB

@@ -181,6 +181,8 @@ def reasons(report: Report, run_url: str | None = None) -> str:
         now, before = (RUNTIMES[each.runtime] for each in (report.served, report.served_before))
         why = f": {escaped(report.served.why)}" if report.served.why else ""
         lines.append(f"- 📦 The model is now served by {now} instead of {before}{why}")
+    if report.believed:
+        lines.append(f"- ✍️ Not recomputed, but taken from the author: {_believed(report)}")
     if report.redefined:
         names = ", ".join(map(code, report.redefined))
         lines.append(f"- 🔒 This change **defines a metric differently**: {names}. Main's definition decides.")
@@ -205,6 +207,10 @@ def reasons(report: Report, run_url: str | None = None) -> str:
     shown = [line for place, line in enumerate(lines, 1) if len("\n".join(lines[:place]).encode()) < MOST_BYTES / 2]
     left_out = len(lines) - len(shown)
     return "\n".join([*shown, f"- … and {left_out} more"] if left_out else shown)
+
+
+def _believed(report: Report) -> str:
+    return " and ".join(map(code, report.believed))
 
 
 def _relock(run_url: str | None) -> str:
@@ -473,6 +479,8 @@ def lineage(report: Report, run_url: str | None) -> str:
     blocks = []
     if report.lineage:
         blocks.append(change_table(list(report.lineage), "MD5"))
+    if report.policy is not None:
+        blocks.append(_recomputed(report))
     if report.baseline:
         origin = {
             "cache": "the DVC cache",
@@ -496,6 +504,17 @@ def lineage(report: Report, run_url: str | None) -> str:
             f"[The run's artifact]({run_url}#artifacts) holds all plots and the profile of the training rows."
         )
     return details("Lineage and how to reproduce", "\n\n".join(blocks))
+
+
+def _recomputed(report: Report) -> str:
+    """Which stages the review ran, and which it believed."""
+    if not report.believed:
+        return "This review ran every stage that the change affects."
+    return (
+        f"**The outputs of {_believed(report)} are the author's**, as main's gate allows. Their bytes have the hashes "
+        "in `dvc.lock`, which names the code, parameters and data of this commit; whether training gives these bytes "
+        "was not checked. This review ran every other stage that the change affects."
+    )
 
 
 def measured(value: float | None, unit: str) -> str:

@@ -38,6 +38,7 @@ def derive(
     directions: Mapping[str, bool] = MappingProxyType({}),
     *,
     windowed: bool = False,
+    run: str = "",
 ) -> Report:
     """A report whose verdict follows from its results, from main's gate and from how its run ended.
 
@@ -55,6 +56,8 @@ def derive(
         Of the metrics of main's evaluation: whether greater is better.
     windowed : bool
         Whether main has a recent window.
+    run : str
+        The number of the run that wrote it.
 
     Returns
     -------
@@ -75,6 +78,10 @@ def derive(
     else:
         found, more = judged(found, gate, report, today, directions)
         doubts += [*more, *_of_window(report, gate, windowed)]
+        if report.believed and (gate is None or gate.recomputes(report.head, run)):
+            doubts.append(
+                f"the run took {' and '.join(report.believed)} from the author, which main's gate does not allow"
+            )
         verdict, blocking = found.verdict, found.blocks
     if conclusion == "success" and (blocking or report.blocks):
         doubts.append("the run ended as a success although its own results block the change")
