@@ -31,9 +31,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.measuring import ROOT, progress, table, verdict
 from mlops.model import metrics, slices
-from mlops.model.metrics import Array, Classes, Predictions
+from mlops.model.metrics import Array, Classes, Predictions, parts
 from mlops.review import gate, policy
-from mlops.review.compare import Paired, compare, parts
+from mlops.review.compare import Paired, compare
 from mlops.review.rules.comparison import NoWorse, SlicesNoWorse
 
 # test rows → simulations of each case on each table
