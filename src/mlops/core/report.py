@@ -79,6 +79,25 @@ class Recent(Part):
     """Why main's model cannot be compared on them."""
 
 
+class Recipe(Part):
+    """One metric of both recipes."""
+
+    metric: Text
+    difference: Estimate
+    """This change's minus main's, over the folds and the test rows."""
+
+
+class Recipes(Part):
+    """What is fitted on main and here, cross-validated on the same folds of the training rows."""
+
+    rows: Count
+    folds: Count
+    repeats: Count
+    metrics: Annotated[list[Recipe], Field(max_length=MOST_METRICS)] = []
+    problem: Text | None = None
+    """Why they are not compared."""
+
+
 class Slice(Part):
     """Rows that share a value, compared on their own."""
 
@@ -384,6 +403,8 @@ class Report(Part):
     lost: Annotated[list[Text], Field(max_length=MOST_METRICS)] = []
     """Metrics of main's evaluation that this change does not have."""
     recent: Recent | None = None
+    recipes: Recipes | None = None
+    """With `cross_validation` in the gate."""
     slices: Annotated[list[Slice], Field(max_length=60)] = []
     wear: Wear | None = None
     changes: Changes = Changes()

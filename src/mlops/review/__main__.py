@@ -76,7 +76,7 @@ def review(head: str, base: str) -> Report:
         if moved:
             relock.pack()
         baseline = main_branch.find(base, settings)
-        findings = evidence.gather(projects.open(), baseline, moved, report.dirty, applied.resamples)
+        findings = evidence.gather(projects.open(), baseline, moved, report.dirty, applied.resamples, applied)
         tested = behaviour.run(git.fork_point(base), behaviour.time_limit(applied))
         findings = findings._replace(
             evidence=findings.evidence._replace(behaviour=tested, rebuilt=again, believed=believed)

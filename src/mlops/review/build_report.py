@@ -19,6 +19,8 @@ from mlops.core.report import (
     Estimate,
     Policy,
     Recent,
+    Recipe,
+    Recipes,
     Report,
     Rows,
     Served,
@@ -72,6 +74,7 @@ def build_report(
             "redefined": [shortened(name) for name in findings.redefined],
             "lost": [shortened(name) for name in findings.lost[:MOST_METRICS]],
             "recent": recent(evidence.recent, gate.confidence),
+            "recipes": recipes(evidence, gate.confidence),
             "slices": [
                 Slice(
                     column=shortened(each.column),
@@ -134,6 +137,20 @@ def recent(found: gate_module.Recent, confidence: float) -> Recent | None:
     problem = None if found.problem is None else shortened(found.problem)
     metrics = [compared(pair, confidence) for pair in found.pairs.values()]
     return Recent(rows=found.rows, metrics=metrics, problem=problem)
+
+
+def recipes(evidence: gate_module.Measurements, confidence: float) -> Recipes | None:
+    """The recipes in the order of the metrics; None without `cross_validation` in the gate."""
+    found = evidence.recipes
+    if found is None:
+        return None
+    metrics = []
+    for each in (found.found[name] for name in evidence.pairs if name in found.found):
+        low, high = each.interval(confidence)
+        difference = Estimate(value=finite(each.difference), low=finite(low), high=finite(high))
+        metrics.append(Recipe(metric=each.metric, difference=difference))
+    problem = None if found.problem is None else shortened(found.problem)
+    return Recipes(rows=found.rows, folds=found.folds, repeats=found.repeats, metrics=metrics, problem=problem)
 
 
 def compared(pair: Paired, confidence: float) -> Comparison:

@@ -29,11 +29,12 @@ from mlops.model import curves, metrics, modelfile, slices
 from mlops.model.metrics import Array, Classes, Predictions, parts
 from mlops.model.objects import imported
 from mlops.model.resampling import Custom
-from mlops.review import charts, drift, influence
+from mlops.review import charts, drift, influence, recipes
 from mlops.review.baseline import Baseline
 from mlops.review.compare import Paired, compare
 from mlops.review.definitions import Definitions, define, recorded
 from mlops.review.gate import Judged, Measurements, Recent, SliceMeasurements
+from mlops.review.policy import Gate
 
 RECENT_SEED = 10_000  # slices have the numbers from 1
 # The recorded numbers have six decimals
@@ -103,13 +104,17 @@ class Scored(NamedTuple):
     latency_ms: float | None
 
 
-def gather(project: Project, baseline: Baseline, moved: list[str], dirty: bool, resamples: int) -> Findings:
+def gather(
+    project: Project, baseline: Baseline, moved: list[str], dirty: bool, resamples: int, gate: Gate | None = None
+) -> Findings:
     """Score both models and measure the evidence for all rules.
 
     Parameters
     ----------
     moved : list of str
         Stages and outputs that differ from `dvc.lock`.
+    gate : Gate, optional
+        Its `cross_validation` says whether the recipes are compared too.
     """
     ours = read_ours(project)
     defined = own_metrics(ours, baseline)
@@ -152,6 +157,9 @@ def gather(project: Project, baseline: Baseline, moved: list[str], dirty: bool, 
         recent=compare_recent(window, baseline, defined, resamples),
         elsewhere=trained_elsewhere(project.settings),
     )
+    if gate is not None and gate.cross_validation is not None and scored.problem is None and pairs:
+        compared = recipes.Compared(len(scored.y), pairs, [(*each[:3], each.pairs) for each in by_slice])
+        evidence = evidence._replace(recipes=recipes.compare(ours, baseline, gate.cross_validation, compared))
     drawn = []
     if len(scored.y):
         drawn = charts.curves(scored.y, scored.candidate, scored.baseline, ours.classes)

@@ -22,6 +22,7 @@ from mlops.review.drift import Moved
 from mlops.review.policy import Gate
 from mlops.review.project_rules import Code
 from mlops.review.rebuilt import Rebuilt
+from mlops.review.recipes import Recipes
 from mlops.review.rules.base import Case, Finding, Rule
 from mlops.review.verdict import overall
 
@@ -114,6 +115,8 @@ class Measurements(NamedTuple):
         How far the committed results are from the rebuilt ones, where only their bits can explain `moved`.
     believed : list of {'tune', 'train'}
         Stages of this change whose outputs are the author's, because the gate lets the review not run them.
+    recipes : Recipes or None
+        Main's recipe and this change's, cross-validated; None without `cross_validation` in the gate.
     """
 
     rows: int
@@ -137,6 +140,7 @@ class Measurements(NamedTuple):
     elsewhere: bool = False
     rebuilt: Rebuilt | None = None
     believed: list[Expensive] = []  # noqa: RUF012
+    recipes: Recipes | None = None
 
     def calibration_error(self) -> float:
         """The expected calibration error."""

@@ -53,6 +53,17 @@ class Waiver(Section):
     """The last day on which the waiver applies."""
 
 
+class CrossValidation(Section):
+    """Comparison of main's recipe with this change's on the training rows."""
+
+    folds: int = Field(10, ge=3, le=20)
+    """Number of folds."""
+    repeats: int = Field(3, ge=1, le=20)
+    """How often the rows are divided anew. Each recipe is fitted `folds` × `repeats` times."""
+    seconds: float = Field(120, gt=0, allow_inf_nan=False)
+    """What all fits may take, by the time of the first of each recipe. Where it is more, the test rows decide alone."""
+
+
 class Gate(Section):
     """What a change must fulfil to be merged."""
 
@@ -64,6 +75,8 @@ class Gate(Section):
     """One row per rule; all must pass."""
     waivers: list[Waiver] = []
     """Rules that are suspended until a date."""
+    cross_validation: CrossValidation | None = None
+    """Adds both recipes' cross-validated difference to what `no_worse` and `slices_no_worse` decide on."""
     examples: int = Field(0, ge=0, le=MOST_EXAMPLES)
     """How many test rows whose decision changed the comment names, by `data.key`; the comment may be public."""
 

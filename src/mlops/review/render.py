@@ -53,7 +53,13 @@ def comment(report: Report, *, run_url: str | None = None) -> str:
     """
     parts = [heading(report), approvals(report), reasons(report, run_url), sections.behaviour(report.behaviour)]
     if report.policy is not None:
-        parts += [metric_table(report), recent_table(report), *charts(report), rule_table(report)]
+        parts += [
+            metric_table(report),
+            recent_table(report),
+            sections.recipes(report),
+            *charts(report),
+            rule_table(report),
+        ]
     parts.append(replayed(report.replayed))
     parts += [
         sections.decisions(report.decisions),

@@ -12,6 +12,7 @@ from mlops.core.report import (
     FailedTest,
     Influence,
     NotRun,
+    Report,
     interval,
 )
 
@@ -112,6 +113,28 @@ def _named(examples: list[Example]) -> str:
         if len(example.key) == len(keys)
     ]
     return "\n\nFor example:\n\n" + table([*keys, "main predicts", "this change predicts", "observed"], rows)
+
+
+def recipes(report: Report) -> str:
+    """The recipes' difference, for the metrics that a rule compares."""
+    found = report.recipes
+    if found is None or report.policy is None:
+        return ""
+    if found.problem is not None:
+        return f"<sub>The recipes are not cross-validated: {escaped(found.problem)}.</sub>"
+    limits = {each.subject: each.limit for each in report.policy.results if each.rule == "no_worse"}
+    rows = [
+        [code(each.metric), interval(each.difference, signed=True), f"margin {limits[each.metric]:g}"]
+        for each in found.metrics
+        if limits.get(each.metric) is not None
+    ]
+    about = (
+        f"What is fitted on main and here was cross-validated on the same {found.rows:,} training rows, in "
+        f"{found.folds} folds, {found.repeats} times, and combined with the test rows. This is a statement about the "
+        "recipe: the steps, the estimator and its parameters. The table of metrics is about the two models."
+    )
+    header = ["metric", f"difference of the recipes ({report.confidence:.0%} interval)", "limit"]
+    return details("The recipes, cross-validated", f"{table(header, rows)}\n\n<sub>{about}</sub>")
 
 
 def influence(found: Influence | None) -> str:

@@ -119,6 +119,12 @@ def judged(
     values = {each.metric: (each.candidate, each.difference.value) for each in report.metrics}
     on_recent = report.recent.metrics if report.recent else []
     values |= {f"{each.metric}, recent": (each.candidate, each.difference.value) for each in on_recent}
+    if report.recipes is not None and gate is not None and gate.cross_validation is None:
+        doubts.append("the report compares recipes, which main's gate does not ask for")
+    elif report.recipes is not None:
+        # what decides where the recipes are compared
+        of_recipes = {each.metric: each.difference.value for each in report.recipes.metrics if each.metric in values}
+        values |= {name: (values[name][0], difference) for name, difference in of_recipes.items()}
     results = []
     for result in found.results:
         rule = rules.get((result.rule, result.subject))
