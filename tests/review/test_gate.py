@@ -14,10 +14,12 @@ from mlops.model.metrics import Classes, Predictions
 from mlops.monitoring.drift import Change
 from mlops.review import rules
 from mlops.review.compare import Paired, compare
+from mlops.review.corrected import Recipe
 from mlops.review.drift import OTHER_TYPE, Moved
 from mlops.review.gate import Measurements, SliceMeasurements, error_by_chance, judge
 from mlops.review.policy import Gate
 from mlops.review.rebuilt import Rebuilt
+from mlops.review.recipes import Recipes
 
 TODAY = datetime.date(2026, 3, 1)
 RESAMPLES = 400
@@ -394,6 +396,34 @@ def test_a_gap_between_two_groups_is_not_enough_where_it_is_the_largest_of_many(
     more = of_slices((100, 0.05, None), (100, 0.25, None), *[(100, 0.15, None)] * 6)
     found = [result(RULES["group_gap"], evidence(slices=slices)).verdict for slices in (two, more)]
     assert found == ["fail", "inconclusive"]
+
+
+@pytest.mark.parametrize(
+    ("difference", "spread", "verdict"),
+    [
+        (0.0, 0.01, "pass"),
+        (-0.01, 0.01, "inconclusive"),  # the recipe may lose 0.01 + 1.73 × 0.01
+        (-0.05, 0.01, "fail"),
+        (-0.01, 0.001, "pass"),  # it is certainly worse, and by less than the margin
+    ],
+)
+def test_the_difference_of_the_recipes_decides_what_the_test_rows_leave_open(
+    difference: float, spread: float, verdict: str
+) -> None:
+    rule = {"rule": "no_worse", "metric": "accuracy", "margin": 0.02}
+    both = said(60, 0.1, 0), said(60, 0.1, 1)
+    found = evidence(rows=60, pairs=compare(np.ones(60, int), *both, CLASSES, resamples=RESAMPLES))
+    assert result(rule, found).verdict == "inconclusive"
+    recipes = Recipes(300, 5, 4, {"accuracy": Recipe("accuracy", difference, spread, 19)})
+    by_recipe = result(rule, found._replace(recipes=recipes))
+    assert (by_recipe.verdict, by_recipe.found.value) == (verdict, difference)
+
+
+def test_a_recipe_takes_back_no_loss_of_its_model_that_the_test_rows_prove() -> None:
+    recipes = Recipes(300, 5, 4, {"accuracy": Recipe("accuracy", 0.0, 0.001, 19)})
+    found = evidence(pairs=pairs(1000, 0.2, 0.05), recipes=recipes)
+    rule = {"rule": "no_worse", "metric": "accuracy", "margin": 0.02}
+    assert result(rule, found).verdict == "fail"
 
 
 def test_no_loss_at_all_in_rows_that_are_too_few_is_no_proof() -> None:

@@ -23,6 +23,8 @@ from mlops.core.report import (
     Flip,
     Owned,
     Policy,
+    Recipe,
+    Recipes,
     Report,
     Result,
     Rows,
@@ -567,3 +569,34 @@ def test_what_the_review_believed_is_a_reason_to_look_and_part_of_the_lineage() 
     both = "<code>tune</code> and <code>train</code>"
     assert f"- ✍️ Not recomputed, but taken from the author: {both}" in text
     assert f"**The outputs of {both} are the author's**, as main's gate allows." in text
+
+
+def test_the_recipes_are_shown_for_the_metrics_that_a_rule_compares() -> None:
+    recipes = Recipes(
+        rows=426,
+        folds=5,
+        repeats=4,
+        metrics=[
+            Recipe(metric=name, difference=Estimate(value=-0.001, low=-0.004, high=0.002)) for name in ("recall", "f1")
+        ],
+    )
+    rule = Result(
+        rule="no_worse",
+        subject="recall",
+        found=Estimate(value=-0.01, low=-0.03, high=0.01),
+        limit=0.02,
+        verdict="pass",
+        blocks=False,
+        why="recall has not dropped",
+    )
+    policy = Policy(verdict="pass", blocks=False, results=[rule])
+    report = Report(
+        head=HEAD, base=BASE, dirty=False, touched=True, verdict="pass", blocks=False, policy=policy, recipes=recipes
+    )
+    text = comment(report)
+    assert "cross-validated on the same 426 training rows: 5 folds, 4 times" in text
+    shown = next(part for part in text.split("<details>") if "The recipes" in part)
+    assert "| <code>recall</code> | −0.001 (−0.004 … +0.002) | margin 0.02 |" in shown
+    assert "f1" not in shown
+    why = report.model_copy(update={"recipes": Recipes(rows=0, folds=0, repeats=0, problem="the split is by time")})
+    assert "The recipes are not cross-validated: the split is by time." in comment(why)

@@ -18,9 +18,12 @@ from mlops.core.report import Baseline, Behaviour, Comparison, Estimate, Report,
 from mlops.core.settings import LOWER_IS_BETTER
 from mlops.model.metrics import Classes, Predictions
 from mlops.review.build_report import compared
+from mlops.review.build_report import recipes as of_recipes
 from mlops.review.compare import Paired, compare
+from mlops.review.corrected import Recipe
 from mlops.review.gate import Measurements, SliceMeasurements, judge
 from mlops.review.policy import Gate
+from mlops.review.recipes import Recipes
 from mlops.review.rules.base import Rule
 from mlops.review.verdict import derive, recorded_directions
 
@@ -74,6 +77,7 @@ def told(gate: Gate, found: Measurements, **different: Any) -> Report:
         metrics=[compared(pair, gate.confidence) for pair in found.pairs.values()],
         behaviour=found.behaviour,
         elsewhere=found.elsewhere,
+        recipes=of_recipes(found, gate.confidence),
     ).model_copy(update=different)
 
 
@@ -149,6 +153,21 @@ def test_an_honest_report_about_every_kind_of_rule_is_accepted() -> None:
     assert {rule.rule for rule in gate.rules} == set(RULES)
     assert (report.verdict, report.blocks) == ("pass", False), [each.why for each in report.policy.results]
     accepted(report, gate)
+
+
+def test_a_rule_passes_by_the_difference_of_the_recipes_only_if_main_asks_for_it() -> None:
+    rules = [{"rule": "no_worse", "metric": "roc_auc", "margin": 0.01}]
+    gate = a_gate(rules, cross_validation={})
+    report = told(gate, good_evidence(recipes=Recipes(300, 10, 3, {"roc_auc": Recipe("roc_auc", -0.004, 0.001, 29)})))
+    assert report.verdict == "pass"
+    accepted(report, gate)
+
+    def better(document: dict[str, Any]) -> None:
+        result_of(document, "no_worse", "roc_auc")["found"]["value"] = 0.0
+
+    doubt = "no_worse roc_auc: its number is 0, the metric's is -0.004"
+    assert derived(edited(report, better), gate).doubts == [doubt]
+    assert "the report compares recipes, which main's gate does not ask for" in derived(report, a_gate(rules)).doubts
 
 
 @pytest.mark.parametrize("name", RULES)
