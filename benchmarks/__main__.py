@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.measuring import machine, progress
 
 README = Path(__file__).with_name("README.md")
-# the last three import NumPy, whose memory would count for the processes started after it
+# the last four import NumPy, whose memory would count for the processes started after it
 PARTS = {
     "overhead": "Overhead of the pipeline",
     "idle": "Nothing to do",
@@ -28,6 +28,7 @@ PARTS = {
     "monitoring": "Monitoring",
     "resampling": "Resampling",
     "decisions": "Decisions of the gate",
+    "recipes": "Cross-validated recipes",
 }
 
 
