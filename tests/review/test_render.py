@@ -594,7 +594,7 @@ def test_the_recipes_are_shown_for_the_metrics_that_a_rule_compares() -> None:
         head=HEAD, base=BASE, dirty=False, touched=True, verdict="pass", blocks=False, policy=policy, recipes=recipes
     )
     text = comment(report)
-    assert "cross-validated on the same 426 training rows: 5 folds, 4 times" in text
+    assert "cross-validated on the same 426 training rows, in 5 folds, 4 times" in text
     shown = next(part for part in text.split("<details>") if "The recipes" in part)
     assert "| <code>recall</code> | −0.001 (−0.004 … +0.002) | margin 0.02 |" in shown
     assert "f1" not in shown
