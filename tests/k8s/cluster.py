@@ -68,6 +68,7 @@ class Cluster:
     def __init__(self, folder: Path, holder: int) -> None:
         self.folder = folder
         self.inside = ["nsenter", f"--target={holder}", "--mount", "--net", "--pid"]
+        self.outside = Path("/proc/self/ns/net")
         self.started: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = {
             "PATH": f"{PROGRAMS}:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -143,7 +144,7 @@ def namespaces(folder: Path) -> Iterator[Cluster]:
         assert holder.stdout.readline() == b"ready\n", (folder / "holder.log").read_text()
         (first,) = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()
         cluster = Cluster(folder, int(first))
-        with network(int(first)):
+        with network(Path(f"/proc/{first}/ns/net")) as cluster.outside:
             yield cluster
     finally:
         holder.kill()  # and with it the first process of the namespace, and with that all others
@@ -159,13 +160,13 @@ def is_ready(each: Any) -> bool:
 
 
 @contextlib.contextmanager
-def network(process: int) -> Iterator[None]:
-    """Let this thread use another process's network."""
+def network(inside: Path) -> Iterator[Path]:
+    """Let this thread and what it starts use another network; the one that they leave."""
     enter = ctypes.CDLL(None, use_errno=True).setns
-    with Path("/proc/self/ns/net").open() as own, Path(f"/proc/{process}/ns/net").open() as other:
+    with Path("/proc/self/ns/net").open() as own, inside.open() as other:
         assert enter(other.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
         try:
-            yield
+            yield Path(f"/proc/self/fd/{own.fileno()}")
         finally:
             enter(own.fileno(), 0)
 

@@ -30,17 +30,18 @@ def running(folder: Path) -> Iterator[Cluster]:
 
 
 def certificates(folder: Path) -> None:
-    """An authority for clients, the API server as its client, and a key for service accounts."""
+    """An authority, the API server as a client and as the server that pods ask, and a key for service accounts."""
 
     def openssl(*arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
 
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     openssl("req", "-x509", *key, "-days", "2", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.crt")
-    subject = "/O=system:masters/CN=kube-apiserver"
-    openssl("req", *key, "-subj", subject, "-keyout", "client.key", "-out", "client.csr")
-    signed = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
-    openssl("x509", "-req", "-in", "client.csr", *signed, "-out", "client.crt")
+    reached = f"subjectAltName=IP:{SERVER},IP:{SERVICES.replace('.0/16', '.1')},DNS:kubernetes.default.svc"
+    for name, subject in (("client", "/O=system:masters/CN=kube-apiserver"), ("server", "/CN=kube-apiserver")):
+        openssl("req", *key, "-subj", subject, "-addext", reached, "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        signed = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-copy_extensions", "copy"]
+        openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.crt")
     openssl("genrsa", "-out", "accounts.key", "2048")
 
 
@@ -91,12 +92,14 @@ def control_plane(cluster: Cluster) -> None:
         f"--bind-address={SERVER}",
         f"--advertise-address={SERVER}",
         f"--service-cluster-ip-range={SERVICES}",
-        f"--cert-dir={DATA}/certificates",
+        f"--tls-cert-file={folder}/server.crt",
+        f"--tls-private-key-file={folder}/server.key",
         f"--client-ca-file={folder}/ca.crt",
         f"--token-auth-file={folder}/tokens.csv",
         "--authorization-mode=Node,RBAC",
         "--allow-privileged",  # a namespace says for itself what it refuses
         "--enable-admission-plugins=NodeRestriction",
+        "--watch-cache=false",  # the cache ends some watches where etcd is as old as Debian's
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={folder}/accounts.key",
         f"--service-account-signing-key-file={folder}/accounts.key",
@@ -120,6 +123,7 @@ def control_plane(cluster: Cluster) -> None:
         f"--kubeconfig={administrator}",
         "--leader-elect=false",
         f"--service-account-private-key-file={folder}/accounts.key",
+        f"--root-ca-file={folder}/ca.crt",
         f"--cluster-cidr={PODS}",
         # decisions within seconds, which take minutes by default
         "--horizontal-pod-autoscaler-sync-period=2s",
