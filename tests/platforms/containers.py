@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from conftest import ROOT, Project
+from conftest import ROOT, Project, copied
 from images.making import BASE, PATIENCE, serving
 from workflows.machine import GitHub
 from workflows.releasing import WORLD
@@ -49,6 +50,15 @@ def define(project: Project, platform: str, **changed: Any) -> Path:
     found = re.search(r"in (\S+)$", said.strip())
     assert found
     return project.folder / found[1]
+
+
+def taken_over(project: Project, remote: str, run: str, server: dict[str, str], folder: Path) -> str:
+    """The `dvc.lock` that `make platform-result` writes in another checkout."""
+    other = copied(project, folder)
+    shutil.rmtree(other.folder / ".dvc/cache", ignore_errors=True)
+    other.run("dvc", "remote", "add", "--local", "--default", "storage", remote)
+    other.run("python", "-m", "mlops.pipeline.platforms.collect", run, **server)
+    return other.read("dvc.lock")
 
 
 class Engine(NamedTuple):

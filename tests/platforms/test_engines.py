@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import fsspec
 import pytest
 from conftest import ROOT, Project, copied
-from containers import Engine, define, engine, tool
-from services.stores import s3_server
+from containers import Engine, define, engine, taken_over, tool
+from services.stores import files, s3_server
 from workflows.machine import GitHub
 
 
@@ -44,16 +42,7 @@ def commit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commit]:
             s3_server(folder / "s3") as server,
             engine(github, folder) as running,
         ):
-            system = fsspec.filesystem(
-                "s3",
-                key=server["AWS_ACCESS_KEY_ID"],
-                secret=server["AWS_SECRET_ACCESS_KEY"],
-                client_kwargs={
-                    "endpoint_url": server["AWS_ENDPOINT_URL"],
-                    "region_name": server["AWS_DEFAULT_REGION"],
-                },
-            )
-            system.mkdir("dvc")
+            files(server).mkdir("dvc")
             one_machine = copied(github.work, folder / "one machine")
             one_machine.run("dvc", "repro")
             yield Commit(github.work, running, server, one_machine.read("dvc.lock"), pool)
@@ -74,15 +63,6 @@ def kubeflow(commit: Commit, tmp_path_factory: pytest.TempPathFactory) -> Future
 def settings(commit: Commit, platform: str) -> dict[str, object]:
     shared = {key: commit.server[key] for key in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")}
     return {"image": commit.engine.image, "remote": f"s3://dvc/{platform}", "environment": shared, "airflow": "docker"}
-
-
-def taken_over(commit: Commit, platform: str, run: str, folder: Path) -> str:
-    """The `dvc.lock` that `make platform-result` writes."""
-    project = copied(commit.project, folder)
-    shutil.rmtree(project.folder / ".dvc/cache", ignore_errors=True)
-    project.run("dvc", "remote", "add", "--local", "--default", "storage", f"s3://dvc/{platform}")
-    project.run("python", "-m", "mlops.pipeline.platforms.collect", run, **commit.server)
-    return project.read("dvc.lock")
 
 
 def run_of(said: str) -> str:
@@ -135,10 +115,11 @@ def run_by_kubeflow(commit: Commit, folder: Path) -> str:
 def test_airflow_runs_the_dag(commit: Commit, airflow: Future[str], tmp_path: Path) -> None:
     said = airflow.result()
     assert commit.server["AWS_SECRET_ACCESS_KEY"] not in said
-    assert taken_over(commit, "airflow", run_of(said), tmp_path / "taken") == commit.lock
+    assert taken_over(commit.project, "s3://dvc/airflow", run_of(said), commit.server, tmp_path) == commit.lock
 
 
 def test_kubeflow_s_own_runner_runs_the_compiled_pipeline(
     commit: Commit, kubeflow: Future[str], tmp_path: Path
 ) -> None:
-    assert taken_over(commit, "kubeflow", run_of(kubeflow.result()), tmp_path / "taken") == commit.lock
+    run = run_of(kubeflow.result())
+    assert taken_over(commit.project, "s3://dvc/kubeflow", run, commit.server, tmp_path) == commit.lock

@@ -10,22 +10,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
 
 ACCESS, SECRET = "AKIATESTTESTTESTTEST", "not+a/real+secret/but+kept+like+one"
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[dict[str, str]]:
+def s3_server(folder: Path, host: str = "127.0.0.1") -> Iterator[dict[str, str]]:
     """What the environment says of the server; its log is in the file `log` of the folder."""
     program = shutil.which("versitygw", path=f"{os.environ['PATH']}{os.pathsep}{Path.home() / 'go/bin'}")
     if program is None:
         pytest.fail("versitygw is not installed; run .ci/services")
     for name in ("buckets", "metadata", "users"):
         (folder / name).mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        host, port = free.getsockname()
+    with socket.create_server((host, 0)) as free:
+        port = free.getsockname()[1]
     address = f"{host}:{port}"
     environment = {
         "AWS_ACCESS_KEY_ID": ACCESS,
@@ -45,6 +47,13 @@ def s3_server(folder: Path) -> Iterator[dict[str, str]]:
         finally:
             running.terminate()
             running.wait()
+
+
+def files(server: dict[str, str]) -> Any:
+    """The server's buckets as a file system."""
+    where = {"endpoint_url": server["AWS_ENDPOINT_URL"], "region_name": server["AWS_DEFAULT_REGION"]}
+    keys = {"key": server["AWS_ACCESS_KEY_ID"], "secret": server["AWS_SECRET_ACCESS_KEY"]}
+    return fsspec.filesystem("s3", **keys, client_kwargs=where)
 
 
 def add_user(server: dict[str, str], name: str, secret: str) -> dict[str, str]:
