@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,11 @@ def image(
     local = f"{NAME}:{unrun.git('rev-parse', 'HEAD')[:12]}"
     with serving(tmp_path_factory.mktemp("registry")) as address:
         name = f"{address}/ada/{NAME}"
-        yield f"{name}@{builder.push('podman', local, f'{name}:1')}"
+        reference = f"{name}@{builder.push('podman', local, f'{name}:1')}"
+        node = next(iter(NODES))
+        cluster.kubectl("cordon", node)  # only the other one fetches the image, which takes a while
+        yield reference
+        cluster.kubectl("uncordon", node)
         builder.tool("podman", "rmi", "--force", local)
 
 
@@ -124,6 +129,7 @@ class Run:
                 states = {c["name"]: c["state"] for c in pod["status"].get("containerStatuses", [])}
                 if f"-{stage}-" in pod["metadata"]["name"] and "running" in states.get("main", {}):
                     return pod
+            time.sleep(1)
             return None
 
         return wait_for(f"{stage} runs", running, PATIENCE)
@@ -162,7 +168,7 @@ def test_argo_workflows_runs_the_pipeline_and_repeats_a_task_whose_pod_is_gone(
     (main,) = (each for each in pod["spec"]["containers"] if each["name"] == "main")
     assert "serviceaccount" not in json.dumps(main["volumeMounts"])
     run.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")  # as when a machine is lost
-    wait_for("the run has ended", run.ended, PATIENCE)
+    run.kubectl("wait", "workflow/run", "--for=condition=Completed", f"--timeout={PATIENCE}s")
     stages = YAML(typ="safe").load(unrun.read("dvc.yaml"))["stages"]
     expected = {f"{stage}({int(stage == 'profile')})": "Succeeded" for stage in stages}
     assert run.attempts() == {"profile(0)": "Error", **expected}, run.said()
