@@ -153,6 +153,7 @@ def main() -> None:
         "epsilon": run(**dp, seed=0, noise=2.0)["protection"],
         "clipping alone": run(tables=equal, protection="dp", noise=0.0, clip=1e6),
         "secagg": run(tables=equal, protection="secagg", quorum=2),
+        "secagg, two rounds": run(protection="secagg", rounds=2),
         "secagg, masked": masked_arrays(),
         "secagg, drops out": run(drop_out("hospital-c", "hospital-d", after=5), protection="secagg"),
     }
