@@ -163,14 +163,14 @@ def test_argo_workflows_runs_the_pipeline_and_repeats_a_task_whose_pod_is_gone(
     )
     cluster.kubectl("apply", f"--namespace={NAME}", f"--filename={written}")
     run = Run(cluster)
-    # nothing waits for this stage, so to repeat it takes no longer
-    pod = run.pod("profile")
+    # it runs for seconds, so it is still running when its pod goes
+    pod = run.pod("evaluate")
     (main,) = (each for each in pod["spec"]["containers"] if each["name"] == "main")
     assert "serviceaccount" not in json.dumps(main["volumeMounts"])
     run.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")  # as when a machine is lost
     run.kubectl("wait", "workflow/run", "--for=condition=Completed", f"--timeout={PATIENCE}s")
     stages = YAML(typ="safe").load(unrun.read("dvc.yaml"))["stages"]
-    expected = {f"{stage}({int(stage == 'profile')})": "Succeeded" for stage in stages}
-    assert run.attempts() == {"profile(0)": "Error", **expected}, run.said()
+    expected = {f"{stage}({int(stage == 'evaluate')})": "Succeeded" for stage in stages}
+    assert run.attempts() == {"evaluate(0)": "Error", **expected}, run.said()
     uid = run.get("workflow", "run")["metadata"]["uid"]
     assert taken_over(unrun, "s3://dvc/argo", uid, storage, tmp_path) == done.read("dvc.lock")
