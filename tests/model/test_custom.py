@@ -328,14 +328,14 @@ CODE_MISTAKES = {
 
 @pytest.mark.parametrize("mistake", CODE_MISTAKES)
 def test_a_mistake_in_the_team_s_metric_is_named_with_its_line(mistake: str, write: Callable[[str], None]) -> None:
-    code, told = CODE_MISTAKES[mistake]
+    code, words = CODE_MISTAKES[mistake]
     write(code)
     y, predictions, classes = cancer()
     gap = np.where(np.arange(len(y)) == 3, np.nan, 1.0)
     with pytest.raises(UserError) as caught:
         declared(y, predictions, classes, {}, area=np.ones(len(y)), gap=gap)
     assert "src/project/metrics.py" in str(caught.value)
-    for part in told:
+    for part in words:
         assert part in str(caught.value)
 
 
@@ -369,12 +369,12 @@ PATH_MISTAKES: dict[str, tuple[Any, list[str]]] = {
 
 @pytest.mark.parametrize("mistake", PATH_MISTAKES)
 def test_a_mistake_in_the_path_of_a_metric_is_named_with_its_key(mistake: str) -> None:
-    entry, told = PATH_MISTAKES[mistake]
+    entry, words = PATH_MISTAKES[mistake]
     y, predictions, classes = cancer()
     with pytest.raises(UserError) as caught:
         declared(y, predictions, classes, {"metrics": [entry]})
     assert str(caught.value).startswith("params.yaml: evaluate.metrics")
-    for part in told:
+    for part in words:
         assert part in str(caught.value)
 
 
@@ -416,12 +416,12 @@ COST_MISTAKES: dict[str, tuple[Any, Any, list[str]]] = {
 
 @pytest.mark.parametrize("mistake", COST_MISTAKES)
 def test_a_mistake_in_the_costs_is_named(mistake: str) -> None:
-    table, costs, told = COST_MISTAKES[mistake]
+    table, costs, words = COST_MISTAKES[mistake]
     y, predictions, classes = table()
     n = len(y)
     columns = {"amount": np.ones(n), "word": ["a"] * n, "gap": np.full(n, np.nan)}
     with pytest.raises(UserError) as caught:
         declared(y, predictions, classes, {"metrics": [], "costs": costs}, **columns)
     assert str(caught.value).startswith("params.yaml: evaluate.costs")
-    for part in told:
+    for part in words:
         assert part in str(caught.value)

@@ -1,4 +1,4 @@
-"""An estimator of the team's own: that a sound one passes, and what each mistake is told as."""
+"""An estimator of the team's own: that a sound one passes, and the error of each mistake."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def simulate(project: Project, wrong: float, labels: float) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(
-    ("wrong", "labels", "code", "told"),
+    ("wrong", "labels", "code", "words"),
     [
         (0.04, 1.0, 0, "promote, since 2026-01-"),
         (0.15, 1.0, 1, "abort, since 2026-01-0"),
@@ -179,7 +179,7 @@ def simulate(project: Project, wrong: float, labels: float) -> None:
     ids=["equal", "worse", "late labels"],
 )
 def test_the_exit_code_is_the_answer(
-    done: Project, tmp_path: Path, wrong: float, labels: float, code: int, told: str
+    done: Project, tmp_path: Path, wrong: float, labels: float, code: int, words: str
 ) -> None:
     project = copied(done, tmp_path)
     figures = {"revenue": {"better": "higher"}}
@@ -190,7 +190,7 @@ def test_the_exit_code_is_the_answer(
     command = [sys.executable, "-m", "mlops.monitoring.canary", "log", "--champion", "1.0.0"]
     command += ["--metrics", "accuracy", "cost", "revenue"]
     found = project.run(*command, "--canary", "1.1.0", check=False)
-    assert (found.returncode, told in found.stdout) == (code, True), found.stdout
+    assert (found.returncode, words in found.stdout) == (code, True), found.stdout
     report = json.loads(project.read("build/canary/report.json"))
     assert report["canary"]["rows"] + report["champion"]["rows"] == 48 * 60
     compared = {each["metric"]: each for each in report["metrics"]}
