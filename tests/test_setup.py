@@ -52,6 +52,7 @@ def bare(machine: Path) -> dict[str, str]:
     return {
         "PATH": os.pathsep.join(system),
         "PYTHONPATH": "",
+        "VIRTUAL_ENV": "",
         "HOME": str(machine / "home"),
         "GIT_CONFIG_GLOBAL": str(Path.home() / ".gitconfig"),
         "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(cache / "uv")),
@@ -100,8 +101,8 @@ def test_a_benchmark_killed_half_way_leaves_the_environment_alone(
     ready.commit("wait to be killed")
     package.write_text(was, encoding="utf-8")
     (tmp_path / "scratch").mkdir()
-    told = tmp_path / "told"
-    with told.open("wb") as file:
+    log = tmp_path / "log"
+    with log.open("wb") as file:
         process = subprocess.Popen(
             [".venv/bin/python", "-m", "benchmarks", "idle"],
             cwd=ready.folder,
@@ -119,8 +120,8 @@ def test_a_benchmark_killed_half_way_leaves_the_environment_alone(
     try:
         deadline = time.monotonic() + 120
         while not reached.exists():
-            assert process.poll() is None, told.read_text(encoding="utf-8")
-            assert time.monotonic() < deadline, told.read_text(encoding="utf-8")
+            assert process.poll() is None, log.read_text(encoding="utf-8")
+            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
             time.sleep(0.05)
     finally:
         with suppress(ProcessLookupError):
@@ -180,9 +181,9 @@ def test_a_missing_python_is_named_and_downloaded_only_on_request(
     for name in ("git", "grep", "head", "make", "rm", "sed", "sh", "touch"):
         (tools / name).symlink_to(str(shutil.which(name)))
     alone = {**bare, "PATH": str(tools), "UV_PYTHON_INSTALL_DIR": str(tmp_path / "managed")}
-    told = project.run("make", "setup", check=False, **alone)
-    assert told.returncode
-    assert told.stdout.splitlines()[:2] == [
+    done = project.run("make", "setup", check=False, **alone)
+    assert done.returncode
+    assert done.stdout.splitlines()[:2] == [
         "error: Python 3.11 is missing; it computes what dvc.lock records, so no other version takes its place",
         "  try: PYTHON_DOWNLOADS=yes make, which lets uv download it for your account; or install it yourself",
     ]
@@ -199,10 +200,10 @@ def test_a_missing_python_is_named_and_downloaded_only_on_request(
     with ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         mirror = {"UV_PYTHON_INSTALL_MIRROR": f"http://127.0.0.1:{server.server_port}", "PYTHON_DOWNLOADS": "yes"}
-        told = project.run("make", "setup", check=False, **alone, **mirror)
+        done = project.run("make", "setup", check=False, **alone, **mirror)
         server.shutdown()
-    assert told.returncode
-    assert told.stdout.startswith("uv downloads Python 3.11 for your account\n")
+    assert done.returncode
+    assert done.stdout.startswith("uv downloads Python 3.11 for your account\n")
     assert asked
     assert all("cpython-3.11." in path for path in asked)
     assert not (project.folder / ".venv").exists()
@@ -212,7 +213,7 @@ def test_verify_does_not_lead_its_clone_back(project: Project, tmp_path: Path) -
     """`make` in it is told neither of the environment here, nor of the repository, nor of the `make` above."""
     make = tmp_path / "bin/make"
     make.parent.mkdir()
-    make.write_text(f'#!/bin/sh\nenv > "{tmp_path}/told"\n', encoding="utf-8")
+    make.write_text(f'#!/bin/sh\nenv > "{tmp_path}/log"\n', encoding="utf-8")
     make.chmod(0o755)
     leading = {
         "GIT_DIR": str(project.folder / ".git"),
@@ -222,8 +223,8 @@ def test_verify_does_not_lead_its_clone_back(project: Project, tmp_path: Path) -
     }
     path = f"{make.parent}{os.pathsep}{project.environment['PATH']}"
     project.run("python", "-m", "mlops.pipeline.verify", **leading, PATH=path)
-    told = (tmp_path / "told").read_text(encoding="utf-8")
-    names = {line.split("=")[0] for line in told.splitlines()}
+    seen = (tmp_path / "log").read_text(encoding="utf-8")
+    names = {line.split("=")[0] for line in seen.splitlines()}
     assert "PATH" in names
     assert not names & {*leading, "PYTHONPATH"}
     assert project.git("symbolic-ref", "HEAD") == "refs/heads/main"

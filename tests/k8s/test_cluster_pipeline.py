@@ -141,11 +141,11 @@ class Run:
     def said(self) -> str:
         """What there is to read where a run has failed."""
         nodes = self.get("workflow", "run")["status"].get("nodes", {}).values()
-        told = [f"{node['displayName']}: {node['phase']} {node.get('message', '')}" for node in nodes]
+        lines = [f"{node['displayName']}: {node['phase']} {node.get('message', '')}" for node in nodes]
         pods = self.get("pods")
         options = (f"--namespace={NAME}", "--all-containers", "--tail=30")
         logs = [self.cluster.kubectl("logs", pod["metadata"]["name"], *options, check=False) for pod in pods]
-        return "\n".join([*told, *logs, self.kubectl("get", "events")])[-8000:]
+        return "\n".join([*lines, *logs, self.kubectl("get", "events")])[-8000:]
 
 
 def test_argo_workflows_runs_the_pipeline_and_repeats_a_task_whose_pod_is_gone(
