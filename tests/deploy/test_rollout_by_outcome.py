@@ -9,7 +9,9 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from manifests import DEPLOY, tool
 from running import PATIENCE, Clients, free_port, get, process, wait_for
 from test_rollout import example, released
 
+from mlops.core.errors import UserError
+from mlops.release import rollout
 from mlops.release.rollout import Traffic, compared
 
 OTHER = {"benign": "malignant", "malignant": "benign"}
@@ -192,6 +196,37 @@ def test_a_rollout_obeys_the_outcome_and_says_where_only_health_was_judged(machi
         code, said = machine.roll(lambda *_: True, 0.01, *names, "--hours", "0.003")
         assert (code, "few labels have arrived, so only technical health was judged" in said) == (0, True), said
         assert machine.versions() == ("2.0.0", None)
+
+
+def test_the_canary_serves_on_where_the_replaced_model_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollout, "READY_SECONDS", 0)
+    with pytest.raises(UserError, match=r"does not answer 0 s after it was replaced, so the canary keeps serving"):
+        rollout.wait_for_proxy(f"http://127.0.0.1:{free_port()}")
+
+
+def test_the_canary_serves_until_the_replaced_model_answers_and_the_proxy_has_seen_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rollout, "PROXY_SECONDS", 1)
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        port = server.server_port
+    began = time.monotonic()
+
+    class Ready(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+    def come_back() -> None:
+        with ThreadingHTTPServer(("127.0.0.1", port), Ready) as server:
+            server.timeout = PATIENCE
+            server.handle_request()
+
+    starting = threading.Timer(1.5, come_back)
+    starting.start()
+    rollout.wait_for_proxy(f"http://127.0.0.1:{port}")
+    starting.join()
+    assert time.monotonic() - began >= 2.5
 
 
 @pytest.mark.parametrize(
