@@ -265,7 +265,7 @@ class Answer(NamedTuple):
 
 
 class Clients:
-    """Clients that ask one after the other without a pause worth the name, until they are told to stop.
+    """Clients that ask one after the other without a pause worth the name, until they are stopped.
 
     Parameters
     ----------

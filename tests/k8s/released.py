@@ -180,7 +180,7 @@ def ask(url: str, body: dict[str, Any], token: str = TOKEN, patience: float = 10
 
 
 class Clients:
-    """Clients that ask one request after the other, each over a new connection, until they are told to stop."""
+    """Clients that ask one request after the other, each over a new connection, until they are stopped."""
 
     def __init__(self, url: str, body: dict[str, Any], number: int = 2, pause: float = 0.05) -> None:
         self.url, self.body, self.pause = url, body, pause
