@@ -173,7 +173,7 @@ def test_setup_gives_a_copy_and_a_borrower_environments_of_their_own(
 def test_a_missing_python_is_named_and_downloaded_only_on_request(
     ready: Project, bare: dict[str, str], tmp_path: Path
 ) -> None:
-    """The download comes from a server of this test, which has none: what counts is that uv is told to ask for it."""
+    """The download comes from a server of this test, which has none: what counts is that uv asks for it."""
     project = copied(ready, tmp_path)
     shutil.rmtree(project.folder / ".venv")
     tools = tmp_path / "tools"
@@ -210,7 +210,7 @@ def test_a_missing_python_is_named_and_downloaded_only_on_request(
 
 
 def test_verify_does_not_lead_its_clone_back(project: Project, tmp_path: Path) -> None:
-    """`make` in it is told neither of the environment here, nor of the repository, nor of the `make` above."""
+    """`make` in it gets neither the environment here, nor the repository, nor the `make` above."""
     make = tmp_path / "bin/make"
     make.parent.mkdir()
     make.write_text(f'#!/bin/sh\nenv > "{tmp_path}/log"\n', encoding="utf-8")
