@@ -187,6 +187,15 @@ def copied(done: Project, folder: Path) -> Project:
 
 
 @pytest.fixture
+def here(done: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of a project that has run, which is the current folder; `project` is its package."""
+    project = copied(done, tmp_path)
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    return project
+
+
+@pytest.fixture
 def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     """A function that writes modules of a `src/project/` of the test's own, which takes the place of this project's."""
     room = tmp_path / "src/project"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project, copied
+from conftest import Project
 
 from mlops.core import files
 from mlops.core import settings as settings_module
@@ -20,15 +19,6 @@ from mlops.core.git import git
 from mlops.core.lock import hash_of, parse_lock
 from mlops.review import baseline
 from mlops.review.baseline import FOLDER, Baseline, find
-
-
-@pytest.fixture
-def here(done: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A copy of a project that has run, which is the current folder."""
-    project = copied(done, tmp_path)
-    monkeypatch.chdir(project.folder)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    return project
 
 
 def found() -> Baseline:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import Project, copied
+from conftest import Project
 
 from mlops.core import settings as settings_module
 from mlops.core.git import git
@@ -29,15 +28,6 @@ def irregularity(perimeter, area):
 def enlargement(worst, mean):
     return worst / mean
 """
-
-
-@pytest.fixture
-def here(done: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A copy of a project that has run, which is the current folder; `project` is its package."""
-    project = copied(done, tmp_path)
-    monkeypatch.chdir(project.folder)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    return project
 
 
 def imported() -> str:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Project, copied
+from conftest import Project
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -151,15 +148,6 @@ def test_too_few_rows_of_a_class_or_groups_are_named() -> None:
         folds(np.repeat([0, 1], [3, 97]), None, CLASSES, 5, 0)
     with pytest.raises(NotComparableError, match="there are 4 groups for 5 folds"):
         folds(np.tile([0, 1], 50), np.arange(100) % 4, CLASSES, 5, 0)
-
-
-@pytest.fixture
-def here(done: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A copy of a project that has run, which is the current folder."""
-    project = copied(done, tmp_path)
-    monkeypatch.chdir(project.folder)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    return project
 
 
 def test_the_recipes_of_a_project_are_compared(here: Project) -> None:
