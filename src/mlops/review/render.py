@@ -260,14 +260,7 @@ def recent_table(report: Report) -> str:
 def comparison_table(report: Report, metrics: list[Comparison], *, recent: bool = False) -> str:
     """One row for each metric, with the verdict of the rules about it on these rows."""
     results = report.policy.results if report.policy else []
-    header = [
-        "metric",
-        "main",
-        "this change",
-        f"difference ({report.confidence:.0%} interval)",
-        "P(worse)",
-        "limit",
-    ]
+    header = ["metric", *_compared_header(report), "limit"]
     rows = []
     for each in metrics:
         subject = shortened(f"{each.metric}, recent") if recent else each.metric
@@ -294,7 +287,13 @@ def metric_notes(report: Report) -> list[str]:
 def _compared(each: Comparison) -> list[str]:
     difference = interval(each.difference, signed=True)
     name = _breakable(each.metric) + (f" ({escaped(each.unit)})" if each.unit else "")
-    return [name, number(each.baseline), number(each.candidate), difference, _probability(each.worse)]
+    values = f"{number(each.baseline)} → {number(each.candidate)}"
+    return [name, values, difference, _probability(each.worse)]
+
+
+def _compared_header(report: Report) -> list[str]:
+    """Both values are in one column, so that a phone shows the difference too."""
+    return ["main → this change", f"difference ({report.confidence:.0%} interval)", "P(worse)"]
 
 
 def _probability(value: float | None) -> str:
@@ -431,14 +430,7 @@ def slice_tables(report: Report) -> str:
             pair = next((pair for pair in each.metrics if pair.metric == name), None)
             if pair is not None:
                 rows.append([slice_name(each), f"{each.rows:,}", *_compared(pair)[1:]])
-        header = [
-            "slice",
-            "rows",
-            "main",
-            "this change",
-            f"difference ({report.confidence:.0%} interval)",
-            "P(worse)",
-        ]
+        header = ["slice", "rows", *_compared_header(report)]
         blocks.append(f"{code(name)}\n\n{table(header, rows)}")
     return details(f"Slices: {len(report.slices)}", "\n\n".join(blocks))
 
