@@ -162,7 +162,7 @@ def test_valid_settings_are_read(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_mistake_is_told_with_key_value_line_and_what_is_allowed(
+def test_a_mistake_is_reported_with_key_value_line_and_what_is_allowed(
     tmp_path: Path, old: str, new: str, expected: str
 ) -> None:
     assert old in VALID
@@ -187,7 +187,7 @@ def test_a_mistake_is_told_with_key_value_line_and_what_is_allowed(
         ),
     ],
 )
-def test_a_mistake_in_the_gate_is_told_likewise(tmp_path: Path, text: str, expected: str) -> None:
+def test_a_mistake_in_the_gate_is_reported_likewise(tmp_path: Path, text: str, expected: str) -> None:
     (tmp_path / "gate.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError) as error:
         policy.load(tmp_path / "gate.yaml")
@@ -198,18 +198,18 @@ def test_a_password_is_not_repeated_in_the_message(tmp_path: Path) -> None:
     assert "secret" not in problems(tmp_path, VALID.replace("data/raw/x.csv", "https://ada:secret@example.org/x.csv"))
 
 
-def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
-    told = problems(tmp_path, VALID.replace("test_size", "tset_size").replace("target", "traget"))
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+    message = problems(tmp_path, VALID.replace("test_size", "tset_size").replace("target", "traget"))
     for mistake in ("data.traget", "split.tset_size", "data.target is missing"):
-        assert mistake in told
+        assert mistake in message
 
 
 @pytest.mark.parametrize("text", ["", "- a list\n", "data: [unclosed\n", "data: {}\ndata: {}\n"])
-def test_what_is_no_mapping_or_no_yaml_is_told(tmp_path: Path, text: str) -> None:
+def test_what_is_no_mapping_or_no_yaml_is_reported(tmp_path: Path, text: str) -> None:
     assert "params.yaml" in problems(tmp_path, text)
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"params.yaml is missing\n  try: git checkout"):
         load(tmp_path / "params.yaml")
 
@@ -233,7 +233,7 @@ def test_settings_of_classification_are_refused_for_a_regression(tmp_path: Path)
         ("method: random", "method: time\n  time: i", "split.time"),
     ],
 )
-def test_an_unknown_column_is_told_with_its_key(tmp_path: Path, old: str, new: str, key: str) -> None:
+def test_an_unknown_column_is_reported_with_its_key(tmp_path: Path, old: str, new: str, key: str) -> None:
     settings = load(write(tmp_path, VALID.replace(old, new)))
     with pytest.raises(UserError, match=f"params.yaml: {key}: the table has no column '(i|yy)'"):
         check_columns(settings, ["id", "x", "y"], features=["f"])

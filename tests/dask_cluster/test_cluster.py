@@ -102,7 +102,7 @@ def test_two_workers_write_the_very_same_files_though_one_dies_in_each_stage(
     assert plain.read("dvc.lock") == lock
 
 
-def test_a_lost_or_missing_scheduler_is_told_and_nothing_is_half_written(plain: Project, tmp_path: Path) -> None:
+def test_a_lost_or_missing_scheduler_is_reported_and_nothing_is_half_written(plain: Project, tmp_path: Path) -> None:
     expected = made(plain)
     nowhere = plain.stage("split", check=False, DASK_SCHEDULER_ADDRESS="tcp://127.0.0.1:1")
     assert nowhere.returncode == 1

@@ -72,7 +72,7 @@ def written(clean: dict[str, Any]) -> Settings:
     return Settings.model_validate(params(clean))
 
 
-def told(clean: dict[str, Any], given: pd.DataFrame | None = None, **data: Any) -> str:
+def message(clean: dict[str, Any], given: pd.DataFrame | None = None, **data: Any) -> str:
     with pytest.raises(UserError) as error:
         cleaned(clean, given, **data)
     return str(error.value)
@@ -83,7 +83,7 @@ def told(clean: dict[str, Any], given: pd.DataFrame | None = None, **data: Any) 
 
 def test_rows_without_a_target_are_refused_with_the_setting_that_drops_them() -> None:
     without = frame(y=[None, "yes", "no", None] * 10)
-    said = told({}, without)
+    said = message({}, without)
     assert "missing in 20 rows: row 1 of data/raw/t.csv, row 4 of data/raw/t.csv" in said
     assert "try: data.clean: {missing_target: drop}" in said
 
@@ -123,7 +123,7 @@ def test_a_value_outside_limits_costs_its_row_or_itself_as_the_rule_says() -> No
 
 def test_an_infinite_value_is_not_refused_where_a_rule_takes_care_of_it() -> None:
     infinite = frame(height=[np.inf, *HEIGHTS[1:]])
-    assert "infinite" in told({}, infinite)
+    assert "infinite" in message({}, infinite)
     table, _ = cleaned({"ranges": {"height": {"high": 3, "outside": "missing"}}}, infinite)
     assert table["height"].null_count == 3
 
@@ -156,7 +156,7 @@ def test_whole_rows_that_appear_twice_are_dropped_only_where_asked() -> None:
 
 def test_duplicates_may_be_refused_with_both_rows() -> None:
     twice = pd.concat([frame(), frame().head(1)])
-    said = told({"duplicates": {"subset": ["age"], "keep": "refuse"}}, twice)
+    said = message({"duplicates": {"subset": ["age"], "keep": "refuse"}}, twice)
     assert said.startswith(
         "row 41 of data/raw/t.csv is a duplicate of row 1 of data/raw/t.csv by age (age: 20); 1 in all"
     )
@@ -258,13 +258,13 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("function", "said"), MISTAKES.values(), ids=list(MISTAKES))
-def test_a_mistake_of_a_function_is_told_with_the_function(function: Callable[..., Any], said: str) -> None:
+def test_a_mistake_of_a_function_is_reported_with_the_function(function: Callable[..., Any], said: str) -> None:
     with pytest.raises(UserError, match=r"src/project/cleaning\.py") as error:
         kept(function, "age")
     assert said in str(error.value)
 
 
-def test_a_function_of_another_table_is_left_out_and_that_is_told() -> None:
+def test_a_function_of_another_table_is_left_out_and_that_is_reported() -> None:
     table, catalogue = ingest.read_and_prepare(written({"functions": None}))
     assert table.num_rows == ROWS
     effect = "left out: the table has none of its columns"
@@ -272,10 +272,10 @@ def test_a_function_of_another_table_is_left_out_and_that_is_told() -> None:
 
 
 def test_a_function_that_is_asked_for_needs_its_columns() -> None:
-    assert "plausible_area: the table has no column 'mean area'" in told({"functions": ["plausible_area"]})
+    assert "plausible_area: the table has no column 'mean area'" in message({"functions": ["plausible_area"]})
 
 
-def test_a_column_that_a_function_misspells_is_told_with_the_closest() -> None:
+def test_a_column_that_a_function_misspells_is_reported_with_the_closest() -> None:
     with pytest.raises(UserError) as error:
         kept(lambda agee: agee > 0, "agee")
     assert "mine: the table has no column 'agee'; did you mean 'age'?" in str(error.value)
@@ -327,14 +327,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("clean", "said"), WRONG.values(), ids=list(WRONG))
-def test_a_rule_that_does_not_fit_is_told(clean: dict[str, Any], said: str) -> None:
-    assert said in told(clean)
+def test_a_rule_that_does_not_fit_is_reported(clean: dict[str, Any], said: str) -> None:
+    assert said in message(clean)
 
 
 def test_the_target_and_keys_are_not_corrected() -> None:
     rule = {"ranges": {"age": {"low": 0, "outside": "clip"}}}
-    assert "'age' is the target, whose values are not corrected" in told(rule, target="age", task="regression")
-    assert "'age' is a key, whose values are not corrected" in told(rule, key=["age"])
+    assert "'age' is the target, whose values are not corrected" in message(rule, target="age", task="regression")
+    assert "'age' is a key, whose values are not corrected" in message(rule, key=["age"])
 
 
 def test_a_regression_may_drop_rows_by_their_target() -> None:

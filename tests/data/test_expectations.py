@@ -174,13 +174,13 @@ def test_a_broken_expectation_is_named_with_what_is_allowed(entry: Any, message:
     expectations.write(SUITE, [good, entry])
     with pytest.raises(UserError) as caught:
         expectations.read(SUITE)
-    told = str(caught.value)
-    assert told.startswith(f"{SUITE}: expectation 2")
-    assert told.endswith(message)
-    assert len(told.splitlines()) == 1
+    output = str(caught.value)
+    assert output.startswith(f"{SUITE}: expectation 2")
+    assert output.endswith(message)
+    assert len(output.splitlines()) == 1
 
 
-def test_every_broken_expectation_is_told_at_once() -> None:
+def test_every_broken_expectation_is_reported_at_once() -> None:
     expectations.write(SUITE, [{"type": "expect_nothing", "kwargs": {}}, {"type": BETWEEN, "kwargs": {}}])
     with pytest.raises(UserError) as caught:
         expectations.read(SUITE)
@@ -210,7 +210,7 @@ def test_a_broken_file_is_named(content: bytes, message: str) -> None:
     assert message in str(caught.value)
 
 
-def test_a_missing_suite_is_told_with_the_closest_there_is() -> None:
+def test_a_missing_suite_is_reported_with_the_closest_there_is() -> None:
     SUITE.write_text("{}")
     with pytest.raises(
         UserError, match=r"there is no file data/expectations/suit\.json; did you mean '.*suite\.json'\?"

@@ -173,11 +173,11 @@ def test_features_may_be_slices_and_what_is_neither_is_named(team: Write) -> Non
 )
 def test_a_declaration_that_does_not_fit_the_table_is_refused(team: Write, code: str, said: str, hint: str) -> None:
     team(features=HEAD + code)
-    told = refusal()
-    assert told.startswith("src/project/features.py, line 4: ")
-    assert said in told
-    assert "\n  try: " in told
-    assert hint in told.partition("\n  try: ")[2]
+    message = refusal()
+    assert message.startswith("src/project/features.py, line 4: ")
+    assert said in message
+    assert "\n  try: " in message
+    assert hint in message.partition("\n  try: ")[2]
 
 
 @pytest.mark.parametrize(
@@ -204,12 +204,12 @@ def test_a_declaration_that_does_not_fit_the_table_is_refused(team: Write, code:
 )
 def test_a_function_that_is_none_of_its_own_row_is_refused_before_training(team: Write, line: str, said: str) -> None:
     team(features=f"{HEAD}@feature('length')\ndef f(x):\n    return {line}\n")
-    told = refusal()
-    assert told.startswith("src/project/features.py, line ")
-    assert said in told
-    assert "length = 1." in told or "it changes its input" in told
-    assert "row" in told or "it changes its input" in told
-    assert "\n  try: " in told
+    message = refusal()
+    assert message.startswith("src/project/features.py, line ")
+    assert said in message
+    assert "length = 1." in message or "it changes its input" in message
+    assert "row" in message or "it changes its input" in message
+    assert "\n  try: " in message
 
 
 @pytest.mark.parametrize(
@@ -232,9 +232,9 @@ def test_an_error_below_the_function_names_the_line_where_it_happens_and_a_row(t
         "from project.shared import digits\n@feature('town')\ndef f(x):\n    return np.array([digits(t) for t in x])\n"
     )
     team(shared=helper, features=HEAD + code)
-    told = refusal()
-    assert told.startswith("src/project/shared.py, line 2: f raises ValueError")
-    assert "as in row 1: computed from town = 'A'" in told or "as in row 1: computed from town = 'B'" in told
+    message = refusal()
+    assert message.startswith("src/project/shared.py, line 2: f raises ValueError")
+    assert "as in row 1: computed from town = 'A'" in message or "as in row 1: computed from town = 'B'" in message
 
 
 def test_a_row_without_an_input_may_have_no_value(team: Write) -> None:
@@ -244,11 +244,11 @@ def test_a_row_without_an_input_may_have_no_value(team: Write) -> None:
     assert opened.append(table())["f"].null_count == 30
 
 
-def test_a_file_that_cannot_be_imported_is_told_with_its_line(team: Write) -> None:
+def test_a_file_that_cannot_be_imported_is_reported_with_its_line(team: Write) -> None:
     team(features=HEAD + "import nothing_of_that_name\n")
-    told = refusal()
-    assert told.startswith("src/project/features.py, line 4: ModuleNotFoundError")
-    assert "try: uv add nothing_of_that_name" in told
+    message = refusal()
+    assert message.startswith("src/project/features.py, line 4: ModuleNotFoundError")
+    assert "try: uv add nothing_of_that_name" in message
     team(features=HEAD + "def f(:\n")
     assert refusal().startswith("src/project/features.py, line 4: SyntaxError")
 

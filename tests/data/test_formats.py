@@ -153,10 +153,12 @@ BROKEN_CSV = [
 
 
 @pytest.mark.parametrize(("content", "message"), [row[1:] for row in BROKEN_CSV], ids=[row[0] for row in BROKEN_CSV])
-def test_a_broken_csv_is_told_with_file_place_and_way_out(tmp_path: Path, content: str | bytes, message: str) -> None:
-    with pytest.raises(UserError) as told:
+def test_a_broken_csv_is_reported_with_file_place_and_way_out(
+    tmp_path: Path, content: str | bytes, message: str
+) -> None:
+    with pytest.raises(UserError) as output:
         read(tmp_path, content)
-    assert str(told.value).startswith(message)
+    assert str(output.value).startswith(message)
 
 
 BROKEN_JSON_LINES = [
@@ -170,11 +172,11 @@ BROKEN_JSON_LINES = [
 @pytest.mark.parametrize(
     ("content", "message"), [row[1:] for row in BROKEN_JSON_LINES], ids=[row[0] for row in BROKEN_JSON_LINES]
 )
-def test_broken_json_lines_are_told_with_their_row(tmp_path: Path, content: str, message: str) -> None:
-    with pytest.raises(UserError) as told:
+def test_broken_json_lines_are_reported_with_their_row(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(UserError) as output:
         read(tmp_path, content, "t.jsonl")
     assert (
-        str(told.value)
+        str(output.value)
         == f"t.jsonl: JSON parse error: {message}\n  try: write one JSON object per line, with one type per key"
     )
 
@@ -213,10 +215,10 @@ def test_a_column_name_with_an_unseen_letter_is_refused_with_file_position_and_c
     else:
         pyarrow.csv.write_csv(table, name)
     settings = Data.model_validate({"source": name, "task": "classification", "target": "y"})
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as output:
         sources.read(settings)
-    assert str(told.value).startswith(f"{name}: the name of column 2, {message}")
-    assert str(told.value).endswith("which is invisible or hides other letters\n  try: rename the column")
+    assert str(output.value).startswith(f"{name}: the name of column 2, {message}")
+    assert str(output.value).endswith("which is invisible or hides other letters\n  try: rename the column")
 
 
 def test_values_with_unseen_letters_stay_as_they_are(tmp_path: Path) -> None:
@@ -225,7 +227,7 @@ def test_values_with_unseen_letters_stay_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [8, 50, -1, -50])
-def test_a_truncated_parquet_file_is_told(tmp_path: Path, length: int) -> None:
+def test_a_truncated_parquet_file_is_reported(tmp_path: Path, length: int) -> None:
     with pytest.raises(UserError, match=r"^t\.parquet is not a complete Parquet file: .*\n  try: copy it again$"):
         read(tmp_path, parquet(tmp_path)[:length], "t.parquet")
 
@@ -238,7 +240,7 @@ def test_a_truncated_parquet_file_is_told(tmp_path: Path, length: int) -> None:
         ("t.jsonl.gz", b"\x1f\x8b" + b"?" * 99),
     ],
 )
-def test_a_damaged_archive_is_told(tmp_path: Path, name: str, content: bytes) -> None:
+def test_a_damaged_archive_is_reported(tmp_path: Path, name: str, content: bytes) -> None:
     with pytest.raises(UserError, match=rf"^{name} is damaged: .*\n  try: copy it again$"):
         read(tmp_path, content, name)
 
@@ -251,13 +253,13 @@ def test_a_damaged_archive_is_told(tmp_path: Path, name: str, content: bytes) ->
         ("utf-16", "t.csv is not encoded in utf-16: UTF-16 stream does not start with BOM"),
     ],
 )
-def test_a_declared_encoding_that_does_not_fit_is_told(tmp_path: Path, encoding: str, message: str) -> None:
-    with pytest.raises(UserError) as told:
+def test_a_declared_encoding_that_does_not_fit_is_reported(tmp_path: Path, encoding: str, message: str) -> None:
+    with pytest.raises(UserError) as output:
         read(tmp_path, CSV.replace("a\n", "Käse\n"), encoding=encoding)
-    assert str(told.value).startswith(message)
+    assert str(output.value).startswith(message)
 
 
-def test_an_unknown_ending_and_a_folder_are_told(tmp_path: Path) -> None:
+def test_an_unknown_ending_and_a_folder_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^t\.xlsx: the name has no known extension\n  try: use the extension"):
         read(tmp_path, CSV, "t.xlsx")
     (tmp_path / "folder.csv").mkdir()
@@ -266,7 +268,7 @@ def test_an_unknown_ending_and_a_folder_are_told(tmp_path: Path) -> None:
         read_file(tmp_path / "folder.csv", data, "folder.csv")
 
 
-def test_ten_million_bytes_of_noise_are_told(tmp_path: Path) -> None:
+def test_ten_million_bytes_of_noise_are_reported(tmp_path: Path) -> None:
     noise = random.Random(0).randbytes(10_000_000)
     for name in ("t.csv", "t.csv.gz", "t.parquet", "t.jsonl"):
         with pytest.raises(UserError, match=f"^{name}"):
@@ -281,6 +283,6 @@ def test_a_private_value_is_in_no_message(tmp_path: Path) -> None:
         "t.jsonl": '{"name": 1}\n' * 20 + '{"name": "Grace Hopper"}\n',
         "half.jsonl": '{"name": "Grace Hopper"}\n' * 20 + '{"name": "Grace Hopper"\n',
     }.items():
-        with pytest.raises(UserError) as told:
+        with pytest.raises(UserError) as output:
             read(tmp_path, content, name, private={"name": "pseudonymise"})
-        assert "Hopper" not in str(told.value)
+        assert "Hopper" not in str(output.value)

@@ -63,7 +63,7 @@ def joined(given: list[tuple[str, str, str]], **labels: Any) -> tuple[dict[str, 
     return found, {step["step"]: step["rows"] for step in catalogue["cleaning"]}
 
 
-def told(given: list[tuple[str, str, str]], **labels: Any) -> str:
+def message(given: list[tuple[str, str, str]], **labels: Any) -> str:
     with pytest.raises(UserError) as error:
         joined(given, **labels)
     return str(error.value)
@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_counted() -> None:
 
 
 def test_rows_without_a_label_are_refused_by_default() -> None:
-    said = told(GOOD[1:], data={"clean": {"missing_target": "refuse"}})
+    said = message(GOOD[1:], data={"clean": {"missing_target": "refuse"}})
     assert "the target 'y' is missing in 1 row: row 1 of data/raw/visits.csv" in said
     assert "missing_target: drop" in said
 
@@ -98,7 +98,7 @@ CONFLICTING = [*GOOD, ("003", "well", "2024-01-01")]
 
 
 def test_two_different_labels_are_refused_with_key_file_and_rows() -> None:
-    said = told(CONFLICTING)
+    said = message(CONFLICTING)
     assert "1 key has different labels: id '003' has 'ill' in row 4 of data/raw/labels.csv" in said
     assert "and 'well' in row 41 of data/raw/labels.csv" in said
     assert "try: conflict: last, first or drop" in said
@@ -185,12 +185,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("labels", "said"), MISTAKES.values(), ids=list(MISTAKES))
-def test_a_mistake_is_told_with_its_key(labels: dict[str, Any], said: str) -> None:
-    assert said in told(GOOD, **dict(labels))
+def test_a_mistake_is_reported_with_its_key(labels: dict[str, Any], said: str) -> None:
+    assert said in message(GOOD, **dict(labels))
 
 
-def test_a_label_without_its_time_is_told_with_its_row() -> None:
-    said = told([("000", "ill", ""), *GOOD[1:]], time="known")
+def test_a_label_without_its_time_is_reported_with_its_row() -> None:
+    said = message([("000", "ill", ""), *GOOD[1:]], time="known")
     assert "'known' is missing in row 1 of data/raw/labels.csv, which has a label" in said
 
 

@@ -49,8 +49,8 @@ def read(source: object, **data: object) -> tuple[pa.Table, sources.Origin]:
     return sources.read(Data.model_validate({"source": source, "task": "classification", "target": "y", **data}))
 
 
-def told(source: object, **data: object) -> str:
-    """What a user is told of a source that cannot be read."""
+def output(source: object, **data: object) -> str:
+    """The error for a source that cannot be read."""
     with pytest.raises(UserError) as error:
         read(source, **data)
     return str(error.value)
@@ -81,9 +81,9 @@ def test_classes_of_a_bundled_table_have_their_names() -> None:
     assert set(table["diagnosis"].to_pylist()) == {"malignant", "benign"}
 
 
-def test_an_unknown_bundled_table_is_told_with_the_closest() -> None:
-    assert told("sklearn:brest_cancer").endswith("no bundled table 'brest_cancer'; did you mean 'breast_cancer'?")
-    assert told("sklearn:titanic").endswith("known: breast_cancer, diabetes, digits, iris, wine")
+def test_an_unknown_bundled_table_is_reported_with_the_closest() -> None:
+    assert output("sklearn:brest_cancer").endswith("no bundled table 'brest_cancer'; did you mean 'breast_cancer'?")
+    assert output("sklearn:titanic").endswith("known: breast_cancer, diabetes, digits, iris, wine")
 
 
 # files
@@ -121,29 +121,29 @@ def test_numbers_that_are_whole_in_one_file_and_not_in_another_fit(raw: Path) ->
     assert read("data/raw/*.csv")[0]["x"].to_pylist() == [1.0, 1.5]
 
 
-def test_files_that_do_not_fit_together_are_told(raw: Path) -> None:
+def test_files_that_do_not_fit_together_are_reported(raw: Path) -> None:
     (raw / "a.csv").write_text("x,y\n1,a\n")
     (raw / "b.csv").write_text("x,z\n1,a\n")
-    assert told("data/raw/*.csv") == (
+    assert output("data/raw/*.csv") == (
         "data/raw/b.csv and data/raw/a.csv have different columns: ['y', 'z']\n  try: use the same columns in both"
     )
     (raw / "b.csv").write_text("x,y\noops,a\n")
-    message = told("data/raw/*.csv")
+    message = output("data/raw/*.csv")
     assert message.startswith("data/raw/b.csv does not fit data/raw/a.csv: Field x has incompatible types: ")
     assert message.endswith("try: declare the column's type in data.types, or correct the file")
 
 
-def test_a_missing_file_is_told_with_the_closest_there_is(raw: Path) -> None:
+def test_a_missing_file_is_reported_with_the_closest_there_is(raw: Path) -> None:
     (raw / "houses.csv").write_text(CSV)
     (raw / "README.md").write_text("what lies here")
     expected = "there is no file data/raw/huoses.csv; did you mean 'data/raw/houses.csv'?"
-    assert told("data/raw/huoses.csv") == f"params.yaml: data.source: {expected}"
-    assert told("data/raw/*.parquet").endswith("known: data/raw/houses.csv")
+    assert output("data/raw/huoses.csv") == f"params.yaml: data.source: {expected}"
+    assert output("data/raw/*.parquet").endswith("known: data/raw/houses.csv")
 
 
 @pytest.mark.parametrize("source", ["/etc/passwd", "houses.csv", "data/raw/../houses.csv", "data/prepared/*.parquet"])
 def test_a_file_that_dvc_would_not_see_change_is_refused(source: str) -> None:
-    assert "is outside data/raw, where DVC does not detect changes\n  try: copy it to data/raw/" in told(source)
+    assert "is outside data/raw, where DVC does not detect changes\n  try: copy it to data/raw/" in output(source)
 
 
 def test_a_link_to_a_file_is_followed_and_one_to_a_folder_refused(raw: Path, tmp_path: Path) -> None:
@@ -152,12 +152,12 @@ def test_a_link_to_a_file_is_followed_and_one_to_a_folder_refused(raw: Path, tmp
     (raw / "t.csv").symlink_to(tmp_path / "elsewhere/t.csv")
     assert read("data/raw/t.csv")[0].equals(TABLE)
     (raw / "folder").symlink_to(tmp_path / "elsewhere")
-    assert "is outside data/raw" in told("data/raw/folder/t.csv")
+    assert "is outside data/raw" in output("data/raw/folder/t.csv")
 
 
 def test_a_local_file_in_the_clothes_of_a_url_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(CSV)
-    assert f"file://{tmp_path}/t.csv is a local file" in told(f"file://{tmp_path}/t.csv")
+    assert f"file://{tmp_path}/t.csv is a local file" in output(f"file://{tmp_path}/t.csv")
 
 
 # servers
@@ -275,7 +275,7 @@ def test_a_password_for_a_web_server_comes_from_netrc(
     (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login ada password {PASSWORD}\n")
     assert read(f"{server}/private.csv")[0].equals(TABLE)
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login ada password wrong\n")
-    assert f"{server}/private.csv: access denied: status 401" in told(f"{server}/private.csv")
+    assert f"{server}/private.csv: access denied: status 401" in output(f"{server}/private.csv")
 
 
 @pytest.mark.parametrize(
@@ -293,15 +293,15 @@ def test_a_password_for_a_web_server_comes_from_netrc(
         ("data", ": the name has no known extension\n  try: use the extension .csv"),
     ],
 )
-def test_what_a_server_gives_instead_of_a_table_is_told(server: str, name: str, message: str) -> None:
-    answer = told(f"{server}/{name}")
+def test_what_a_server_gives_instead_of_a_table_is_reported(server: str, name: str, message: str) -> None:
+    answer = output(f"{server}/{name}")
     assert answer.startswith(f"{server}/{name}")
     assert message in answer
 
 
 def test_a_server_that_is_silent_is_left_after_the_timeout(server: str) -> None:
     start = time.monotonic()
-    answer = told(f"{server}/silent.csv", timeout=0.3)
+    answer = output(f"{server}/silent.csv", timeout=0.3)
     assert answer == (
         f"{server}/silent.csv: no response within 0.3 s\n"
         "  try: try again later, or increase data.timeout in params.yaml"
@@ -315,7 +315,7 @@ def test_a_bucket_that_is_silent_is_left_after_a_few_attempts(monkeypatch: pytes
     with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
         silent.setblocking(False)
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        answer = told("s3://bucket/t.csv", timeout=0.2)
+        answer = output("s3://bucket/t.csv", timeout=0.2)
         attempts = 0
         with contextlib.suppress(BlockingIOError):
             while connection := silent.accept()[0]:
@@ -325,28 +325,28 @@ def test_a_bucket_that_is_silent_is_left_after_a_few_attempts(monkeypatch: pytes
     assert 1 <= attempts <= 5
 
 
-def test_a_server_that_is_down_is_told() -> None:
+def test_a_server_that_is_down_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/t.csv"
-    answer = told(url)
+    answer = output(url)
     assert answer.startswith(f"{url} cannot be read: ClientConnectorError")
     assert answer.endswith("try: check the address and the network, then `make`")
 
 
-def test_a_name_that_no_server_has_is_told() -> None:
-    assert "http://nowhere.invalid/t.csv cannot be read: " in told("http://nowhere.invalid/t.csv")
+def test_a_name_that_no_server_has_is_reported() -> None:
+    assert "http://nowhere.invalid/t.csv cannot be read: " in output("http://nowhere.invalid/t.csv")
 
 
 @pytest.mark.parametrize("name", MOVED)
-def test_the_signature_that_a_redirect_carries_is_not_told(server: str, name: str) -> None:
-    answer = told(f"{server}{name}")
+def test_the_signature_that_a_redirect_carries_is_not_reported(server: str, name: str) -> None:
+    answer = output(f"{server}{name}")
     assert f"{server}{name}" in answer
     assert PASSWORD not in answer
 
 
 @pytest.mark.parametrize("scheme", ["abfs", "gs"])
-def test_a_scheme_that_needs_another_package_is_told(scheme: str) -> None:
-    assert f"{scheme}://bucket/t.csv: " in (answer := told(f"{scheme}://bucket/t.csv"))
+def test_a_scheme_that_needs_another_package_is_reported(scheme: str) -> None:
+    assert f"{scheme}://bucket/t.csv: " in (answer := output(f"{scheme}://bucket/t.csv"))
     assert "try: use http://, https:// or s3://, or add the package of another protocol with `uv add`" in answer
 
 
@@ -396,7 +396,7 @@ def test_a_url_whose_bytes_come_from_this_machine_is_refused(source: str, server
     Path(f"{path}.zip").write_bytes(archive("zip"))
     Path(f"{path}.tar").write_bytes(archive("tar"))
     Path(f"{path}.json").write_text(json.dumps({"t.csv": CSV}))
-    answer = told(source.format(path=path, web=server))
+    answer = output(source.format(path=path, web=server))
     assert answer.startswith("params.yaml: data.source: ")
     assert "try: " in answer
 
@@ -416,7 +416,7 @@ def test_what_is_allowed_is_what_fsspec_understands() -> None:
 
 
 def test_a_password_behind_a_cache_is_refused_and_not_shown() -> None:
-    answer = told(f"simplecache::https://ada:{PASSWORD}@h/t.csv")
+    answer = output(f"simplecache::https://ada:{PASSWORD}@h/t.csv")
     assert "which belong in the environment" in answer
     assert PASSWORD not in answer
 
@@ -426,7 +426,7 @@ def test_a_server_that_a_library_connects_to_by_itself_needs_the_variable(
     end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(addresses.ALLOW)
-    assert f"{end}:// may reach a private network" in told(f"simplecache::{end}://127.0.0.1/t.csv")
+    assert f"{end}:// may reach a private network" in output(f"simplecache::{end}://127.0.0.1/t.csv")
     monkeypatch.setenv(addresses.ALLOW, "yes")
     assert addresses.check_protocols(f"simplecache::{end}://127.0.0.1/t.csv") == ["simplecache", end]
 
@@ -495,7 +495,7 @@ SPELLINGS = {
 @pytest.mark.parametrize("host", SPELLINGS.values(), ids=list(SPELLINGS))
 @pytest.mark.parametrize("chain", ["", "simplecache::", "zip://t.csv::"], ids=["bare", "cached", "zipped"])
 def test_a_private_address_is_refused_however_it_is_spelt(everywhere: Web, chain: str, host: str) -> None:
-    told(f"{chain}http://{host}:{everywhere.port}/t.{'zip' if 'zip' in chain else 'csv'}")
+    output(f"{chain}http://{host}:{everywhere.port}/t.{'zip' if 'zip' in chain else 'csv'}")
     assert everywhere.asked == []
 
 
@@ -503,7 +503,7 @@ def test_a_private_address_is_refused_however_it_is_spelt(everywhere: Web, chain
 def test_a_private_address_is_named_with_the_variable_that_allows_it(server: str) -> None:
     chains = ("", "simplecache::", "blockcache::", "zip://t.csv::", "tar://t.csv::")
     for source in (f"{server}/*.csv", *(f"{chain}{server}/t.csv" for chain in chains)):
-        assert told(source) == (
+        assert output(source) == (
             "params.yaml: data.source: 127.0.0.1 has a private address\n"
             "  try: use a public address, or export ALLOW_PRIVATE_ADDRESSES=yes to allow private networks"
         )
@@ -512,7 +512,7 @@ def test_a_private_address_is_named_with_the_variable_that_allows_it(server: str
 @pytest.mark.parametrize("value", ["", "no", "1", "true", "YES"])
 def test_only_yes_allows_private_addresses(server: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(addresses.ALLOW, value)
-    assert "has a private address" in told(f"{server}/t.csv")
+    assert "has a private address" in output(f"{server}/t.csv")
 
 
 @pytest.mark.usefixtures("guarded")
@@ -524,7 +524,7 @@ def test_a_name_that_resolves_to_a_private_address_is_refused(everywhere: Web, m
         return resolve("127.0.0.1" if host == "data.example" else host, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "getaddrinfo", rebound)
-    assert "data.example has a private address" in told(f"http://data.example:{everywhere.port}/t.csv")
+    assert "data.example has a private address" in output(f"http://data.example:{everywhere.port}/t.csv")
     assert everywhere.asked == []
 
 
@@ -536,7 +536,7 @@ def test_a_redirect_to_a_private_address_is_not_followed(everywhere: Web, monkey
         f"http://127.0.0.1:{everywhere.port}/to.csv?{there}",
         f"http://127.0.0.1:{everywhere.port}/twice.csv?{there}",
     ):
-        assert "127.0.0.2 has a private address" in told(source)
+        assert "127.0.0.2 has a private address" in output(source)
     assert [asked for asked in everywhere.asked if "127.0.0.2" in asked[0]] == []
     monkeypatch.setenv(addresses.ALLOW, "yes")
     assert read(f"http://127.0.0.1:{everywhere.port}/to.csv?{there}")[0].equals(TABLE)
@@ -559,11 +559,11 @@ class TestThroughAProxy:
     @pytest.mark.parametrize("host", SPELLINGS.values(), ids=list(SPELLINGS))
     def test_a_private_address_is_not_asked_for(self, everywhere: Web, host: str) -> None:
         for scheme in ("http", "https"):
-            told(f"{scheme}://{host}/t.csv")
+            output(f"{scheme}://{host}/t.csv")
         assert everywhere.asked == []
 
     def test_a_redirect_to_a_private_address_is_not_followed(self, everywhere: Web) -> None:
-        answer = told("http://data.invalid/to.csv?http://169.254.169.254/latest/meta-data/")
+        answer = output("http://data.invalid/to.csv?http://169.254.169.254/latest/meta-data/")
         assert "169.254.169.254 has a private address" in answer
         assert [host for host, _ in everywhere.asked] == ["data.invalid"]
 
@@ -571,7 +571,7 @@ class TestThroughAProxy:
         self, everywhere: Web, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        assert "127.0.0.1 has a private address" in told(f"http://127.0.0.1:{everywhere.port}/t.csv")
+        assert "127.0.0.1 has a private address" in output(f"http://127.0.0.1:{everywhere.port}/t.csv")
         assert everywhere.asked == []
 
 
@@ -690,12 +690,12 @@ def test_columns_to_be_dropped_are_not_kept(database: Path) -> None:
         ("CREATE TABLE u (a) -- ORDER BY", "the query failed: "),
     ],
 )
-def test_a_query_that_gives_no_table_is_told(database: Path, sql: str, message: str) -> None:
-    assert message in told({"sql": sql})
+def test_a_query_that_gives_no_table_is_reported(database: Path, sql: str, message: str) -> None:
+    assert message in output({"sql": sql})
 
 
-def test_types_that_differ_from_batch_to_batch_are_told(database: Path) -> None:
-    answer = told({"sql": "SELECT i, CASE WHEN i > 50000 THEN 'oops' ELSE i END AS y FROM n ORDER BY i"})
+def test_types_that_differ_from_batch_to_batch_are_reported(database: Path) -> None:
+    answer = output({"sql": "SELECT i, CASE WHEN i > 50000 THEN 'oops' ELSE i END AS y FROM n ORDER BY i"})
     assert answer == (
         "the query: Unable to merge: Field y has incompatible types: int64 vs string\n"
         "  try: CAST that column in the query"
@@ -726,36 +726,36 @@ def test_types_that_differ_from_batch_to_batch_are_told(database: Path) -> None:
         ("sqlite://", "$SHOP names a SQLite file that does not exist"),
     ],
 )
-def test_a_database_that_cannot_be_named_is_told_without_its_password(
+def test_a_database_that_cannot_be_named_is_reported_without_its_password(
     monkeypatch: pytest.MonkeyPatch, url: str | None, message: str
 ) -> None:
     monkeypatch.delenv("SHOP", raising=False) if url is None else monkeypatch.setenv("SHOP", url)
-    answer = told({"sql": "SELECT 1 ORDER BY 1", "url_env": "SHOP"})
+    answer = output({"sql": "SELECT 1 ORDER BY 1", "url_env": "SHOP"})
     assert answer.startswith(message)
     assert PASSWORD not in answer
 
 
-def test_a_database_that_is_down_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_down_is_reported_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     monkeypatch.setenv("DATABASE_URL", f"postgresql+psycopg://ada:{PASSWORD}@127.0.0.1:{port}/shop")
-    answer = told({"sql": "SELECT 1 ORDER BY 1"})
+    answer = output({"sql": "SELECT 1 ORDER BY 1"})
     assert answer.startswith("params.yaml: data.source: the query failed: connection failed: ")
     assert "Connection refused" in answer
     assert PASSWORD not in answer
 
 
-def test_a_password_that_is_not_quoted_is_told_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What follows its @ would be taken for the host, and told as such."""
+def test_a_password_that_is_not_quoted_is_reported_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows its @ would be taken for the host, and output as such."""
     monkeypatch.setenv("DATABASE_URL", f"postgresql+psycopg://ada:p@{PASSWORD}@127.0.0.1:1/shop")
-    answer = told({"sql": "SELECT 1 ORDER BY 1"})
+    answer = output({"sql": "SELECT 1 ORDER BY 1"})
     assert answer.startswith("$DATABASE_URL has a password that contains @\n  try: write it as %40")
     assert PASSWORD not in answer
 
 
-def test_a_secret_among_the_options_of_a_url_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_among_the_options_of_a_url_is_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", f"postgresql+psycopg://ada@127.0.0.1:1/shop?sslmode={PASSWORD}")
-    assert 'invalid sslmode value: "***"' in told({"sql": "SELECT 1 ORDER BY 1"})
+    assert 'invalid sslmode value: "***"' in output({"sql": "SELECT 1 ORDER BY 1"})
 
 
 @pytest.mark.parametrize(
@@ -763,10 +763,10 @@ def test_a_secret_among_the_options_of_a_url_is_not_told(monkeypatch: pytest.Mon
     ["{0}:x@127.0.0.1:{1}/shop", "ada:x@{0}.invalid:{1}/shop", "ada:x@127.0.0.1:{1}/{0}"],
     ids=["user", "host", "name"],
 )
-def test_no_part_of_a_database_s_url_is_told(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+def test_no_part_of_a_database_s_url_is_reported(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     """Any variable may be named, and its value may happen to read like such a URL."""
     monkeypatch.setenv("REGISTRY", f"postgresql+psycopg://{part.format(PASSWORD, 1)}")
-    answer = told({"sql": "SELECT 1 ORDER BY 1", "url_env": "REGISTRY"})
+    answer = output({"sql": "SELECT 1 ORDER BY 1", "url_env": "REGISTRY"})
     assert answer.startswith("params.yaml: data.source: the query failed: ")
     assert answer.endswith("check the query and $REGISTRY")
     assert PASSWORD not in answer

@@ -30,7 +30,7 @@ PATIENCE = 120  # seconds, for a machine that has other things to do
 
 
 def free_port() -> int:
-    """A port below those that the system gives to whoever asks for any: nobody takes it before it is used."""
+    """A port below the range from which the system assigns free ports, so that no other process takes it first."""
     while True:
         port = random.randrange(10_000, 32_000)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):

@@ -33,7 +33,7 @@ def rules() -> dict[str, str]:
 
 
 def scraped() -> dict[str, Any]:
-    """Job → what Prometheus is told of it."""
+    """Job → what Prometheus knows of it."""
     config = load((MONITORING / "prometheus/prometheus.yaml").read_text(encoding="utf-8"))[0]
     return {each["job_name"]: each for each in config["scrape_configs"]}
 
@@ -116,7 +116,7 @@ def test_the_dashboard_fits_its_grid_and_has_no_panel_without_data() -> None:
 
 
 def test_files_lie_where_the_containers_look_for_them() -> None:
-    """Each mount's source exists, and what the programs are told to read is mounted."""
+    """Each mount's source exists, and what the programs are configured to read is mounted."""
     mounted = {}
     for service in ("prometheus", "alertmanager", "grafana"):
         for volume in MACHINE[service]["volumes"]:

@@ -233,18 +233,20 @@ def test_no_request_fails_while_releases_change_and_a_bad_canary_is_noticed(
         clients.more(200)
         phases["first release alone again"] = mark(clients)
 
-    told = table(clients.answers, phases)
-    print(f"\n{told}\nthe bad canary was noticed after {noticed:.0f} s; the rollback switched within {switched:.2f} s")
+    message = table(clients.answers, phases)
+    print(
+        f"\n{message}\nthe bad canary was noticed after {noticed:.0f} s; the rollback switched within {switched:.2f} s"
+    )
     found = dict(parts(clients.answers, phases))
     bad = found["third as canary, 10 %, aborted"]
     good = [answer for name, part in found.items() for answer in part if part is not bad]
     # nobody's request fails: neither without an answer, nor with another one than the row deserves
-    assert {answer.status for answer in good} == {200}, told
+    assert {answer.status for answer in good} == {200}, message
     # what the bad canary refuses it refuses properly, and nothing but that is refused
-    assert {answer.status for answer in bad} == {200, 422}, told
+    assert {answer.status for answer in bad} == {200, 422}, message
     assert {answer.version for answer in bad if answer.status == 200} == {"2.0.0"}
     share = sum(answer.status == 422 for answer in bad) / len(bad)
-    assert 0.02 < share < 0.2, told
+    assert 0.02 < share < 0.2, message
 
     versions = {name: {answer.version for answer in part} for name, part in found.items()}
     assert versions["first release alone"] == {"1.0.0"}

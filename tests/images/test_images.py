@@ -84,7 +84,7 @@ def one(image: str) -> Iterator[smoke.Running]:
         yield found
 
 
-def test_a_release_is_rehearsed_and_its_figures_are_told(rehearsal: str, done: Project) -> None:
+def test_a_release_is_rehearsed_and_its_figures_are_reported(rehearsal: str, done: Project) -> None:
     steps = ["clean", "lock", "gate", "image", "start", "smoke", "stop"]
     assert [line.split()[0] for line in rehearsal.splitlines()[:7]] == steps
     assert "every rule holds that needs no other model" in rehearsal
@@ -296,7 +296,7 @@ def test_what_comes_back_from_a_registry_is_what_was_pushed(
         assert smoke.ask(one, provenance.read())["rows"] == 143
 
 
-def test_a_registry_that_is_gone_or_knows_nothing_is_told_in_a_sentence(image: str, registry: str) -> None:
+def test_a_registry_that_is_gone_or_knows_nothing_is_reported_in_a_sentence(image: str, registry: str) -> None:
     with pytest.raises(UserError, match=r"podman push failed: Error: .* connection refused"):
         tools.push("podman", image, "127.0.0.1:1/ada/model:1.0.0")
     with pytest.raises(UserError, match="manifest unknown"):

@@ -234,12 +234,12 @@ def test_another_model_than_the_reviewed_one_is_noticed_in_what_the_registry_giv
     release = provenance.read(tmp_path / "release.json")
     publish.check("podman", reference, release)
     other = "0" * 32
-    for different, told in (
+    for different, message in (
         ({"files": release.files | {"model.onnx": other}}, f"is not the released file: .* expected {other}"),
         ({"service_md5": f"{other}.dir"}, f"holds models/service with the MD5 .*, not {other}.dir"),
         ({"version": "9.9.9"}, "is labelled as another release"),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             publish.check("podman", reference, release.model_copy(update=different))
 
 

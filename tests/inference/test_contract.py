@@ -41,7 +41,7 @@ def test_a_contract_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
         (json.dumps({**WHOLE, "fields": [{"name": "x"}]}), "fields.0.kind: Field required"),
     ],
 )
-def test_a_broken_contract_is_told_with_its_place(tmp_path: Path, content: str, message: str) -> None:
+def test_a_broken_contract_is_reported_with_its_place(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / contracts.SCHEMA).write_text(content)
     with pytest.raises(UserError) as error:
         contracts.read(tmp_path)
@@ -49,6 +49,6 @@ def test_a_broken_contract_is_told_with_its_place(tmp_path: Path, content: str, 
     assert "try: dvc repro --force export" in str(error.value)
 
 
-def test_a_missing_contract_is_told(tmp_path: Path) -> None:
+def test_a_missing_contract_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"schema.json is missing\n  try: make, or dvc checkout"):
         contracts.read(tmp_path)

@@ -57,7 +57,7 @@ def test_each_other_byte_and_each_file_too_few_or_too_many_is_named(folder: Path
         provenance.check(release(), folder)
 
 
-def test_a_release_comes_back_from_its_file_and_a_broken_one_is_told(tmp_path: Path) -> None:
+def test_a_release_comes_back_from_its_file_and_a_broken_one_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "release.json"
     with pytest.raises(UserError, match="is missing"):
         provenance.read(path)

@@ -87,7 +87,7 @@ def test_labels_keep_their_type(classes: list[Any]) -> None:
 
 
 @pytest.mark.parametrize(("form", "name"), [("onnx", "model.onnx"), ("scikit-learn", "model.skops")])
-def test_a_damaged_or_missing_model_is_told(tmp_path: Path, form: str, name: str) -> None:
+def test_a_damaged_or_missing_model_is_reported(tmp_path: Path, form: str, name: str) -> None:
     write_json(contract(runtime=form).model_dump(), tmp_path / contracts.SCHEMA)
     with pytest.raises(UserError, match=f"{name} is missing"):
         runtime.load(tmp_path)

@@ -54,7 +54,7 @@ def behind(deployed: Deployed, service: str) -> set[str]:
     return {pod["spec"]["containers"][0]["image"] for pod in pods if "deletionTimestamp" not in pod["metadata"]}
 
 
-def test_blue_green_switches_all_at_once_when_it_is_told_to(
+def test_blue_green_switches_all_at_once_when_it_is_asked_to(
     controller: None, followed: Followed, staging: Deployed, built: Releases
 ) -> None:
     references = staging.references

@@ -209,7 +209,7 @@ def test_trees_see_missing_values_and_the_order_of_categories_as_they_are() -> N
         ("sklearn.svm.SVC", {"random_state": "today"}, "The 'random_state' parameter of SVC must be an int"),
     ],
 )
-def test_a_mistake_in_the_model_is_told_with_its_key_and_what_is_allowed(
+def test_a_mistake_in_the_model_is_reported_with_its_key_and_what_is_allowed(
     estimator: str, params: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError) as error:
@@ -230,7 +230,9 @@ def test_a_mistake_in_the_model_is_told_with_its_key_and_what_is_allowed(
         ),
     ],
 )
-def test_a_mistake_in_the_search_space_is_told_before_anything_is_fitted(space: dict[str, Any], message: str) -> None:
+def test_a_mistake_in_the_search_space_is_reported_before_anything_is_fitted(
+    space: dict[str, Any], message: str
+) -> None:
     asked = settings("sklearn.svm.SVC", tuning={"method": "random", "space": space})
     with pytest.raises(UserError) as error:
         check_estimator(asked)

@@ -113,7 +113,7 @@ def test_a_file_is_not_compressed_because_libraries_compress_differently(good: P
         assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
-def test_a_missing_file_is_told_with_the_stage_that_makes_it(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_the_stage_that_makes_it(tmp_path: Path) -> None:
     assert refused(tmp_path / "model.skops").endswith("model.skops is missing\n  try: dvc repro train")
 
 

@@ -166,26 +166,26 @@ def test_time_goes_forward_in_the_folds() -> None:
         assert days[learned].max() < days[judged].min()
 
 
-def test_a_class_too_small_for_the_folds_is_told() -> None:
+def test_a_class_too_small_for_the_folds_is_reported() -> None:
     rare = np.where(np.arange(len(y)) < 2, "rare", y)
     with pytest.raises(UserError, match=r"params.yaml: tuning.folds: 3: the smallest class .*\n  try: fewer folds"):
         search(settings(method="grid", space={"C": [1]}), labels=rare)
 
 
-def test_a_fold_without_a_class_is_told() -> None:
+def test_a_fold_without_a_class_is_reported() -> None:
     ordered = np.where(np.arange(len(y)) < len(y) / 2, "early", "late")
     asked = settings(split={"method": "time", "time": "day"}, method="grid", space={"C": [1]})
     with pytest.raises(UserError, match=r"tuning.folds: 3: class 'late' has no training row in fold 1"):
         search(asked, np.arange(len(y)), ordered)
 
 
-def test_too_few_groups_are_told() -> None:
+def test_too_few_groups_are_reported() -> None:
     asked = settings(split={"method": "group", "group": "clinic"}, method="grid", space={"C": [1]})
     with pytest.raises(UserError, match=r"tuning.folds: 3: .*number of groups: 2"):
         search(asked, np.where(np.arange(len(y)) % 2, "a", "b"))
 
 
-def test_a_metric_that_a_fold_leaves_undefined_is_told() -> None:
+def test_a_metric_that_a_fold_leaves_undefined_is_reported() -> None:
     labels = np.where(np.arange(len(y)) % 2, "a", "b")
     labels[-50:] = "a"
     asked = settings(split={"method": "time", "time": "day"}, method="grid", metric="roc_auc", space={"C": [1]})
@@ -195,7 +195,7 @@ def test_a_metric_that_a_fold_leaves_undefined_is_told() -> None:
         search(asked, np.arange(len(y)), labels)
 
 
-def test_an_unknown_metric_is_told_with_the_closest() -> None:
+def test_an_unknown_metric_is_reported_with_the_closest() -> None:
     with pytest.raises(UserError, match=r"tuning.metric: no metric 'roc_acu' here; did you mean 'roc_auc'"):
         search(settings(method="grid", metric="roc_acu", space={"C": [1]}))
 
@@ -207,6 +207,6 @@ def test_an_unknown_metric_is_told_with_the_closest() -> None:
         ("lightgbm.LGBMClassifier", {"num_leaves": [1]}, "num_leaves"),
     ],
 )
-def test_values_that_do_not_go_together_are_told(estimator: str, space: dict[str, Any], message: str) -> None:
+def test_values_that_do_not_go_together_are_reported(estimator: str, space: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=rf"params.yaml: tuning.space: .* cannot be fitted: .*{message}"):
         search(settings(estimator, method="grid", space=space))

@@ -63,7 +63,7 @@ def test_a_row_number_that_no_request_has_is_counted_and_joined_to_no_row(tmp_pa
     np.testing.assert_array_equal(truth.hashes, hashed(np.array(["a"], dtype=object), np.array([2])))
 
 
-def test_rows_of_a_request_are_told_apart_by_their_number(tmp_path: Path) -> None:
+def test_rows_of_a_request_are_distinguished_by_their_number(tmp_path: Path) -> None:
     truth = read(tmp_path, "request_id,n,ill,known\na,1,yes,2026-01-01\na,0,no,2026-01-01\n", row="n")
     expected = hashed(np.array(["a", "a"], dtype=object), np.array([1, 0]))
     assert truth.y[places(truth, expected)].tolist() == ["yes", "no"]

@@ -166,9 +166,9 @@ def test_a_threshold_moves_the_decision_and_nothing_else(tmp_path: Path, monkeyp
     careful = run(tmp_path, monkeypatch, model={**model, "threshold": 0.05})
     assert careful["metrics"]["recall"]["value"] > plain["metrics"]["recall"]["value"]
     assert careful["metrics"]["roc_auc"] == plain["metrics"]["roc_auc"]
-    told = next(row for row in plain["thresholds"] if row["threshold"] == 0.05)
-    assert told["recall"] == careful["metrics"]["recall"]["value"]
-    assert told["precision"] == careful["metrics"]["precision"]["value"]
+    message = next(row for row in plain["thresholds"] if row["threshold"] == 0.05)
+    assert message["recall"] == careful["metrics"]["recall"]["value"]
+    assert message["precision"] == careful["metrics"]["precision"]["value"]
 
 
 @pytest.mark.parametrize("values", [["a", "b", None, "b"], [True, False, None, False]])

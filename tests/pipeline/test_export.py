@@ -116,7 +116,7 @@ def exported(
     columns: dict[str, tuple[str, pa.Array]] = COLUMNS,
     **model: Any,
 ) -> tuple[float, dict[str, Any], Contract, bytes]:
-    """Train, export as the stage does, and compare on all rows: the largest difference, what is told, and the form."""
+    """Train, export as the stage does, and compare on all rows: the largest difference, the message, and the form."""
     regression = y.dtype.kind == "f"
     task = "regression" if regression else "classification"
     data = {"source": "data/raw/x.csv", "task": task, "target": "y", "positive": model.pop("positive", None)}

@@ -63,7 +63,7 @@ def prepared(content: str | bytes, name: str = "t.csv", **data: object) -> tuple
     return ingest.read_and_prepare(settings)
 
 
-def told(content: str | bytes, **data: Any) -> str:
+def output(content: str | bytes, **data: Any) -> str:
     with pytest.raises(UserError) as error:
         prepared(content, **data)
     return str(error.value)
@@ -289,8 +289,8 @@ STOPPED = [
 @pytest.mark.parametrize(
     ("content", "data", "message"), [row[1:] for row in STOPPED], ids=[row[0].replace(" ", "-") for row in STOPPED]
 )
-def test_what_cannot_be_learned_from_is_told(content: str, data: dict[str, Any], message: str) -> None:
-    assert f"{told(content, **data)}\n".startswith(message)
+def test_what_cannot_be_learned_from_is_reported(content: str, data: dict[str, Any], message: str) -> None:
+    assert f"{output(content, **data)}\n".startswith(message)
 
 
 def test_a_row_of_a_glob_is_named_in_its_own_file(raw: Path) -> None:
@@ -301,11 +301,11 @@ def test_a_row_of_a_glob_is_named_in_its_own_file(raw: Path) -> None:
         ingest.read_and_prepare(settings)
 
 
-def test_ten_million_cells_of_garbage_are_told() -> None:
+def test_ten_million_cells_of_garbage_are_reported() -> None:
     """Random numbers, words and dates in ten columns: the first word among numbers is named."""
     cells = random.Random(0).choices(["12.5", "-3", "1e5", "2024-13-45", "oops", "", "x y z", "inf"], k=100_000)
     block = "".join(",".join(cells[start : start + 10]) + "\n" for start in range(0, 100_000, 10))
-    answer = told("a,b,c,d,e,f,g,h,i,y\n" + block * 100)
+    answer = output("a,b,c,d,e,f,g,h,i,y\n" + block * 100)
     assert answer.startswith("the target 'y' is missing in ")
 
 
@@ -375,7 +375,7 @@ def test_a_missing_or_short_key_is_refused(monkeypatch: pytest.MonkeyPatch, key:
         monkeypatch.delenv(ingest.PSEUDONYM_KEY)
     else:
         monkeypatch.setenv(ingest.PSEUDONYM_KEY, key)
-    answer = told(PEOPLE, private=PRIVATE)
+    answer = output(PEOPLE, private=PRIVATE)
     assert answer.startswith(
         "params.yaml: data.private: 'name' needs a key of at least 16 characters in $PSEUDONYM_KEY"
     )
@@ -395,13 +395,13 @@ def test_a_missing_or_short_key_is_refused(monkeypatch: pytest.MonkeyPatch, key:
     ],
 )
 def test_private_values_are_in_no_message(content: str | bytes, name: str) -> None:
-    answer = told(content, name=name, private=PRIVATE)
+    answer = output(content, name=name, private=PRIVATE)
     for secret in ("Hopper", "1906", "navy", KEY):
         assert secret not in answer
 
 
-def test_a_private_target_is_told_by_its_pseudonym() -> None:
-    answer = told("x,y\n" + "1,Hopper\n" * 20, private={"y": "pseudonymise"})
+def test_a_private_target_is_reported_by_its_pseudonym() -> None:
+    answer = output("x,y\n" + "1,Hopper\n" * 20, private={"y": "pseudonymise"})
     assert answer.startswith("the target 'y' is '")
     assert "Hopper" not in answer
 

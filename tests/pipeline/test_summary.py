@@ -37,8 +37,8 @@ def test_the_worst_slice_is_the_largest_error_but_the_smallest_score(metric: str
 
 def test_without_a_run_the_summary_says_what_to_do(project: Project) -> None:
     (project.folder / "reports/evaluation.json").unlink()
-    told = project.run(sys.executable, "-m", "mlops.pipeline.summary", check=False)
-    assert (told.returncode, told.stdout) == (
+    message = project.run(sys.executable, "-m", "mlops.pipeline.summary", check=False)
+    assert (message.returncode, message.stdout) == (
         1,
         "error: reports/evaluation.json is missing\n  try: make, or dvc checkout\n",
     )

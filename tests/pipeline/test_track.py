@@ -53,14 +53,14 @@ def server(tmp_path: Path) -> Iterator[str]:
 def test_a_training_is_one_run_with_its_lineage_and_a_model_that_comes_back(project: Project, server: str) -> None:
     for stage in ("ingest", "split", "train", "export", "evaluate"):
         project.stage(stage)
-    told = project.stage("track", MLFLOW_TRACKING_URI=server, MLFLOW_EXPERIMENT_NAME="cancer").stdout
-    assert "warning" not in told
+    message = project.stage("track", MLFLOW_TRACKING_URI=server, MLFLOW_EXPERIMENT_NAME="cancer").stdout
+    assert "warning" not in message
     client = mlflow.MlflowClient(server)
     experiment = client.get_experiment_by_name("cancer")
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
-    assert run.info.run_id in told
+    assert run.info.run_id in message
     assert run.data.params["model.estimator"] == "sklearn.linear_model.LogisticRegression"
     assert run.data.params["model.params.C"] == "1.0"
     assert run.data.tags["commit"].startswith(project.git("rev-parse", "HEAD"))
@@ -104,9 +104,9 @@ def test_training_goes_on_where_mlflow_cannot_be_reached(project: Project, silen
         ("sqlite:///torn.db", "sqlite:///torn.db", "file is not a database"),
         ("ftp://127.0.0.1/runs", "ftp://127.0.0.1/runs", "unsupported URI"),
     ):
-        told = project.stage("track", MLFLOW_TRACKING_URI=uri, MLFLOW_HTTP_REQUEST_TIMEOUT="1").stdout
-        assert f"warning: this run was not recorded in MLflow at {shown}: " in told
-        assert reason in told
-        assert "dvc repro --force --single-item track" in told
-        assert "not recorded: params, metrics, tags, signature, model" in told
-        assert "secret" not in told
+        message = project.stage("track", MLFLOW_TRACKING_URI=uri, MLFLOW_HTTP_REQUEST_TIMEOUT="1").stdout
+        assert f"warning: this run was not recorded in MLflow at {shown}: " in message
+        assert reason in message
+        assert "dvc repro --force --single-item track" in message
+        assert "not recorded: params, metrics, tags, signature, model" in message
+        assert "secret" not in message

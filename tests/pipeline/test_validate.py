@@ -244,7 +244,7 @@ def test_what_was_seen_stands_in_for_rows_where_an_expectation_is_about_the_colu
     assert by_count["rows"] is None
 
 
-def test_a_warning_is_told_and_does_not_stop_the_pipeline(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warning_is_reported_and_does_not_stop_the_pipeline(capsys: pytest.CaptureFixture[str]) -> None:
     visits()
     expect(
         between("alter", "warning", min_value=0),
@@ -252,9 +252,9 @@ def test_a_warning_is_told_and_does_not_stop_the_pipeline(capsys: pytest.Capture
         between("visit", min_value=1),
     )
     outcome = validate.main()
-    told = capsys.readouterr().err
-    assert told.startswith("warning: the table fails 2 non-critical expectations")
-    assert "row 5: -4" in told
+    output = capsys.readouterr().err
+    assert output.startswith("warning: the table fails 2 non-critical expectations")
+    assert "row 5: -4" in output
     assert "1 of 3" in outcome
     assert metric() == {
         "expectations": 3,

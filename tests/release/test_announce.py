@@ -74,13 +74,13 @@ REPORT = Report(
 )
 
 
-def told(report: Report = REPORT, release: Release = RELEASE, card: str | None = None, **tag: Any) -> str:
+def output(report: Report = REPORT, release: Release = RELEASE, card: str | None = None, **tag: Any) -> str:
     page = "https://github.com/ada/a-project"
     return notes(Facts(Tag(**{**TAG, **tag}), release, report, REFERENCE, "ada/a-project", page, card))
 
 
 def test_the_notes_hold_numbers_differences_changes_digest_and_how_to_check_it() -> None:
-    text = told(card="# Card\n\nWhat it is for, see [the canvas](../docs/canvas.md).")
+    text = output(card="# Card\n\nWhat it is for, see [the canvas](../docs/canvas.md).")
     assert "| <code>recall</code> | 0.943 (0.875 … 1) | 0.9245 | +0.0189 (−0.01 … +0.06) |" in text
     assert "| metric | value | v1.0.0 | difference |" in text
     assert "passed [`gate`](https://github.com/ada/a-project/actions/runs/7) in #12" in text
@@ -95,7 +95,7 @@ def test_the_notes_hold_numbers_differences_changes_digest_and_how_to_check_it()
 
 
 def test_the_first_release_is_compared_with_nothing() -> None:
-    text = told(previous=None)
+    text = output(previous=None)
     assert "This is the first release." in text
     assert "| metric | value |" in text
     assert "difference" not in text
@@ -103,7 +103,7 @@ def test_the_first_release_is_compared_with_nothing() -> None:
 
 def test_a_release_of_documentation_says_that_the_model_is_the_same() -> None:
     report = Report(head=COMMIT, base=BEFORE, dirty=False, touched=False, verdict="pass", blocks=False)
-    text = told(report)
+    text = output(report)
     assert "Documentation only: the model is the same." in text
     assert "| <code>recall</code> | 0.943 (0.875 … 1) |" in text
 
@@ -112,7 +112,7 @@ def test_a_release_of_documentation_says_that_the_model_is_the_same() -> None:
 def test_text_of_a_stranger_stays_text(text: str) -> None:
     metrics = {text: {"value": 0.5, "low": 0.4, "high": 0.6}}
     release = RELEASE.model_copy(update={"metrics": metrics, "data": {"sha256": text}, "export": {"runtime": text}})
-    page = Page(told(report_of(text), release))
+    page = Page(output(report_of(text), release))
     assert page.open == []
     assert {tag for tag, _ in page.tags} <= {
         *("h3", "p", "code", "pre", "details", "summary", "sub", "span"),
@@ -121,11 +121,11 @@ def test_text_of_a_stranger_stays_text(text: str) -> None:
     links = {attributes.get("href") for tag, attributes in page.tags if tag == "a"}
     assert links == {TAG["url"], "https://github.com/ada/a-project/compare/v1.0.0...v1.1.0"}
     assert page.others == []
-    assert "@ada" not in told(report_of(text), release)
+    assert "@ada" not in output(report_of(text), release)
 
 
 def test_notes_that_would_be_too_long_are_cut_and_say_so() -> None:
-    text = told(card="x" * MOST_BYTES)
+    text = output(card="x" * MOST_BYTES)
     assert len(text.encode()) < MOST_BYTES + 200
     assert "too long for release notes" in text
     assert REFERENCE in text
@@ -219,7 +219,7 @@ def test_a_candidate_is_no_latest_release(github: GitHub, clone: Clone) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "output"),
     [
         ("tag.json", {**TAG, "tag": "v9.9.9"}, "is about v9.9.9, but this run is about v1.1.0"),
         ("tag.json", {**TAG, "commit": "f" * 40}, "the release of another commit"),
@@ -230,20 +230,20 @@ def test_a_candidate_is_no_latest_release(github: GitHub, clone: Clone) -> None:
     ],
 )
 def test_what_does_not_fit_together_is_not_announced(
-    github: GitHub, clone: Clone, name: str, content: dict[str, Any], told: str
+    github: GitHub, clone: Clone, name: str, content: dict[str, Any], output: str
 ) -> None:
     write_json(content, f"build/release/{name}")
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=output):
         run(github)
     assert github.changes == []
 
 
-@pytest.mark.parametrize(("tags", "told"), [({}, "answers 422"), ({"v1.1.0": "f" * 40}, "was moved from 1111111111")])
+@pytest.mark.parametrize(("tags", "output"), [({}, "answers 422"), ({"v1.1.0": "f" * 40}, "was moved from 1111111111")])
 def test_a_tag_that_is_gone_or_was_moved_is_not_announced(
-    github: GitHub, clone: Clone, tags: dict[str, str], told: str
+    github: GitHub, clone: Clone, tags: dict[str, str], output: str
 ) -> None:
     github.tags = tags
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=output):
         run(github)
     assert github.changes == []
 

@@ -63,11 +63,11 @@ def test_only_a_digest_is_written(clone: Clone, reference: str) -> None:
     assert clone.git("status", "--porcelain") == ""
 
 
-def test_a_place_that_names_no_image_or_two_is_told(clone: Clone) -> None:
+def test_a_place_that_names_no_image_or_two_is_reported(clone: Clone) -> None:
     path = Path("deploy/compose/.env")
-    for text, told in (("# nothing\n", "0 lines"), (f"MODEL_IMAGE={OLD}\nMODEL_IMAGE={OLD}\n", "2 lines")):
+    for text, output in (("# nothing\n", "0 lines"), (f"MODEL_IMAGE={OLD}\nMODEL_IMAGE={OLD}\n", "2 lines")):
         path.write_text(text, encoding="utf-8")
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=output):
             deploy.write(NEW)
     path.unlink()
     overlay = deploy.STAGING

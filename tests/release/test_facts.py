@@ -24,7 +24,7 @@ def gather(project: Project) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("models/model.skops", "models/model.skops does not match dvc.lock: its MD5 is"),
         ("models/service/model.onnx", "models/service does not match dvc.lock: its MD5 is"),
@@ -32,17 +32,17 @@ def gather(project: Project) -> str:
         ("reports/evaluation.json", "reports/evaluation.json does not match dvc.lock: its MD5 is"),
     ],
 )
-def test_one_flipped_byte_stops_a_release(done: Project, tmp_path: Path, name: str, told: str) -> None:
+def test_one_flipped_byte_stops_a_release(done: Project, tmp_path: Path, name: str, message: str) -> None:
     project = copied(done, tmp_path)
     path = project.folder / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.unlink()  # it may be a link into the cache
     path.write_bytes(content)
-    assert told in gather(project)
+    assert message in gather(project)
 
 
 def test_without_a_verified_tag_there_is_nothing_to_gather(done: Project, tmp_path: Path) -> None:
     project = copied(done, tmp_path)
-    told = project.run(sys.executable, "-m", "mlops.release.facts", check=False).stdout
-    assert "build/release/tag.json is missing" in told
+    message = project.run(sys.executable, "-m", "mlops.release.facts", check=False).stdout
+    assert "build/release/tag.json is missing" in message

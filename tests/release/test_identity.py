@@ -41,7 +41,7 @@ def test_a_folder_beside_the_model_is_named() -> None:
 
 
 @pytest.mark.parametrize("change", ["", "{half}", "[]", "schema: '2.0'\n", "<<<<<<< HEAD\n{all}=======\n>>>>>>> b\n"])
-def test_a_broken_lock_is_told_in_a_sentence(change: str) -> None:
+def test_a_broken_lock_is_reported_in_a_sentence(change: str) -> None:
     lock = Path("dvc.lock")
     whole = lock.read_text()
     lock.write_text(change.replace("{all}", whole).replace("{half}", f"{whole[:-80]}\n- :"))

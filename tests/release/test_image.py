@@ -86,7 +86,7 @@ def test_what_the_team_s_code_imports_is_in_the_image_with_all_that_it_needs_and
 
 
 @pytest.mark.usefixtures("uv")
-def test_a_package_that_is_not_locked_is_told_with_its_remedy(tmp_path: Path) -> None:
+def test_a_package_that_is_not_locked_is_reported_with_its_remedy(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         dependencies.export(tmp_path / "requirements.txt", contract(packages=["deepnet"]))
     assert str(error.value) == ("src/project needs the package deepnet, which is not in uv.lock\n  try: uv add deepnet")
@@ -154,7 +154,7 @@ def test_another_one_needs_them_and_no_onnx_runtime(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("uv")
-def test_an_estimator_from_a_package_that_the_image_lacks_is_told_with_its_remedy(tmp_path: Path) -> None:
+def test_an_estimator_from_a_package_that_the_image_lacks_is_reported_with_its_remedy(tmp_path: Path) -> None:
     trusted = ["collections.OrderedDict", "lightgbm.sklearn.LGBMClassifier"]
     with pytest.raises(UserError) as error:
         dependencies.export(tmp_path / "requirements.txt", contract(runtime="scikit-learn", trusted=trusted))
@@ -162,7 +162,7 @@ def test_an_estimator_from_a_package_that_the_image_lacks_is_told_with_its_remed
     assert "try: uv add --group serving-scikit-learn lightgbm" in str(error.value)
 
 
-def test_an_unknown_platform_is_told_with_those_that_are_known(tmp_path: Path) -> None:
+def test_an_unknown_platform_is_reported_with_those_that_are_known(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"PLATFORM=linux/vax\n  try: PLATFORM=linux/amd64 or linux/arm64"):
         dependencies.install(tmp_path / "requirements.txt", tmp_path, "linux/vax")
 
@@ -281,7 +281,7 @@ def test_a_lock_that_the_commit_does_not_make_is_not_released(
         check.lock()
 
 
-def test_a_tag_that_is_no_version_is_told_before_anything_is_built(
+def test_a_tag_that_is_no_version_is_reported_before_anything_is_built(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project.folder)

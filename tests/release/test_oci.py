@@ -109,9 +109,9 @@ def test_the_same_again_is_fine_and_writes_nothing(registry: Registry) -> None:
 
 def test_a_version_that_names_another_digest_stays_as_it_is(registry: Registry) -> None:
     at(registry).tag(FIRST, "1.0.0")
-    with pytest.raises(UserError, match=f"1.0.0 already names {FIRST}") as told:
+    with pytest.raises(UserError, match=f"1.0.0 already names {FIRST}") as output:
         at(registry).tag(SECOND, "1.0.0")
-    assert "tag the next version" in str(told.value)
+    assert "tag the next version" in str(output.value)
     assert registry.tags == {"1.0.0": FIRST}
 
 
@@ -128,17 +128,17 @@ def test_bytes_that_are_not_those_of_the_digest_get_no_version(registry: Registr
     assert registry.tags == {}
 
 
-def test_a_token_that_may_not_write_is_told_so_and_not_shown(registry: Registry) -> None:
+def test_a_token_that_may_not_write_is_reported_so_and_not_shown(registry: Registry) -> None:
     registry.refuse = {"PUT": 403}
-    with pytest.raises(UserError, match="packages: write") as told:
+    with pytest.raises(UserError, match="packages: write") as output:
         at(registry).tag(FIRST, "1.0.0")
-    assert "denied: no write" in str(told.value)
-    with pytest.raises(UserError, match="answers 401 to the sign-in") as told:
+    assert "denied: no write" in str(output.value)
+    with pytest.raises(UserError, match="answers 401 to the sign-in") as output:
         at(registry, "wrong-token").digest("1.0.0")
-    assert "wrong-token" not in str(told.value)
+    assert "wrong-token" not in str(output.value)
 
 
-def test_a_registry_that_is_away_is_told_in_a_sentence() -> None:
+def test_a_registry_that_is_away_is_reported_in_a_sentence() -> None:
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9 cannot be reached"):
         Repository("127.0.0.1:9/ada/model", "ada", TOKEN).digest("1.0.0")
 
@@ -154,6 +154,6 @@ def test_only_a_digest_of_this_repository_gets_a_version(registry: Registry) -> 
     for reference in (f"{registry.address}/ada/other@{FIRST}", f"{registry.address}/ada/model:1.0.0"):
         with pytest.raises(UserError, match="must name an image of this repository by digest"):
             publish.set_version({**environment, "REFERENCE": reference})
-    told = publish.set_version({**environment, "REFERENCE": f"{registry.address}/ada/model@{FIRST}"})
-    assert told == f"{registry.address}/ada/model:1.0.0 is {FIRST}"
+    output = publish.set_version({**environment, "REFERENCE": f"{registry.address}/ada/model@{FIRST}"})
+    assert output == f"{registry.address}/ada/model:1.0.0 is {FIRST}"
     assert registry.tags == {"1.0.0": FIRST}

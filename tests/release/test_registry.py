@@ -83,8 +83,8 @@ def test_a_release_is_a_version_with_tags_and_the_champion_predicts_the_same(
     project: Project, server: tuple[str, Path]
 ) -> None:
     url, _ = server
-    told = register(project, url, "v1.0.0").stdout
-    assert "v1.0.0 is version 1 of a-project in MLflow, and its champion" in told
+    message = register(project, url, "v1.0.0").stdout
+    assert "v1.0.0 is version 1 of a-project in MLflow, and its champion" in message
     client = mlflow.MlflowClient(url)
     version = client.get_model_version_by_alias("a-project", "champion")
     commit = project.git("rev-parse", "HEAD")
@@ -121,8 +121,8 @@ def test_the_champion_follows_the_release_and_not_the_candidate(project: Project
     client = mlflow.MlflowClient(url)
     register(project, url, "v1.0.0", "followed")
     project.commit("the same model from another commit")
-    told = register(project, url, "v1.1.0-rc.1", "followed").stdout
-    assert "champion" not in told
+    message = register(project, url, "v1.1.0-rc.1", "followed").stdout
+    assert "champion" not in message
     assert client.get_model_version_by_alias("followed", "champion").tags["version"] == "1.0.0"
     register(project, url, "v1.1.0", "followed")
     champion = client.get_model_version_by_alias("followed", "champion")
@@ -185,7 +185,7 @@ def test_a_model_that_is_not_the_one_in_the_lock_is_not_registered(
     assert mlflow.MlflowClient(url).search_registered_models("name = 'damaged'") == []
 
 
-def test_a_server_that_does_not_answer_is_told_without_its_password(project: Project) -> None:
+def test_a_server_that_does_not_answer_is_reported_without_its_password(project: Project) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://ada:secret-word@127.0.0.1:{free.getsockname()[1]}"

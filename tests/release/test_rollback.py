@@ -182,7 +182,7 @@ def test_it_looks_at_main_as_it_is_on_the_remote(desk: Desk, tmp_path: Path) -> 
     assert desk.rollback().stdout.startswith("Roll back v1.2.0 to v1.1.0")
 
 
-def test_a_folder_without_a_remote_and_a_clone_without_history_are_told_so(desk: Desk, tmp_path: Path) -> None:
+def test_a_folder_without_a_remote_and_a_clone_without_history_are_reported_so(desk: Desk, tmp_path: Path) -> None:
     desk.deploy("1")
     desk.deploy("2")
     shallow = tmp_path / "shallow"

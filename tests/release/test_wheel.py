@@ -158,8 +158,8 @@ def test_a_model_that_onnx_cannot_hold_is_refused_with_the_reason(project: Proje
     reason = "this model runs in the service only: a feature has no ONNX form: rounded uses np.round"
     assert refused.stdout.startswith(f"error: {reason}")
     output = tmp_path / "output"
-    told = project.run(sys.executable, "-m", "mlops.release.wheel", "release", GITHUB_OUTPUT=str(output)).stdout
-    assert told.startswith(f"no wheel: {reason}")
+    message = project.run(sys.executable, "-m", "mlops.release.wheel", "release", GITHUB_OUTPUT=str(output)).stdout
+    assert message.startswith(f"no wheel: {reason}")
     assert not output.exists()
     assert not (project.folder / wheel.FOLDER).exists(), "nor is that of an earlier model left"
 

@@ -80,7 +80,7 @@ def test_a_link_or_a_device_is_refused(kind: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [
         ((), "holds 0 entries"),
         (("report.json", "report.json"), "holds 2 entries"),
@@ -89,8 +89,8 @@ def test_a_link_or_a_device_is_refused(kind: int) -> None:
         (tuple(map(str, range(5000))), "holds 5,000 entries"),
     ],
 )
-def test_any_number_of_entries_but_one_is_refused(names: tuple[str, ...], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_any_number_of_entries_but_one_is_refused(names: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         unpack(zipped(*((name, b"{}") for name in names)))
 
 

@@ -123,13 +123,13 @@ def test_one_flipped_bit_in_the_remote_is_refused_and_the_model_rebuilt_and_noth
     assert [value for name, value in main.model.get_params().items() if name.endswith("C")] == [1.0]  # type: ignore[union-attr]
     assert no_worktree_is_left()
     assert here.git("status", "--porcelain") == before
-    told = capfd.readouterr().err
-    assert "is corrupt (its hash differs) and is not used" in told
-    assert "because neither the cache nor the remote has it" in told
+    message = capfd.readouterr().err
+    assert "is corrupt (its hash differs) and is not used" in message
+    assert "because neither the cache nor the remote has it" in message
 
 
 @pytest.mark.e2e
-def test_a_lock_that_names_another_model_is_told_after_the_rebuild(here: Project) -> None:
+def test_a_lock_that_names_another_model_is_reported_after_the_rebuild(here: Project) -> None:
     lock = Path("dvc.lock")
     md5 = str(hash_of(parse_lock(lock.read_bytes()) or {}, "models/model.skops"))
     lock.write_text(lock.read_text(encoding="utf-8").replace(md5, "f0" * 16), encoding="utf-8")
@@ -143,7 +143,7 @@ def test_a_lock_that_names_another_model_is_told_after_the_rebuild(here: Project
     assert no_worktree_is_left()
 
 
-def test_a_main_that_does_not_run_is_told(here: Project) -> None:
+def test_a_main_that_does_not_run_is_reported(here: Project) -> None:
     Path("src/mlops/pipeline/train.py").write_text("raise SystemExit(3)\n", encoding="utf-8")
     here.commit("break")
     lose_cache()
@@ -177,18 +177,18 @@ def test_a_main_without_a_model_is_the_first_time(here: Project, lose: Callable[
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "message"),
     [
         ("task", "regression", "data.task is classification on main and regression here"),
         ("target", "mean radius", "data.target is diagnosis on main and mean radius here"),
         ("positive", "benign", "data.positive is malignant on main and benign here"),
     ],
 )
-def test_what_is_predicted_may_not_change_without_a_word(here: Project, key: str, value: str, told: str) -> None:
+def test_what_is_predicted_may_not_change_without_a_word(here: Project, key: str, value: str, message: str) -> None:
     settings = settings_module.load()
     changed = settings.model_copy(update={"data": settings.data.model_copy(update={key: value})})
     main = find(git("rev-parse", "HEAD"), changed)
-    assert main.problem == f"{told}, so no metric can be compared"
+    assert main.problem == f"{message}, so no metric can be compared"
     assert main.model is None
     assert not main.first
     # but what does not depend on the target is known
@@ -196,7 +196,7 @@ def test_what_is_predicted_may_not_change_without_a_word(here: Project, key: str
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("params.yaml", "data: {}\n", "data.source is missing"),
         ("params.yaml", "later: 1\n", "unknown key later"),
@@ -206,17 +206,19 @@ def test_what_is_predicted_may_not_change_without_a_word(here: Project, key: str
         ("data/prepared/catalogue.json", "{", "data/prepared/catalogue.json: Invalid JSON"),
     ],
 )
-def test_files_of_main_that_this_code_cannot_read_are_told(here: Project, name: str, content: str, told: str) -> None:
+def test_files_of_main_that_this_code_cannot_read_are_reported(
+    here: Project, name: str, content: str, message: str
+) -> None:
     settings = settings_module.load()
     Path(name).write_text(content, encoding="utf-8")
     here.commit("another age")
     main = find(git("rev-parse", "HEAD"), settings)
     assert str(main.problem).startswith("main's files cannot be read by this change's code: ")
-    assert told in str(main.problem)
+    assert message in str(main.problem)
     assert not main.first
 
 
-def test_a_model_file_that_cannot_be_loaded_is_told(here: Project) -> None:
+def test_a_model_file_that_cannot_be_loaded_is_reported(here: Project) -> None:
     """Its hash is right, but it is none."""
     lock = Path("dvc.lock")
     junk = here.folder / "junk"
@@ -233,7 +235,7 @@ def test_a_model_file_that_cannot_be_loaded_is_told(here: Project) -> None:
     assert not main.first
 
 
-def test_a_lock_without_the_training_rows_is_told(here: Project) -> None:
+def test_a_lock_without_the_training_rows_is_reported(here: Project) -> None:
     lock = Path("dvc.lock")
     text = lock.read_text(encoding="utf-8").replace(
         "path: data/prepared/train.parquet", "path: data/prepared/old.parquet"

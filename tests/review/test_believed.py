@@ -101,11 +101,11 @@ def test_dvc_names_the_stages_before_training(claim: Claim) -> None:
     assert read_before() == ["ingest", "split", "validate"]
 
 
-def test_a_missing_model_is_told_with_what_to_do_on_a_branch_and_for_a_fork(claim: Claim) -> None:
+def test_a_missing_model_is_reported_with_what_to_do_on_a_branch_and_for_a_fork(claim: Claim) -> None:
     claim.stored.unlink()
-    told = claim.refused()
-    assert "models/model.skops is not available: the remote does not have" in told
-    assert "run make and dvc push (for a fork, somebody who may write to the remote runs both" in told
+    message = claim.refused()
+    assert "models/model.skops is not available: the remote does not have" in message
+    assert "run make and dvc push (for a fork, somebody who may write to the remote runs both" in message
 
 
 def test_without_a_remote_the_error_says_so(claim: Claim) -> None:
@@ -160,9 +160,9 @@ STALE: dict[str, tuple[Callable[[Lock], Any], str]] = {
 
 @pytest.mark.parametrize("edit", STALE)
 def test_a_lock_of_other_code_parameters_or_data_is_outdated_and_says_which(claim: Claim, edit: str) -> None:
-    change, told = STALE[edit]
+    change, message = STALE[edit]
     change(claim.lock)
-    assert told in claim.refused()
+    assert message in claim.refused()
 
 
 @pytest.mark.parametrize(

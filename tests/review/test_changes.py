@@ -1,4 +1,4 @@
-"""What a change touches: told from real repositories, and never taken for documentation when in doubt."""
+"""What a change touches: found in real repositories, and never taken for documentation when in doubt."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_new_files_that_nobody_added_yet_count(commit: Callable[..., str]) -> No
 # what differs
 
 
-def told(found: list[Any]) -> list[tuple[str, str | None, str | None]]:
+def output(found: list[Any]) -> list[tuple[str, str | None, str | None]]:
     return [(each.name, each.before, each.after) for each in found]
 
 
@@ -109,7 +109,7 @@ waivers:
     base = commit(**{"params.yaml": before, "gate.yaml": gate})
     write({"params.yaml": after, "gate.yaml": loosened})
     found = changes.changes(base, ["params.yaml", "gate.yaml"])
-    assert [each for each in told(found.params) if each[0] != "gate.waivers"] == [
+    assert [each for each in output(found.params) if each[0] != "gate.waivers"] == [
         ("gate: floor recall", "at_least 0.85", "at_least 0.5"),
         ("gate: lock", "on", None),
         ("gate: group_gap sex recall", "at_most 0.1", "at_most 0.5"),
@@ -136,7 +136,7 @@ def test_steps_that_differ_are_named_by_their_parameters(commit: Callable[..., s
     assert (change.name, change.before, change.after) == ("model.steps.pca.params.n_components", "5", "3")
 
 
-def test_data_that_differ_are_told_by_source_rows_and_columns(commit: Callable[..., str]) -> None:
+def test_data_that_differ_are_reported_by_source_rows_and_columns(commit: Callable[..., str]) -> None:
     def catalogue(rows: int, sha: str, **columns: str) -> str:
         described = [{"name": name, "kind": kind} for name, kind in columns.items()]
         return json.dumps({"source": "data/raw/x.csv", "rows": rows, "sha256": sha, "columns": described})
@@ -144,7 +144,7 @@ def test_data_that_differ_are_told_by_source_rows_and_columns(commit: Callable[.
     place = "data/prepared/catalogue.json"
     base = commit(**{place: catalogue(1000, "ab", age="numeric", sex="categorical", old="text")})
     write({place: catalogue(1250, "cd", age="numeric", sex="boolean", new="date")})
-    assert told(changes.changes(base, []).data) == [
+    assert output(changes.changes(base, []).data) == [
         ("rows", "1,000", "1,250"),
         ("sha256", "ab", "cd"),
         ("column sex", "categorical", "boolean"),
@@ -153,7 +153,7 @@ def test_data_that_differ_are_told_by_source_rows_and_columns(commit: Callable[.
     ]
 
 
-def test_dependencies_that_differ_are_told_with_where_they_come_from(commit: Callable[..., str]) -> None:
+def test_dependencies_that_differ_are_reported_with_where_they_come_from(commit: Callable[..., str]) -> None:
     def lock(*packages: tuple[str, str, str]) -> str:
         return "version = 1\n" + "".join(
             f'[[package]]\nname = "{name}"\nversion = "{version}"\nsource = {source}\n'
@@ -166,7 +166,7 @@ def test_dependencies_that_differ_are_told_with_where_they_come_from(commit: Cal
         **{"uv.lock": lock(("numpy", "2.0", one), ("scipy", "1.0", one), ("two", "1", one), ("two", "2", one))}
     )
     write({"uv.lock": lock(("numpy", "2.0", fork), ("two", "1", one), ("two", "3", one), ("new", "0.1", other))})
-    assert told(changes.changes(base, []).dependencies) == [
+    assert output(changes.changes(base, []).dependencies) == [
         ("registries", "https://one.example/simple", "https://one.example/simple, https://other.example/simple"),
         ("numpy", "2.0", "2.0 from https://git.example/numpy?rev=1#abc"),
         ("scipy", "1.0", None),
@@ -185,7 +185,7 @@ def test_the_project_s_own_lock_is_read(monkeypatch: pytest.MonkeyPatch, commit:
 
 @pytest.mark.parametrize("name", ["params.yaml", "uv.lock", "data/prepared/catalogue.json"])
 @pytest.mark.parametrize("content", ["{", "a: [", "\x00", "[]", "7", "a: 1\na: 2", '{"columns": 7}'])
-def test_a_broken_file_is_told_and_not_a_crash(commit: Callable[..., str], name: str, content: str) -> None:
+def test_a_broken_file_is_reported_and_not_a_crash(commit: Callable[..., str], name: str, content: str) -> None:
     base = commit(**{name: content})
     assert changes.changes(base, [name]).files == [name]
     Path(name).unlink()
@@ -197,7 +197,7 @@ def test_a_broken_file_is_told_and_not_a_crash(commit: Callable[..., str], name:
 def test_a_broken_file_is_named_as_such(commit: Callable[..., str]) -> None:
     base = commit(**{"params.yaml": "a: 1"})
     write({"params.yaml": "a: ["})
-    assert told(changes.changes(base, []).params) == [("a", "1", None), ("the file", None, "cannot be read")]
+    assert output(changes.changes(base, []).params) == [("a", "1", None), ("the file", None, "cannot be read")]
 
 
 def test_long_lists_are_cut_and_what_was_cut_is_counted(commit: Callable[..., str]) -> None:
@@ -218,7 +218,7 @@ def test_names_and_values_fit_the_report(commit: Callable[..., str]) -> None:
     assert found.files == ["x" * 299 + "…", "a�b"]
 
 
-def test_locks_that_differ_are_told_by_stage_and_file() -> None:
+def test_locks_that_differ_are_reported_by_stage_and_file() -> None:
     def stage(**outs: str) -> dict[str, Any]:
         return {"cmd": "x", "outs": [{"path": path, "md5": md5} for path, md5 in outs.items()]}
 

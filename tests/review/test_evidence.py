@@ -126,7 +126,7 @@ def test_what_main_served_by_other_code_is_not_known_and_stops_nothing(content: 
     assert served(content) is None
 
 
-def test_why_it_is_no_onnx_is_told_in_one_line_that_a_report_takes() -> None:
+def test_why_it_is_no_onnx_is_reported_in_one_line_that_a_report_takes() -> None:
     found = served(json.dumps({**EXPORTED, "why": "it does\nnot\u202e convert" + "!" * 500}).encode())
     assert found is not None
     assert found.why is not None
@@ -260,8 +260,8 @@ def test_no_comparison_is_made_where_main_s_model_has_learned_most_of_the_rows(h
 def test_no_model_on_main_is_said_and_only_then_undecided(here: Project) -> None:
     main = main_branch()._replace(model=None, train=None, problem="main has no trained model yet", first=True)
     policy = judged(gathered(main))
-    told = {each.verdict for each in policy.results if each.rule in ("no_worse", "slices_no_worse", "drift")}
-    assert told == {"inconclusive"}
+    message = {each.verdict for each in policy.results if each.rule in ("no_worse", "slices_no_worse", "drift")}
+    assert message == {"inconclusive"}
     assert not policy.blocks
     policy = judged(gathered(main._replace(first=False, problem="main's model cannot be loaded: it is damaged")))
     assert policy.blocks
@@ -312,7 +312,7 @@ def test_a_class_that_is_new_in_the_table_has_no_probability_by_main_s_model(her
     assert np.allclose(said.probabilities.sum(axis=1), 1)
 
 
-def test_a_model_that_fails_on_the_table_is_told_and_not_a_crash(here: Project) -> None:
+def test_a_model_that_fails_on_the_table_is_reported_and_not_a_crash(here: Project) -> None:
     main, catalogue, test = main_branch(), tables.read_catalogue(), tables.read(paths.TEST)
     broken = main._replace(model=LogisticRegression())  # not fitted
     said, problem, _ = score_baseline(test, broken, catalogue, Classes(np.array(["benign", "malignant"]), 1))

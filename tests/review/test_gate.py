@@ -223,22 +223,22 @@ def test_a_change_in_order_is_green(name: str) -> None:
     assert found.results[0].verdict == "pass"
 
 
-@pytest.mark.parametrize(("name", "found", "told"), RED)
-def test_what_a_rule_forbids_turns_it_red(name: str, found: dict[str, Any], told: str) -> None:
+@pytest.mark.parametrize(("name", "found", "message"), RED)
+def test_what_a_rule_forbids_turns_it_red(name: str, found: dict[str, Any], message: str) -> None:
     one = judged([RULES[name]], evidence(**found))
     assert (one.verdict, one.blocks) == ("fail", True)
-    assert told in one.results[0].why
+    assert message in one.results[0].why
 
 
 @pytest.mark.parametrize("inconclusive", ["block", "warn"])
-@pytest.mark.parametrize(("name", "found", "told"), UNCLEAR)
+@pytest.mark.parametrize(("name", "found", "message"), UNCLEAR)
 def test_an_inconclusive_rule_says_why_and_blocks_only_where_the_gate_says_so(
-    name: str, found: dict[str, Any], told: str, inconclusive: str
+    name: str, found: dict[str, Any], message: str, inconclusive: str
 ) -> None:
     one = judged([{**RULES[name], "inconclusive": inconclusive}], evidence(**found))
     assert one.verdict == "inconclusive", one.results[0].why
     assert one.blocks == (inconclusive == "block")
-    assert told in one.results[0].why
+    assert message in one.results[0].why
 
 
 def test_every_rule_that_can_be_inconclusive_says_in_the_gate_what_then_happens() -> None:
@@ -314,7 +314,7 @@ def test_a_group_of_a_column_that_is_not_sliced_fails() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "found", "told"),
+    ("name", "found", "message"),
     [
         ("calibration", {"calibration": []}, "gives no probabilities"),
         ("validation", {"validation": None}, "no expectations"),
@@ -323,10 +323,10 @@ def test_a_group_of_a_column_that_is_not_sliced_fails() -> None:
         ("overfitting", {"train": {"accuracy": math.nan}}, "accuracy is undefined on the training rows"),
     ],
 )
-def test_evidence_that_is_missing_fails_and_is_named(name: str, found: dict[str, Any], told: str) -> None:
+def test_evidence_that_is_missing_fails_and_is_named(name: str, found: dict[str, Any], message: str) -> None:
     one = result(RULES[name], evidence(**found))
     assert (one.verdict, one.blocks) == ("fail", True)
-    assert told in one.why
+    assert message in one.why
 
 
 def test_a_metric_that_main_s_model_does_not_have_is_inconclusive() -> None:
@@ -336,7 +336,7 @@ def test_a_metric_that_main_s_model_does_not_have_is_inconclusive() -> None:
     assert result(strict, evidence(pairs=alone)).blocks
 
 
-def test_a_loss_that_no_resample_defines_is_told_without_a_number() -> None:
+def test_a_loss_that_no_resample_defines_is_reported_without_a_number() -> None:
     undefined = {"accuracy": Paired("accuracy", 0.9, 0.8, np.full(9, math.nan), np.full(9, math.nan))}
     one = result(RULES["no_worse"], evidence(pairs=undefined))
     assert one.verdict == "inconclusive"
@@ -467,7 +467,7 @@ LOSING = evidence(pairs=pairs(1000, 0.1, 0.05))
 WAIVER = {"rule": "no_worse", "subject": "accuracy", "reason": "the old labels were wrong", "until": "2026-03-01"}
 
 
-def test_a_waiver_sets_its_rule_aside_until_its_last_day_and_is_told() -> None:
+def test_a_waiver_sets_its_rule_aside_until_its_last_day_and_is_reported() -> None:
     found = judged([RULES["no_worse"], RULES["floor"]], LOSING, (WAIVER,))
     assert (found.verdict, found.blocks) == ("pass", False)
     one = found.results[0]
@@ -494,7 +494,7 @@ def test_a_waiver_of_another_rule_or_metric_does_not_count(other: dict[str, Any]
     assert result(RULES["no_worse"], LOSING, {**WAIVER, **other}).blocks
 
 
-def test_a_waiver_of_a_rule_that_holds_is_not_told() -> None:
+def test_a_waiver_of_a_rule_that_holds_is_not_reported() -> None:
     assert result(RULES["no_worse"], evidence(), WAIVER).waiver is None
 
 
@@ -540,7 +540,7 @@ def test_rules_about_training_rows_cannot_pass_where_other_parties_hold_some() -
 
 
 @pytest.mark.parametrize(
-    ("again", "told"),
+    ("again", "message"),
     [
         (
             Rebuilt("macOS arm64", "Linux x86_64", 143, 1e-12),
@@ -558,11 +558,11 @@ def test_rules_about_training_rows_cannot_pass_where_other_parties_hold_some() -
         (None, "not what this commit produces: train; run make and commit what changed"),
     ],
 )
-def test_a_lock_of_another_platform_fails_for_that_reason_alone(again: Rebuilt | None, told: str) -> None:
+def test_a_lock_of_another_platform_fails_for_that_reason_alone(again: Rebuilt | None, message: str) -> None:
     """Whatever it says and however equal it is: what ships is what the review has built."""
     one = result(RULES["lock"], evidence(moved=["train"], rebuilt=again))
     assert (one.verdict, one.blocks) == ("fail", True)
-    assert told in one.why
+    assert message in one.why
 
 
 def test_a_lock_says_what_was_not_recomputed() -> None:

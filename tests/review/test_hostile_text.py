@@ -153,22 +153,22 @@ def test_text_of_a_stranger_calls_nobody_and_leads_nowhere(text: str) -> None:
     # GitHub looks for these in the finished text, outside of code; a letter that is not ASCII is no part of a word
     calls = r"(?ai)@\w|#\d|\bgh-\d|https?://|ftp://|mailto:\w|\bwww\.|\$.*\$|:\+?\w+:|^\s*\[[x ]\]"
     calls += r"|\b[0-9a-f]{7,40}\b"
-    for where, told in page.texts:
+    for where, message in page.texts:
         if "code" not in where:
-            assert not re.search(calls, told), told
-    for where, told in page.texts:
-        if "pre" in where and "xychart" in told:
-            lines = told.splitlines()
+            assert not re.search(calls, message), message
+    for where, message in page.texts:
+        if "pre" in where and "xychart" in message:
+            lines = message.splitlines()
             others = [line for line in lines if line.count('"') not in (0, 2)]
             categories = [line for line in others if re.fullmatch(r'    x-axis \["[\w .,]+"(, "[\w .,]+")*\]', line)]
             assert len(others) - len(categories) == 1  # our own init
-            assert len(categories) == (1 if "xychart-beta horizontal" in told else 0)
+            assert len(categories) == (1 if "xychart-beta horizontal" in message else 0)
             assert "%%{" not in "".join(lines[1:])
 
 
 def test_what_a_stranger_wrote_is_shown_and_not_swallowed() -> None:
     for name in ("script", "table", "escape", "entity", "fence", "comment"):
-        text = "".join(told for _, told in Page(comment(report_of(HOSTILE[name]))).texts).replace("\u2060", "")
+        text = "".join(message for _, message in Page(comment(report_of(HOSTILE[name]))).texts).replace("\u2060", "")
         assert HOSTILE[name] in text, name
 
 

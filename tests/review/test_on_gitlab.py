@@ -101,9 +101,9 @@ def state(gitlab: GitLab) -> tuple[str, str]:
     return note["body"].splitlines()[0], gitlab.statuses[-1]["status"]
 
 
-def withdrawn(gitlab: GitLab, told: str) -> str:
+def withdrawn(gitlab: GitLab, output: str) -> str:
     """The job fails with this message, the note says that there is no review, and the status fails."""
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=output) as error:
         publish.main()
     assert state(gitlab) == ("## ❌ No review for this commit", "failed")
     body = str(gitlab.notes[7][-1]["body"])
@@ -280,7 +280,7 @@ def test_another_pipeline_publishes_nothing(
     assert gitlab.requests == []
 
 
-def test_a_missing_token_and_a_wrong_one_are_told(gitlab: GitLab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_token_and_a_wrong_one_are_reported(gitlab: GitLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REVIEW_TOKEN", "wrong")
     with pytest.raises(UserError, match="GitLab answers 401 to GET /user"):
         publish.main()

@@ -1,6 +1,6 @@
 """`make protect`: shows first, sets only when asked, and knows when the owners are still placeholders.
 
-GitHub is out of reach here. A `gh` in its place passes on what it is told to a stand-in, which holds each request
+GitHub is out of reach here. A `gh` in its place passes its arguments on to a stand-in, which holds each request
 against a description of GitHub's API, keeps what is set, and answers as GitHub does.
 """
 
@@ -137,7 +137,7 @@ class Hub:
             self.complaints.append(f"{method} {target}: {error}")
             return refusal(422, str(error))
         refused = next(
-            (told for (m, p), told in self.refusals.items() if m == method and re.search(p, parts.path)), None
+            (printed for (m, p), printed in self.refusals.items() if m == method and re.search(p, parts.path)), None
         )
         if refused:
             return refusal(*refused)
@@ -589,11 +589,11 @@ def test_where_the_plan_has_no_rulesets_either_the_settings_are_set(desk: Desk) 
     assert desk.hub.actions["sha_pinning_required"]
     assert UPGRADE in done.stderr
     assert len(done.stderr.splitlines()) == 10
-    # what is refused is told where nothing is to be set, too
+    # what is refused is reported where nothing is to be set, too
     assert UPGRADE in desk.protect(code=1).stderr
 
 
-def test_what_an_organization_forbids_is_told_and_the_others_are_set(desk: Desk) -> None:
+def test_what_an_organization_forbids_is_reported_and_the_others_are_set(desk: Desk) -> None:
     desk.hub.workflow["can_approve_pull_request_reviews"] = True
     desk.hub.refusals["PUT", "permissions/workflow$"] = (409, "the organization has set this")
     done = desk.protect("yes", code=1)
@@ -625,7 +625,7 @@ def test_without_gh_it_shows_the_settings_and_fails(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codeowners", "told"),
+    ("codeowners", "printed"),
     [
         (None, "still names the placeholder @your-org/"),
         ("# nobody yet\n", "names nobody"),
@@ -636,17 +636,17 @@ def test_without_gh_it_shows_the_settings_and_fails(desk: Desk) -> None:
     ],
     ids=["placeholder", "comment", "empty", "no catch-all", "catch-all without an owner", "catch-all in a comment"],
 )
-def test_owners_that_leave_a_gap_are_told_and_keep_everything_from_being_set(
-    desk: Desk, codeowners: str | None, told: str
+def test_owners_that_leave_a_gap_are_reported_and_keep_everything_from_being_set(
+    desk: Desk, codeowners: str | None, printed: str
 ) -> None:
     desk.codeowners.write_text(desk.placeholders if codeowners is None else codeowners, encoding="utf-8")
-    assert f"warning: .github/CODEOWNERS {told}" in desk.protect().stdout
+    assert f"warning: .github/CODEOWNERS {printed}" in desk.protect().stdout
     done = desk.protect("yes", code=1)
-    assert done.stderr.startswith(f"error: nothing was changed: .github/CODEOWNERS {told}")
+    assert done.stderr.startswith(f"error: nothing was changed: .github/CODEOWNERS {printed}")
     assert desk.hub.changes == []
 
 
-def test_a_missing_list_of_owners_is_told(desk: Desk) -> None:
+def test_a_missing_list_of_owners_is_reported(desk: Desk) -> None:
     desk.codeowners.unlink()
     assert "names nobody" in desk.protect("yes", code=1).stderr
     assert desk.hub.changes == []

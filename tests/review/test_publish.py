@@ -168,9 +168,9 @@ def heading(github: GitHub) -> str:
     return str(comment["body"].splitlines()[0])
 
 
-def withdrawn(github: GitHub, told: str) -> str:
+def withdrawn(github: GitHub, output: str) -> str:
     """The job fails with this message, and the one comment says that there is no review."""
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=output) as error:
         publish.main()
     (comment,) = github.comments
     assert comment["body"].startswith(
@@ -185,10 +185,10 @@ def withdrawn(github: GitHub, told: str) -> str:
     return str(comment["body"])
 
 
-def refused(github: GitHub, told: str, timeout: float = 30) -> str:
+def refused(github: GitHub, output: str, timeout: float = 30) -> str:
     """Publishing is refused with this message, and nothing is changed at GitHub."""
     before = json.dumps(github.comments)
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=output) as error:
         publish.main(timeout=timeout)
     message = str(error.value)
     assert github.changes == []
@@ -334,7 +334,7 @@ def test_outside_of_a_workflow_it_says_what_to_do_instead(github: GitHub, monkey
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "output"),
     [
         (b"no zip", "the artifact is not a valid zip file"),
         (artifact()[:-30], "the artifact is not a valid zip file"),
@@ -350,12 +350,12 @@ def test_outside_of_a_workflow_it_says_what_to_do_instead(github: GitHub, monkey
     ],
     ids=["no zip", "cut", "path", "link", "two", "bomb", "deep", "NaN", "type", "log", "direction"],
 )
-def test_a_hostile_artifact_is_refused(github: GitHub, content: bytes, told: str) -> None:
+def test_a_hostile_artifact_is_refused(github: GitHub, content: bytes, output: str) -> None:
     leaves(github, content)
-    withdrawn(github, told)
+    withdrawn(github, output)
 
 
-def test_a_run_without_a_report_is_told(github: GitHub) -> None:
+def test_a_run_without_a_report_is_reported(github: GitHub) -> None:
     for artifacts in ([], [{**github.artifacts[RUN][0], "expired": True}]):
         github.artifacts[RUN] = artifacts
         withdrawn(github, f"run {RUN} has no artifact named report")
@@ -434,10 +434,10 @@ def words(github: GitHub) -> str:
     return re.sub(r"</?(?:span|code)>", "", html.unescape(comment["body"])).replace("\u2060", "")
 
 
-def doubted(github: GitHub, told: str) -> None:
+def doubted(github: GitHub, output: str) -> None:
     """The comment says not to merge, and why the report is not believed."""
     assert heading(github).startswith("## ❌ Do not merge: ")
-    assert told in words(github)
+    assert output in words(github)
     assert "✅ May be merged" not in words(github)
 
 
@@ -500,7 +500,7 @@ def waived(rule: str, **different: str) -> Callable[[dict[str, Any]], None]:
 
 
 @pytest.mark.parametrize(
-    ("evidence", "edit", "told"),
+    ("evidence", "edit", "output"),
     [
         ({"leaked": 1}, claiming_to_pass, "the report says 'pass', its results say 'fail'"),
         ({"moved": ["train"], "misrecorded": ["x"]}, claiming_to_pass, "the report says 'pass'"),
@@ -545,10 +545,10 @@ def waived(rule: str, **different: str) -> Callable[[dict[str, Any]], None]:
     ],
 )
 def test_a_report_that_contradicts_itself_or_main_s_gate_is_not_believed(
-    github: GitHub, evidence: dict[str, Any], edit: Callable[[dict[str, Any]], None], told: str
+    github: GitHub, evidence: dict[str, Any], edit: Callable[[dict[str, Any]], None], output: str
 ) -> None:
     leaves(github, reviewed(edit, **evidence))
-    doubted(github, told)
+    doubted(github, output)
 
 
 @pytest.mark.parametrize(
@@ -612,7 +612,7 @@ def test_an_honest_report_is_posted_as_it_is(
     assert comment["body"].startswith(mine)
 
 
-def test_a_pipeline_that_failed_is_told_as_it_is(github: GitHub, tmp_path: Path) -> None:
+def test_a_pipeline_that_failed_is_reported_as_it_is(github: GitHub, tmp_path: Path) -> None:
     leaves(github, artifact(touched=True, verdict="fail", blocks=True, problem="the pipeline failed"))
     write_event(tmp_path, conclusion="failure")
     assert heading(github) == "## ❌ The review failed"
@@ -691,7 +691,7 @@ def test_a_link_that_leads_to_code_is_no_documentation(
 
 
 @pytest.mark.parametrize("name", ["docs/dvc.yaml", "src/.dvc/config", "data/raw/sub/dvc.lock", "x.dvc", "Dvc.Yaml"])
-def test_a_file_that_dvc_would_load_from_anywhere_is_told(github: GitHub, name: str) -> None:
+def test_a_file_that_dvc_would_load_from_anywhere_is_reported(github: GitHub, name: str) -> None:
     github.files += files(name)
     doubted(github, f"DVC would load {name}, which is in an unexpected place")
 
@@ -725,10 +725,10 @@ def test_files_that_belong_nowhere_are_shown_first_and_never_cut_off(github: Git
     known = [f"{place}/{'x' * 100}_{number:04}.py" for place in ("src", "tests", "docs") for number in range(967)]
     github.files = files(*known[:1450], "json.py", "GNUmakefile", *known[1450:])
     publish.main()
-    told = places(github)
-    assert told[0] == "🔒 **2,903 files need a code owner's approval:**"
-    assert told[1] == "- GNUmakefile, json.py in no known folder"
-    assert [line.rpartition(" in ")[2] for line in told[2:]] == ["/src/", "/tests/", "/docs/"]
+    output = places(github)
+    assert output[0] == "🔒 **2,903 files need a code owner's approval:**"
+    assert output[1] == "- GNUmakefile, json.py in no known folder"
+    assert [line.rpartition(" in ")[2] for line in output[2:]] == ["/src/", "/tests/", "/docs/"]
     assert words(github).index("GNUmakefile") < 300
     assert len(github.comments[0]["body"].encode()) < 65_536
 
@@ -743,8 +743,8 @@ def test_each_line_of_main_s_codeowners_is_named_whatever_the_number_of_files(gi
         names += [pattern.lstrip("/") + name for name in below]
     github.files = files(*names)
     publish.main()
-    told = "\n".join(places(github))
-    assert all((pattern if pattern.endswith("/") else pattern.strip("/")) in told for pattern in patterns)
+    output = "\n".join(places(github))
+    assert all((pattern if pattern.endswith("/") else pattern.strip("/")) in output for pattern in patterns)
     assert len(github.comments[0]["body"].encode()) < 65_536
 
 
@@ -802,7 +802,7 @@ def test_the_name_of_a_file_is_text_and_no_markup(github: GitHub, name: str) -> 
     assert len(body.encode()) < 65_536
 
 
-def test_more_files_than_github_lists_are_told_and_keep_the_comment_from_being_green(github: GitHub) -> None:
+def test_more_files_than_github_lists_are_reported_and_keep_the_comment_from_being_green(github: GitHub) -> None:
     github.files = files(*(f"docs/{number}.md" for number in range(3000)))
     doubted(github, "GitHub lists 3,000 files of this change and leaves out the others")
     leaves(github, artifact())
@@ -821,7 +821,7 @@ def next_commit(github: GitHub, folder: Path, **different: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "conclusion", "told"),
+    ("content", "conclusion", "output"),
     [
         (None, "success", "has no artifact named report"),
         (None, "failure", "has no artifact named report"),
@@ -850,16 +850,16 @@ def next_commit(github: GitHub, folder: Path, **different: Any) -> None:
     ],
 )
 def test_an_earlier_comment_is_replaced_where_there_is_no_usable_report(
-    github: GitHub, tmp_path: Path, content: bytes | None, conclusion: str, told: str
+    github: GitHub, tmp_path: Path, content: bytes | None, conclusion: str, output: str
 ) -> None:
     next_commit(github, tmp_path, conclusion=conclusion)
     if content is not None:
         github.add_artifact(RUN + 1, content)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=output):
         publish.main()
     (comment,) = github.comments
     assert comment["body"].startswith("## ❌ No review for this commit\n\n<code>ffffffffff</code> has no usable report")
-    assert told in words(github)
+    assert output in words(github)
     assert f"/actions/runs/{RUN + 1}" in comment["body"]
     assert HEAD not in comment["body"]
     assert [method for method, _ in github.changes] == ["POST", "PATCH"]
@@ -934,7 +934,7 @@ OF_THE_COMMENT = ["pulls/list", "issues/list-comments", "pulls/get"]
 
 @pytest.mark.parametrize("operation", OF_THE_REPORT + OF_THE_COMMENT)
 @pytest.mark.parametrize(
-    ("status", "message", "told"),
+    ("status", "message", "output"),
     [
         (403, "Resource not accessible by integration", r"answers 403 to GET .* by integration\n  try: .*permissions"),
         (404, "Not Found", r"answers 404 to GET .*: Not Found\n"),
@@ -947,13 +947,15 @@ OF_THE_COMMENT = ["pulls/list", "issues/list-comments", "pulls/get"]
         ),
     ],
 )
-def test_what_github_refuses_is_told(github: GitHub, operation: str, status: int, message: str, told: str) -> None:
+def test_what_github_refuses_is_reported(
+    github: GitHub, operation: str, status: int, message: str, output: str
+) -> None:
     github.failures[operation] = answering(status, message, Location=f"{github.url}{API}/elsewhere")
-    (withdrawn if operation in OF_THE_REPORT else refused)(github, told)
+    (withdrawn if operation in OF_THE_REPORT else refused)(github, output)
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "output"),
     [
         (
             answering(403, x_ratelimit_remaining="0", x_ratelimit_reset="1893456000"),
@@ -965,9 +967,9 @@ def test_what_github_refuses_is_told(github: GitHub, operation: str, status: int
     ],
 )
 @pytest.mark.parametrize("operation", ["pulls/list", "users/get-authenticated"])
-def test_a_rate_limit_is_told_with_its_end(github: GitHub, operation: str, answer: Any, told: str) -> None:
+def test_a_rate_limit_is_reported_with_its_end(github: GitHub, operation: str, answer: Any, output: str) -> None:
     github.failures[operation] = answer
-    refused(github, f"GitHub's rate limit is used up at GET .*\n  try: run the job again {told}")
+    refused(github, f"GitHub's rate limit is used up at GET .*\n  try: run the job again {output}")
 
 
 def test_a_passing_fault_is_tried_again(github: GitHub) -> None:
@@ -986,17 +988,17 @@ def test_a_passing_fault_is_tried_again(github: GitHub) -> None:
 
 
 @pytest.mark.parametrize("operation", ["pulls/list", "issues/list-comments"])
-def test_silence_is_told(github: GitHub, operation: str) -> None:
+def test_silence_is_reported(github: GitHub, operation: str) -> None:
     github.before[operation] = lambda: bool(github.closing.wait())
     refused(github, r"GitHub did not answer GET /repos/ada/a-project/.* within 0\.5 s", timeout=0.5)
 
 
-def test_an_answer_that_is_no_json_is_told(github: GitHub) -> None:
+def test_an_answer_that_is_no_json_is_reported(github: GitHub) -> None:
     github.failures["pulls/list"] = lambda: (200, b"<html>", {})
     refused(github, "GitHub's answer to GET is no JSON")
 
 
-def test_a_download_that_is_refused_or_led_astray_is_told(github: GitHub) -> None:
+def test_a_download_that_is_refused_or_led_astray_is_reported(github: GitHub) -> None:
     github.failures["actions/download-artifact"] = lambda: (302, None, {"Location": "http://127.0.0.1/zip"})
     withdrawn(github, "to an address that is not https")
     github.failures["actions/download-artifact"] = lambda: (302, None, {"Location": f"{github.url}/storage/999"})
@@ -1013,7 +1015,7 @@ def test_the_token_goes_over_tls_only(github: GitHub, monkeypatch: pytest.Monkey
     refused(github, "GITHUB_API_URL must begin with https://")
 
 
-def test_an_update_that_is_refused_is_told_and_nothing_is_posted_instead(github: GitHub) -> None:
+def test_an_update_that_is_refused_is_reported_and_nothing_is_posted_instead(github: GitHub) -> None:
     publish.main()
     github.failures["issues/update-comment"] = answering(403, "Resource not accessible by integration")
     with pytest.raises(UserError, match="answers 403 to PATCH /repos/ada/a-project/issues/comments/1000"):
@@ -1021,12 +1023,12 @@ def test_an_update_that_is_refused_is_told_and_nothing_is_posted_instead(github:
     assert [method for method, _ in github.changes] == ["POST", "PATCH"]
 
 
-def test_cml_that_fails_is_told_without_the_token(github: GitHub, tmp_path: Path) -> None:
+def test_cml_that_fails_is_reported_without_the_token(github: GitHub, tmp_path: Path) -> None:
     (tmp_path / "cml").write_text('#!/bin/sh\necho "\033[2Jcannot post with $GITHUB_TOKEN" >&2; exit 3\n')
     refused(github, r"CML exited with 3: .*cannot post with \*\*\*")
 
 
-def test_cml_that_is_not_installed_is_told(github: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cml_that_is_not_installed_is_reported(github: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CML")
     monkeypatch.chdir("/")
     refused(github, r"CML is not installed at /\.github/cml/.*\n  try: npm ci --ignore-scripts")

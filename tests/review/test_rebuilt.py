@@ -1,4 +1,4 @@
-"""A lock of another platform is told from an outdated or forged one, by what was committed, as data."""
+"""A lock of another platform is distinguished from an outdated or forged one, by what was committed, as data."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from review.test_render import compared as comparison
 from review.test_render import policy as policy_of
 from review.test_render import report as rendered_report
 from review.test_render import ruled
-from review.test_verdict import a_gate, by_the_run, edited, good_evidence, good_pairs, metric_of, result_of, told
+from review.test_verdict import a_gate, by_the_run, edited, good_evidence, good_pairs, message, metric_of, result_of
 
 from mlops.core.report import Recent as Window
 from mlops.core.report import Report
@@ -129,9 +129,9 @@ RULES = [
 ]
 
 
-def told_with_window(window: Recent) -> tuple[Report, Gate]:
+def with_window(window: Recent) -> tuple[Report, Gate]:
     gate = a_gate(RULES)
-    return told(gate, good_evidence(recent=window), recent=as_report(window, gate.confidence)), gate
+    return message(gate, good_evidence(recent=window), recent=as_report(window, gate.confidence)), gate
 
 
 def doubts(report: Report, gate: Gate, windowed: bool = True) -> list[str]:
@@ -140,11 +140,11 @@ def doubts(report: Report, gate: Gate, windowed: bool = True) -> list[str]:
 
 def test_an_honest_report_is_not_doubted() -> None:
     for window, windowed in ((Recent(500, good_pairs(500, 5)), True), (Recent(), False), (Recent(lost=True), True)):
-        assert doubts(*told_with_window(window), windowed=windowed) == []
+        assert doubts(*with_window(window), windowed=windowed) == []
 
 
 def test_a_report_that_hides_main_s_window_is_doubted() -> None:
-    report, gate = told_with_window(Recent())
+    report, gate = with_window(Recent())
     assert doubts(report, gate) == ["main has a recent window, and the report has no results on one"]
 
 
@@ -167,7 +167,7 @@ def test_a_report_that_hides_main_s_window_is_doubted() -> None:
     ids=["another number", "below the limit", "no number", "direction"],
 )
 def test_a_report_that_contradicts_itself_about_the_window_is_doubted(edit: Any, doubt: str) -> None:
-    report, gate = told_with_window(Recent(500, good_pairs(500, 5)))
+    report, gate = with_window(Recent(500, good_pairs(500, 5)))
     assert any(doubt in each for each in doubts(edited(report, edit), gate))
 
 

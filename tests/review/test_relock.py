@@ -105,9 +105,9 @@ def left(github: GitHub, *files: tuple[str, bytes], mode: int = 0, run: int = 10
     github.add_artifact(run, zipped(*(files or (LOCK,)), mode=mode), name="relock")
 
 
-def refused(github: GitHub, machine: Path, told: str, number: str = "1") -> None:
+def refused(github: GitHub, machine: Path, output: str, number: str = "1") -> None:
     before = on_the_branch(machine, "for-each-ref")
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=output):
         start(github, number)
     assert on_the_branch(machine, "for-each-ref") == before
 
@@ -304,7 +304,7 @@ def test_the_pushes_to_a_branch_must_be_known_from_its_head_back_to_its_beginnin
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "output"),
     [
         (lambda pull: pull.update(state="closed"), "is not open"),
         (lambda pull: pull["head"].update(repo={"id": 2}), "comes from a fork"),
@@ -315,14 +315,14 @@ def test_the_pushes_to_a_branch_must_be_known_from_its_head_back_to_its_beginnin
     ids=["closed", "fork", "deleted fork", "other base", "main itself"],
 )
 def test_a_pull_request_that_no_workflow_may_push_to_is_refused(
-    machine: Path, github: GitHub, change: Callable[[dict[str, Any]], None], told: str
+    machine: Path, github: GitHub, change: Callable[[dict[str, Any]], None], output: str
 ) -> None:
     left(github)
     pull = github.pulls[0]
     change(pull)
     # past the description, which knows no pull request whose fork is gone; GitHub does
     github.failures["pulls/get"] = lambda: (200, pull, {})
-    refused(github, machine, told)
+    refused(github, machine, output)
 
 
 def test_a_branch_behind_main_is_refused(machine: Path, github: GitHub) -> None:
@@ -348,7 +348,7 @@ def test_only_the_review_of_this_very_commit_counts(machine: Path, github: GitHu
     refused(github, machine, f"no review of {head[:10]} has finished")
 
 
-def test_a_review_that_has_rebuilt_nothing_is_told_with_its_run(machine: Path, github: GitHub) -> None:
+def test_a_review_that_has_rebuilt_nothing_is_reported_with_its_run(machine: Path, github: GitHub) -> None:
     github.add_artifact(100, zipped(LOCK), name="report")
     github.add_artifact(100, zipped(LOCK), name="relock", expired=True)
     refused(github, machine, r"rebuilt nothing(?s:.*)run 100")

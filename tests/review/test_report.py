@@ -99,7 +99,7 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path, number: str, key: str
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "output"),
     [
         ("head", HEAD[:-1], "head: String should match"),
         ("head", HEAD.upper(), "head: String should match"),
@@ -135,8 +135,8 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path, number: str, key: str
         ("__proto__", {}, "__proto__: Extra inputs are not permitted"),
     ],
 )
-def test_wrong_types_and_extra_keys_are_named(tmp_path: Path, key: str, value: Any, told: str) -> None:
-    assert told in refusal(tmp_path, {**LEAST, key: value})
+def test_wrong_types_and_extra_keys_are_named(tmp_path: Path, key: str, value: Any, output: str) -> None:
+    assert output in refusal(tmp_path, {**LEAST, key: value})
 
 
 def test_a_date_has_the_digits_that_everybody_reads(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def a_gate(rules: list[dict[str, Any]], *waivers: dict[str, Any], **more: Any) -
     return Gate.model_validate({"rules": rules, "waivers": list(waivers), **more})
 
 
-def told(gate: Gate, found: Measurements, **different: Any) -> Report:
+def message(gate: Gate, found: Measurements, **different: Any) -> Report:
     """A report as `make review` writes it, of this evidence."""
     result = judge(gate, found, {}, TODAY)
     return Report(
@@ -117,7 +117,7 @@ def good_evidence(**found: Any) -> Measurements:
 def honest(*waivers: dict[str, Any], rules: list[dict[str, Any]] = EVERY_KIND, **found: Any) -> tuple[Report, Gate]:
     """A report about every kind of rule, and the gate that it was judged by."""
     gate = a_gate(rules, *waivers)
-    return told(gate, good_evidence(**found)), gate
+    return message(gate, good_evidence(**found)), gate
 
 
 def edited(report: Report, edit: Any) -> Report:
@@ -158,7 +158,9 @@ def test_an_honest_report_about_every_kind_of_rule_is_accepted() -> None:
 def test_a_rule_passes_by_the_difference_of_the_recipes_only_if_main_asks_for_it() -> None:
     rules = [{"rule": "no_worse", "metric": "roc_auc", "margin": 0.01}]
     gate = a_gate(rules, cross_validation={})
-    report = told(gate, good_evidence(recipes=Recipes(300, 10, 3, {"roc_auc": Recipe("roc_auc", -0.004, 0.001, 29)})))
+    report = message(
+        gate, good_evidence(recipes=Recipes(300, 10, 3, {"roc_auc": Recipe("roc_auc", -0.004, 0.001, 29)}))
+    )
     assert report.verdict == "pass"
     accepted(report, gate)
 
@@ -173,7 +175,7 @@ def test_a_rule_passes_by_the_difference_of_the_recipes_only_if_main_asks_for_it
 @pytest.mark.parametrize("name", RULES)
 def test_what_the_gate_lets_pass_is_accepted(name: str) -> None:
     gate = a_gate([RULES[name]])
-    report = told(gate, evidence())
+    report = message(gate, evidence())
     assert report.verdict == "pass"
     accepted(report, gate)
 
@@ -181,7 +183,7 @@ def test_what_the_gate_lets_pass_is_accepted(name: str) -> None:
 @pytest.mark.parametrize(("name", "found"), [(name, found) for name, found, _ in RED])
 def test_what_the_gate_stops_is_accepted(name: str, found: dict[str, Any]) -> None:
     gate = a_gate([RULES[name]])
-    report = told(gate, evidence(**found))
+    report = message(gate, evidence(**found))
     assert report.blocks
     accepted(report, gate)
 
@@ -190,7 +192,7 @@ def test_what_the_gate_stops_is_accepted(name: str, found: dict[str, Any]) -> No
 @pytest.mark.parametrize(("name", "found"), [(name, found) for name, found, _ in UNCLEAR])
 def test_what_the_gate_finds_inconclusive_is_accepted(name: str, found: dict[str, Any], inconclusive: str) -> None:
     gate = a_gate([{**RULES[name], "inconclusive": inconclusive}])
-    report = told(gate, evidence(**found))
+    report = message(gate, evidence(**found))
     assert (report.verdict, report.blocks) == ("inconclusive", inconclusive == "block")
     accepted(report, gate)
 
@@ -223,7 +225,7 @@ def test_what_the_gate_finds_inconclusive_is_accepted(name: str, found: dict[str
 )
 def test_evidence_that_is_missing_raises_no_doubt(name: str, found: dict[str, Any]) -> None:
     gate = a_gate([RULES[name]])
-    accepted(told(gate, evidence(**found)), gate)
+    accepted(message(gate, evidence(**found)), gate)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -247,14 +249,14 @@ def test_numbers_at_their_limits_raise_no_doubt(seed: int) -> None:
         {"rule": "overfitting", "metric": "accuracy", "at_most": max(1e-9, 0.96 - accuracy.candidate + near)},
     ]
     gate = a_gate(rules)
-    accepted(told(gate, evidence(**found)), gate)
+    accepted(message(gate, evidence(**found)), gate)
 
 
 def test_a_waiver_of_main_raises_no_doubt_until_its_day_is_over() -> None:
     waiver = {"rule": "no_worse", "subject": "accuracy", "reason": "the new data are harder", "until": str(TODAY)}
     long = {**waiver, "subject": "", "rule": "lock", "reason": "a long reason with  two\tspaces " + "x" * 200}
     gate = a_gate([RULES["no_worse"], RULES["lock"]], waiver, long)
-    report = told(gate, evidence(pairs=pairs(1000, 0.1, 0.05), moved=["train"]))
+    report = message(gate, evidence(pairs=pairs(1000, 0.1, 0.05), moved=["train"]))
     assert [each.verdict for each in report.policy.results if each.waiver] == ["fail", "fail"]
     accepted(report, gate)
     tomorrow = TODAY + datetime.timedelta(days=1)
@@ -268,14 +270,14 @@ def test_a_waiver_of_main_raises_no_doubt_until_its_day_is_over() -> None:
 def test_an_expired_waiver_that_the_gate_ignored_raises_no_doubt() -> None:
     waiver = {"rule": "no_worse", "subject": "accuracy", "reason": "the new data are harder", "until": EARLIER}
     gate = a_gate([RULES["no_worse"]], waiver)
-    report = told(gate, evidence(pairs=pairs(1000, 0.1, 0.05)))
+    report = message(gate, evidence(pairs=pairs(1000, 0.1, 0.05)))
     assert report.blocks
     accepted(report, gate)
 
 
 def test_a_subject_that_is_too_long_for_a_report_raises_no_doubt() -> None:
     gate = a_gate([{**RULES["group_gap"], "column": "x" * 400}])
-    accepted(told(gate, evidence()), gate)
+    accepted(message(gate, evidence()), gate)
 
 
 def test_without_a_gate_on_main_the_results_are_taken_as_they_are() -> None:
@@ -379,7 +381,7 @@ def dear(greater_is_better: bool) -> Report:
     theirs = rng.normal(1, 0.01, 400)
     pair = Paired("cost", 1.0, 2.0, theirs, theirs + 1, own=greater_is_better)
     slices = [SliceMeasurements("site", "a", 300, {"cost": pair})]
-    return told(a_gate(OWN), good_evidence(pairs={"cost": pair}, slices=slices))
+    return message(a_gate(OWN), good_evidence(pairs={"cost": pair}, slices=slices))
 
 
 def test_a_metric_of_one_s_own_is_judged_by_the_direction_that_main_gives_it() -> None:
@@ -470,7 +472,7 @@ def test_only_a_rule_with_uncertainty_may_be_inconclusive(name: str) -> None:
     gate = a_gate([RULES[name]])
     about = {"rule": name, "about": gate.rules[0].subject}
     of_tests = {"behaviour": Behaviour(passed=0, failures=0)} if name == "behaviour" else {}
-    report = edited(told(gate, good_evidence(**of_tests)), undecided)
+    report = edited(message(gate, good_evidence(**of_tests)), undecided)
     uncertain = {"validation", "model_size", "latency", "lock", "leakage", "recorded"}.isdisjoint({name})
     blocks = RULES[name]["rule"] in ("floor", "ceiling")
     found = derived(report, gate, "failure" if blocks else "success").doubts
@@ -505,7 +507,7 @@ def test_a_rule_of_the_team_s_own_is_taken_at_the_run_s_word_but_not_whether_it_
             result_of(document, "lock").update(rule="project.mine", verdict=verdict, blocks=blocks, **more)
             document["policy"].update(verdict=verdict, blocks=blocks)
 
-        return edited(told(a_gate([RULES["lock"]]), good_evidence()), edit)
+        return edited(message(a_gate([RULES["lock"]]), good_evidence()), edit)
 
     lenient = a_gate([{"rule": "project.mine", "limit": 3}])
     strict = a_gate([{"rule": "project.mine", "inconclusive": "block"}])
@@ -723,8 +725,8 @@ def test_a_report_cannot_spare_its_change_the_training_that_main_s_gate_requires
     report, gate = honest(rules=rules, believed=["tune", "train"])
     report = report.model_copy(update={"believed": ["tune", "train"]})
     found = derive(report, gate, [], "success", TODAY, run=run)
-    told = "the run took tune and train from the author, which main's gate does not allow"
-    assert (told in found.doubts, found.blocks) == (doubted, doubted)
+    message = "the run took tune and train from the author, which main's gate does not allow"
+    assert (message in found.doubts, found.blocks) == (doubted, doubted)
 
 
 def test_without_a_rule_about_the_lock_every_review_trains() -> None:

@@ -53,7 +53,7 @@ def test_words_that_there_is_no_review_are_found_as_ours_too(github: GitHub) -> 
     assert [each["body"].splitlines()[0] for each in github.comments] == ["## ❌ No review for this commit"]
 
 
-def test_a_refusal_is_told_without_the_token(github: GitHub) -> None:  # noqa: F811
+def test_a_refusal_is_reported_without_the_token(github: GitHub) -> None:  # noqa: F811
     github.failures["issues/create-comment"] = answering(403, "Resource not accessible by integration")
     with pytest.raises(UserError, match=r"CML exited with 1: .*Resource not accessible by integration") as error:
         publish.main()

@@ -174,7 +174,7 @@ def test_it_fits_a_phone_and_follows_the_dark_mode(page: Page) -> None:
     page.dark(False)
 
 
-def test_a_browser_without_webassembly_is_told_so(page: Page, address: str) -> None:
+def test_a_browser_without_webassembly_is_reported(page: Page, address: str) -> None:
     script = page.send("Page.addScriptToEvaluateOnNewDocument", source="delete globalThis.WebAssembly")
     try:
         page.open(f"{address}/edge/")

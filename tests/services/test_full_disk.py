@@ -38,15 +38,15 @@ def done(project: Project) -> Project:
     return project
 
 
-def test_a_full_disk_is_told_and_costs_nothing(done: Project, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_costs_nothing(done: Project, tmp_path: Path) -> None:
     assert shutil.which("unshare"), "no unshare: .ci/services installs it"
     script = FILL.format(stages=" ".join(STAGES))
     small = str(tmp_path / "small")
     command = ("unshare", "--map-root-user", "--mount", "bash", "-c", script, "bash", small, str(done.folder))
-    told = done.run(*command, PYTHONPATH=f"{small}/src").stdout
+    message = done.run(*command, PYTHONPATH=f"{small}/src").stdout
     for stage in STAGES:
-        assert f"{stage} exited with 1" in told, told
-    assert told.count("error: the disk is full") == len(STAGES)
-    assert "Traceback" not in told
-    assert ".partial" not in told
-    assert "up to date" in told.splitlines()[-1]
+        assert f"{stage} exited with 1" in message, message
+    assert message.count("error: the disk is full") == len(STAGES)
+    assert "Traceback" not in message
+    assert ".partial" not in message
+    assert "up to date" in message.splitlines()[-1]

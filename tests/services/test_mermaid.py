@@ -22,15 +22,15 @@ PAGE = """<!doctype html><meta charset="utf-8"><body><script src="{mermaid}"></s
 <pre id="out"></pre>
 <script>
 (async () => {{
-  const told = [];
+  const message = [];
   mermaid.initialize({{ startOnLoad: false }});
   for (const [number, source] of {sources}.entries()) {{
     try {{
       const drawn = await mermaid.render("chart" + number, source);
-      told.push({{ type: mermaid.detectType(source), svg: drawn.svg }});
-    }} catch (error) {{ told.push({{ error: String(error) }}); }}
+      message.push({{ type: mermaid.detectType(source), svg: drawn.svg }});
+    }} catch (error) {{ message.push({{ error: String(error) }}); }}
   }}
-  document.getElementById("out").textContent = JSON.stringify(told);
+  document.getElementById("out").textContent = JSON.stringify(message);
 }})();
 </script>
 """
@@ -54,8 +54,8 @@ def draw(sources: list[str], folder: Path) -> list[dict[str, str]]:
     )
     found = re.search(r'<pre id="out">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stdout[:2000]
-    told: list[dict[str, str]] = json.loads(html.unescape(found[1]))
-    return told
+    message: list[dict[str, str]] = json.loads(html.unescape(found[1]))
+    return message
 
 
 def source(title: str, *lines: list[float]) -> str:
@@ -110,7 +110,7 @@ def test_odd_numbers_are_drawn_too(tmp_path: Path) -> None:
         assert "<path" in drawn["svg"]
 
 
-def test_what_is_no_chart_is_told_by_mermaid(tmp_path: Path) -> None:
+def test_what_is_no_chart_is_reported_by_mermaid(tmp_path: Path) -> None:
     """The two tests above would pass with a drawer that takes anything."""
     (drawn,) = draw(["xychart-beta\n    line [one, two]"], tmp_path)
     assert "error" in drawn

@@ -123,7 +123,7 @@ def prepared(sql: str, **data: object) -> tuple[pa.Table, dict[str, Any]]:
     return ingest.read_and_prepare(asked)
 
 
-def told(sql: str, **data: object) -> str:
+def output(sql: str, **data: object) -> str:
     with pytest.raises(UserError) as error:
         prepared(sql, **data)
     for secret in (PASSWORD, QUOTED):
@@ -170,7 +170,7 @@ def test_each_type_becomes_the_kind_that_it_is() -> None:
 @pytest.mark.usefixtures("patients", "url")
 @pytest.mark.parametrize("column", ["notes", "tags"])
 def test_a_column_that_no_model_takes_is_named(column: str) -> None:
-    answer = told(f"SELECT id, {column}, y FROM patients ORDER BY id")  # noqa: S608
+    answer = output(f"SELECT id, {column}, y FROM patients ORDER BY id")  # noqa: S608
     assert answer.startswith(f"column {column!r} holds values of type ")
     assert f"which no model accepts\n  try: data.drop: [{column}]" in answer
 
@@ -187,7 +187,7 @@ def test_a_large_result_comes_in_batches_and_in_order() -> None:
 def test_percent_signs_and_colons_of_a_query_are_taken_as_they_are() -> None:
     sql = "SELECT id::int, y FROM patients WHERE y LIKE '%el%' AND y <> ':y' AND y <> '%(y)s' ORDER BY id"
     assert prepared(sql.replace("%el%", "%l"), target="id", task="regression")[0].num_rows == 30
-    assert told(sql.replace("%el%", "%x%")).startswith("params.yaml: data.source: the query returned no rows")
+    assert output(sql.replace("%el%", "%x%")).startswith("params.yaml: data.source: the query returned no rows")
 
 
 @pytest.mark.usefixtures("patients", "url")
@@ -200,29 +200,29 @@ def test_percent_signs_and_colons_of_a_query_are_taken_as_they_are() -> None:
         ("SELECT y FROM patients ORDER BY", "syntax error at end of input"),
     ],
 )
-def test_a_failing_query_is_told(sql: str, message: str) -> None:
-    answer = told(sql)
+def test_a_failing_query_is_reported(sql: str, message: str) -> None:
+    answer = output(sql)
     assert answer.startswith(f"params.yaml: data.source: the query failed: {message}")
     assert answer.endswith("try: check the query and $DATABASE_URL")
 
 
 @pytest.mark.usefixtures("patients", "url")
-def test_a_private_value_that_the_database_tells_is_not_told_on() -> None:
+def test_a_private_value_that_the_database_tells_is_not_repeated() -> None:
     sql = "SELECT id, name::int AS x, y FROM patients ORDER BY id"
-    assert "Hopper" in told(sql)
-    answer = told(sql.replace("AS x", "AS name"), private={"name": "pseudonymise"})
+    assert "Hopper" in output(sql)
+    answer = output(sql.replace("AS x", "AS name"), private={"name": "pseudonymise"})
     assert "Hopper" not in answer
     assert "InvalidTextRepresentation (message omitted, it may contain private values)" in answer
 
 
-def test_a_wrong_password_user_or_database_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_password_user_or_database_is_reported(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for part, other, message in (
         (QUOTED, "nonsense", 'password authentication failed for user "***"'),
         ("ada:", "eve:", 'password authentication failed for user "***"'),
         ("/postgres", "/nowhere", 'database "***" does not exist'),
     ):
         monkeypatch.setenv("DATABASE_URL", url.replace(part, other))
-        answer = told("SELECT 1 AS y ORDER BY 1")
+        answer = output("SELECT 1 AS y ORDER BY 1")
         assert message in answer
         assert "nonsense" not in answer
 
@@ -279,8 +279,8 @@ STRANGE = [
 
 @pytest.mark.usefixtures("patients", "url")
 @pytest.mark.parametrize(("expression", "message"), STRANGE)
-def test_a_value_that_no_table_holds_is_told(expression: str, message: str) -> None:
-    assert message in told(f"SELECT {expression} AS x, y FROM patients ORDER BY id")  # noqa: S608
+def test_a_value_that_no_table_holds_is_reported(expression: str, message: str) -> None:
+    assert message in output(f"SELECT {expression} AS x, y FROM patients ORDER BY id")  # noqa: S608
 
 
 @pytest.mark.usefixtures("url")

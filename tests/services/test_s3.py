@@ -80,7 +80,7 @@ def test_a_glob_in_a_bucket_is_the_source_of_the_table(
     assert_no_credentials(project)
 
 
-def test_a_bucket_that_gives_no_table_is_told(
+def test_a_bucket_that_gives_no_table_is_reported(
     project: Project, server: dict[str, str], store: s3fs.S3FileSystem
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -213,7 +213,7 @@ def test_a_flipped_byte_in_the_remote_is_not_pulled(
     assert (clone.folder / "models/model.skops").read_bytes() == content
 
 
-def test_a_remote_that_refuses_is_told(pushed: Project, server: dict[str, str], tmp_path: Path) -> None:
+def test_a_remote_that_refuses_is_reported(pushed: Project, server: dict[str, str], tmp_path: Path) -> None:
     clone = cloned(pushed, tmp_path)
     refused = clone.run("dvc", "pull", check=False, **{**server, "AWS_SECRET_ACCESS_KEY": "wrong"})
     assert refused.returncode != 0

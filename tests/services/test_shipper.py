@@ -232,15 +232,15 @@ def test_the_shipper_needs_no_right_to_read_or_delete(
         store(users["reader"]).pipe_file("logs/least/other", b"content")
 
 
-def test_a_bucket_that_fails_is_told_and_tried_again(
+def test_a_bucket_that_fails_is_reported_and_tried_again(
     bucket: s3fs.S3FileSystem, users: dict[str, dict[str, str]], tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
     path = segment(log, 4)
     wrong = {**users["shipper"], "AWS_SECRET_ACCESS_KEY": "wrong"}
     with shipping(tmp_path, log, wrong, LOG_BUCKET="logs/failing") as shipper:
-        told = "error: not all of the prediction log was copied; the next attempt follows"
-        eventually(lambda: shipper.said.count(told) > 1, lambda: shipper.said)
+        printed = "error: not all of the prediction log was copied; the next attempt follows"
+        eventually(lambda: shipper.said.count(printed) > 1, lambda: shipper.said)
         assert shipper.process.poll() is None
     with shipping(tmp_path, log, users["shipper"], LOG_BUCKET="logs/failing") as shipper:
         eventually(lambda: path.name in names(bucket, "logs/failing"), lambda: shipper.said)
@@ -252,7 +252,7 @@ def test_a_shipper_without_a_bucket_says_so(users: dict[str, dict[str, str]], tm
     assert "LOG_BUCKET: names no bucket/folder" in shipper.said
 
 
-def test_a_log_that_cannot_be_fetched_is_told(
+def test_a_log_that_cannot_be_fetched_is_reported(
     released: Project,
     server: dict[str, str],
     bucket: s3fs.S3FileSystem,

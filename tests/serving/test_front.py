@@ -71,7 +71,7 @@ def test_a_body_of_fifty_megabytes_is_refused_in_one_piece_and_in_chunks(service
     assert grown < TOO_LARGE, "what is refused is not kept"
 
 
-def test_who_asks_before_sending_too_much_is_told_at_once(service: Served) -> None:
+def test_who_asks_before_sending_too_much_is_reported_at_once(service: Served) -> None:
     with service.connection() as connection:
         connection.sendall(head(TOO_LARGE, "Expect: 100-continue"))
         assert received(connection).startswith(b"HTTP/1.1 413")

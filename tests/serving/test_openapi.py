@@ -28,9 +28,9 @@ def test_the_description_tells_type_unit_and_range_of_each_field(service: Served
     assert row["additionalProperties"] is False
     assert row["required"] == list(service.example)
     for field in service.contract["fields"]:
-        told = row["properties"][field["name"]]
-        assert told["type"] == "number"
-        assert f"{field['low']} to {field['high']}" in told["description"]
+        message = row["properties"][field["name"]]
+        assert message["type"] == "number"
+        assert f"{field['low']} to {field['high']}" in message["description"]
 
 
 def test_nothing_that_a_machine_thinks_of_breaks_the_service(service: Served) -> None:

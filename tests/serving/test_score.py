@@ -177,7 +177,7 @@ def write_strange(table: pa.Table, folder: Path) -> dict[str, tuple[str, str]]:
     }
 
 
-def test_a_file_that_is_not_right_is_told_in_a_sentence_and_leaves_nothing(
+def test_a_file_that_is_not_right_is_reported_in_a_sentence_and_leaves_nothing(
     ready: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ready.folder)
@@ -201,14 +201,14 @@ def test_a_file_that_is_not_right_is_told_in_a_sentence_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    ("values", "told"), [([[1]] * 3, "Unsupported Type:list"), ([b"", b"a", b"\xff"], "Invalid UTF8")]
+    ("values", "output"), [([[1]] * 3, "Unsupported Type:list"), ([b"", b"a", b"\xff"], "Invalid UTF8")]
 )
-def test_a_column_that_no_csv_can_hold_is_told_in_a_sentence(
-    ready: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: list[Any], told: str
+def test_a_column_that_no_csv_can_hold_is_reported_in_a_sentence(
+    ready: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: list[Any], output: str
 ) -> None:
     monkeypatch.chdir(ready.folder)
     pq.write_table(rows_of(ready, 3).append_column("more", pa.array(values)), tmp_path / "rows.parquet")
-    with pytest.raises(UserError, match=f"cannot hold 'more': {told}.*\n  try: a name that ends in .parquet"):
+    with pytest.raises(UserError, match=f"cannot hold 'more': {output}.*\n  try: a name that ends in .parquet"):
         scoring.score(tmp_path / "rows.parquet", tmp_path / "scored.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
     scoring.score(tmp_path / "rows.parquet", tmp_path / "scored.parquet")
@@ -452,7 +452,7 @@ def test_categories_may_come_as_a_dictionary() -> None:
     assert read("town", values) == (["A", None, "Ä", "A"], {})
 
 
-def test_what_a_model_makes_no_finite_number_of_is_told() -> None:
+def test_what_a_model_makes_no_finite_number_of_is_reported() -> None:
     schema = pa.schema(
         [("prediction", pa.float64()), ("problem", pa.string()), ("model_version", pa.string())],
         {"model.version": "1.0.0"},

@@ -113,10 +113,10 @@ def test_a_number_so_large_that_the_model_cannot_calculate_is_refused(service: S
 def test_a_body_that_is_no_request_is_a_mistake_of_the_client_s(service: Served, body: str | bytes) -> None:
     answer = service.send(body)
     assert answer.status_code in (400, 422), answer.text
-    told = answer.json()
-    assert told["error"]
+    message = answer.json()
+    assert message["error"]
     assert len(answer.content) < 10_000
-    assert told["request_id"] == answer.headers["x-request-id"]
+    assert message["request_id"] == answer.headers["x-request-id"]
 
 
 def test_a_field_that_comes_twice_is_refused_and_named(service: Served) -> None:
@@ -130,7 +130,7 @@ def test_a_field_that_comes_twice_is_refused_and_named(service: Served) -> None:
     assert problem == {"row": None, "field": "rows", "problem": "appears more than once"}
 
 
-def test_many_mistakes_are_told_in_a_short_answer(service: Served) -> None:
+def test_many_mistakes_are_reported_in_a_short_answer(service: Served) -> None:
     answer = service.predict(*[{"x" * 1_000: "y" * 1_000}] * 200)
     assert answer.status_code == 422
     assert len(answer.json()["detail"]) == 20

@@ -83,7 +83,7 @@ def test_a_damaged_file_is_named_with_the_hash_that_was_expected(
 
 
 @pytest.mark.parametrize("given", ["abc", "0", "-1", "1.5", " "])
-def test_a_number_of_workers_that_is_none_is_told(project: Project, tmp_path: Path, given: str) -> None:
+def test_a_number_of_workers_that_is_none_is_reported(project: Project, tmp_path: Path, given: str) -> None:
     said = start(project, tmp_path, SERVICE_WORKERS=given).stderr
     assert said.startswith(f"error: SERVICE_WORKERS must be an integer of at least 1, got {given!r}\n")
 

@@ -34,7 +34,7 @@ class Asked:
         self.certificates = certificates
 
     def flags(self, **environment: str) -> list[str]:
-        """What act must be told, so that the workflows find the API."""
+        """What act needs, so that the workflows find the API."""
         given = {name: value for name, value in os.environ.items() if name.startswith(WORLD)}
         given |= {name: str(self.certificates) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")}
         given |= {

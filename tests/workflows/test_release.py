@@ -29,10 +29,10 @@ def nothing_is_published(project: Releasing) -> Iterator[None]:
     assert project.work.git("ls-remote", "origin", "refs/heads/deploy/*") == ""
 
 
-def stopped(run: Run, told: str) -> None:
+def stopped(run: Run, message: str) -> None:
     assert run.jobs["verify"] == "failure", run.log
     assert set(run.jobs.values()) <= {"failure", "skipped"}, run.log
-    assert told in run.log, run.log
+    assert message in run.log, run.log
     assert "Traceback" not in run.log
     assert not list(run.artifacts.iterdir())
 

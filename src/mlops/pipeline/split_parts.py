@@ -53,9 +53,9 @@ def split(settings: Settings) -> str:
             check_classes(found, settings)
     tables.write(tables.read(files[0]).slice(0, 0), paths.RECENT)
     write_json({"train": train, "test": test, "copies": removed, "cleaning": []}, paths.SPLIT)
-    told = f", {removed:,} copies of test rows removed" if removed else ""
-    told += f", {counted(len(files), 'partition')}"
-    return f"{train:,} training rows, {test:,} test rows ({settings.split.method}){told}"
+    details = f", {removed:,} copies of test rows removed" if removed else ""
+    details += f", {counted(len(files), 'partition')}"
+    return f"{train:,} training rows, {test:,} test rows ({settings.split.method}){details}"
 
 
 @contextmanager

@@ -131,7 +131,7 @@ def test_breast_cancer_has_precision_recall_and_f1_of_its_threshold_by_hand(proj
     assert example.metrics["recall"] >= at_half["recall"], "what the threshold was lowered for"
 
 
-def test_reviews_are_told_apart_from_their_words(project: Project) -> None:
+def test_reviews_are_distinguished_from_their_words(project: Project) -> None:
     example = Example(project, "reviews")
     assert "11 of 11 expectations pass" in example.output
     train, test = (example.table(f"data/prepared/{side}.parquet") for side in ("train", "test"))
@@ -214,9 +214,9 @@ def test_lightgbm_is_trusted_by_name_and_as_good_as_by_hand(project: Project) ->
     assert example.metrics["accuracy"] == pytest.approx(accuracy, abs=EXACT)
 
     example.edit_params(lambda params: params["model"].pop("trusted"))
-    told = example.stage("train", check=False)
-    assert told.returncode == 1
-    assert "".join(f"\n      - {name}" for name in params["trusted"]) in told.stdout
+    message = example.stage("train", check=False)
+    assert message.returncode == 1
+    assert "".join(f"\n      - {name}" for name in params["trusted"]) in message.stdout
 
 
 def test_federated_is_reviewed_as_any_model_but_for_rules_about_training_rows(project: Project) -> None:
@@ -294,10 +294,10 @@ def recovers_slope_and_intercept(example: Example) -> None:
 
 
 def test_an_unknown_example_is_answered_with_the_closest(project: Project) -> None:
-    told = project.run(sys.executable, "examples/run.py", "iri", check=False)
-    assert told.returncode == 1
-    assert told.stdout == (
+    message = project.run(sys.executable, "examples/run.py", "iri", check=False)
+    assert message.returncode == 1
+    assert message.stdout == (
         "error: there is no example 'iri'; did you mean 'iris'?\n  try: make example NAME=breast-cancer\n"
     )
-    told = project.run(sys.executable, "examples/run.py", "", check=False)
-    assert f"known: {', '.join(EVERY)}" in told.stdout
+    message = project.run(sys.executable, "examples/run.py", "", check=False)
+    assert f"known: {', '.join(EVERY)}" in message.stdout

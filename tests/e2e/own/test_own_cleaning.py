@@ -71,12 +71,12 @@ def test_the_catalogue_the_log_and_the_comment_say_what_each_step_took(cleaned: 
     shown = cleaned.read("build/review/comment.md")
     assert "Cleaning: " in shown
     report = read(cleaned.folder / "build/review/report.json")
-    told = {step.step: step for step in report.cleaning}
-    assert {name: told[name].rows for name in steps} == {name: rows for name, (rows, _) in steps.items()}
-    assert told["plausible_area (cleaning.py)"].before == 0  # main has it, too
-    assert told["measurable_texture (cleaning.py)"].before is None
-    (outliers,) = [name for name in told if "outlier" in name]
-    assert told[outliers].effect == "training rows dropped"
+    message = {step.step: step for step in report.cleaning}
+    assert {name: message[name].rows for name in steps} == {name: rows for name, (rows, _) in steps.items()}
+    assert message["plausible_area (cleaning.py)"].before == 0  # main has it, too
+    assert message["measurable_texture (cleaning.py)"].before is None
+    (outliers,) = [name for name in message if "outlier" in name]
+    assert message[outliers].effect == "training rows dropped"
     again = cleaned.stage("ingest")
     assert f"mean perimeter below 50: {steps['mean perimeter below 50'][0]} (rows dropped)" in again.stdout
 
