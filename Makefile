@@ -31,7 +31,7 @@ all: pipeline ## set up, run the pipeline, and show the results
 
 .PHONY: help
 help: ## list the targets
-	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-17s %s\n", $$1, $$2}'
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: .venv/.ready ## install everything from uv.lock into .venv
@@ -91,7 +91,9 @@ start: .venv/.ready ## make this your project: make start TABLE=houses.csv TARGE
 	@python -m mlops.review.check && python3 $(RUN) mlops.core.dvcfiles && $(REPRO)
 	@python -m mlops.review.first_gate
 	@python -m mlops.pipeline.summary
-	@echo "  for a new project: read the comments in params.yaml and gate.yaml, answer docs/canvas.md, then commit all of it to main"
+	@echo "next: read the comments in params.yaml and gate.yaml, answer docs/canvas.md, then commit it to main:"
+	@echo "  git add --all && git commit --message 'Start the project'"
+	@echo "from then on, each change is a branch: edit, make, commit, make review BASE=main (README.md)"
 
 # needs no .venv, so that an update can bring one that works
 .PHONY: update
@@ -133,14 +135,6 @@ remote: .venv/.ready ## store data and models in a bucket: make remote URL=s3://
 	@[ -n "$(URL)" ] || { echo "error: URL is not set"; echo "  try: make remote URL=s3://bucket/path"; exit 1; }
 	@dvc remote add --local --force --default storage "$(URL)"
 	@dvc remote modify --local storage verify true
-
-.PHONY: example
-example: .venv/.ready ## run an example in build/examples: make example NAME=iris
-	@python examples/run.py "$(NAME)"
-
-.PHONY: simulate
-simulate: pipeline ## play weeks of production: make simulate CHANGE=none|covariate|labels|unit|missing|concept SLOW=yes
-	@python examples/simulate.py "$(or $(CHANGE),concept)" $(if $(SLOW),--slow)
 
 .PHONY: review
 review: .venv/.checked ## compare with main, apply the gate, write the comment: make review BASE=main
@@ -280,10 +274,6 @@ stages: .venv/.ready ## update the source files in dvc.yaml after a change of im
 trust: .venv/.ready ## update the table of jobs in docs/trust.md after a change of a workflow
 	@python -m mlops.review.trust
 
-.PHONY: pictures
-pictures: .venv/.ready ## record docs/rehearsals and draw the pictures of docs/ again (needs Chromium, which .ci/services installs)
-	@PYTHONPATH=tests PYTHONSAFEPATH= python tests/pictures.py
-
 .PHONY: lint
 lint: .venv/.ready ## check formatting, style, types, the direction of imports, declared packages, notebooks without outputs
 	@ruff format --check . && ruff check . && mypy && lint-imports && deptry src
@@ -306,44 +296,6 @@ test-own: .venv/.ready ## run the examples, and a team's own table, steps and me
 behaviour: pipeline ## run the tests of the model's behaviour, in tests/behaviour
 	@pytest tests/behaviour --confcutdir=tests/behaviour
 
-.PHONY: test-services
-test-services: .venv/.ready ## run the tests that need PostgreSQL, S3, CML or Mermaid (.ci/services installs them)
-	@# under load the service is measured, so nothing runs beside it
-	@pytest tests/services/test_service_under_load.py
-	@pytest -n auto --dist loadfile --no-loadscope-reorder tests/services --ignore=tests/services/test_service_under_load.py
-
-.PHONY: test-federated
-test-federated: .venv/.ready ## train across hospitals with Flower, which is installed for these tests alone
-	@PATH="$(PATH):$(HOME)/.local/bin" pytest tests/federated
-
-.PHONY: test-dask
-test-dask: .venv/.ready ## run the pipeline on a Dask cluster of processes (make setup-dask and .ci/services install what it needs)
-	@PATH="$(PATH):$(HOME)/go/bin" pytest tests/dask_cluster
-
-.PHONY: test-images
-test-images: .venv/.ready ## build images, run them and push them to a local registry (.ci/images installs the tools)
-	@PATH="$(PATH):$(HOME)/go/bin:$(HOME)/.local/bin" pytest tests/images
-
-.PHONY: test-deploy
-test-deploy: .venv/.ready ## check deploy/ and rehearse a rollout (.ci/deploy installs the tools)
-	@pytest tests/deploy
-
-.PHONY: test-cluster
-test-cluster: .venv/.ready ## run deploy/kubernetes on a Kubernetes of two nodes, as root (.ci/cluster and .ci/images install the tools)
-	@pytest tests/k8s
-
-.PHONY: test-platforms
-test-platforms: .venv/.ready ## run the pipeline on Airflow and Kubeflow, check the other definitions (.ci/platforms installs the tools)
-	@PATH="$(PATH):$(HOME)/go/bin" pytest tests/platforms
-
-.PHONY: test-workflows
-test-workflows: .venv/.ready ## check .github, run ci.yaml with act and .gitlab-ci.yml with gitlab-ci-local (.ci/tools installs the tools)
-	@PATH="$(PATH):$(HOME)/go/bin:$(HOME)/.local/bin" pytest tests/workflows
-
-.PHONY: bench
-bench: .venv/.ready ## run the benchmarks and update benchmarks/README.md
-	@PYTHONSAFEPATH= python -m benchmarks
-
 .PHONY: protect
 protect: ## compare the rules in .github with GitHub's settings; with APPLY=yes, apply them
 	@APPLY="$(APPLY)" python3 $(RUN) mlops.review.protect
@@ -351,6 +303,9 @@ protect: ## compare the rules in .github with GitHub's settings; with APPLY=yes,
 .PHONY: clean
 clean: ## remove what make created, except data and models
 	@rm -rf .venv .uv .trusted build reports/journal reports/data_docs .pytest_cache .mypy_cache .ruff_cache
+
+# of the template alone; gone after make start
+-include .ci/targets.mk
 
 # called by the workflows
 

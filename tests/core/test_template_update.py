@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -12,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project
+from conftest import ROOT
 from release.hub import Clone, environment
 from review.github import GitHub
 
 from mlops.core.errors import UserError
 from mlops.core.template import propose, record
+from mlops.pipeline.start import leftovers
 
 # the job holds a token, so that none of the team's code may run in it
 pytestmark = pytest.mark.usefixtures("hostile")
@@ -51,6 +51,7 @@ V1 = {
     "benchmarks/run.py": lines("benchmark"),
     "benchmarks/peers/one.py": lines("peer"),
     "examples/iris/params.yaml": lines("example"),
+    "tests/core/test_one.py": lines("test"),
     "deploy/compose.yaml": lines("compose"),
     "pyproject.toml": lines("package"),
     "uv.lock": lines("locked"),
@@ -77,6 +78,8 @@ V2: dict[str, str | None] = {
     "benchmarks/peers/two.py": lines("second peer"),
     "examples/iris/params.yaml": None,
     "examples/flowers/params.yaml": lines("example"),
+    "tests/core/test_one.py": lines("test", _3="stricter"),
+    "tests/area/test_two.py": lines("second test"),
     "uv.lock": lines("locked", _3="newer"),
 }
 # what the team changes after the first commit
@@ -180,7 +183,7 @@ def status(clone: Clone) -> str:
 
 
 def test_what_only_one_side_changed_is_as_that_side_has_it_and_both_changes_of_a_file_are_kept(edited: World) -> None:
-    told = edited.update()
+    printed = edited.update()
     assert edited.project.git("log", "--format=%s", "main..HEAD") == "Update the template from v1.0 to v2.0"
     assert status(edited.project) == "## template-v2.0"
     assert edited.read("docs/guide.md") == V2["docs/guide.md"]
@@ -188,9 +191,9 @@ def test_what_only_one_side_changed_is_as_that_side_has_it_and_both_changes_of_a
     assert not (edited.project.folder / "src/mlops/dropped.py").exists()
     assert edited.read("deploy/compose.yaml") == TEAM["deploy/compose.yaml"]
     assert edited.read("src/mlops/both.py") == lines("both", _3="by the template", _15="by the team")
-    assert "changed by both: src/mlops/both.py" in told
-    assert "uv lock && make stages && make" in told
-    assert "gh pr create" in told
+    assert "changed by both: src/mlops/both.py" in printed
+    assert "uv lock && make stages && make" in printed
+    assert "gh pr create" in printed
 
 
 def test_what_is_the_team_s_stays_as_it_is(edited: World) -> None:
@@ -208,6 +211,24 @@ def test_files_that_either_side_renamed_follow_the_other_side_s_changes(edited: 
     assert edited.read("src/mlops/room/moved.py") == lines("moved", _3="by the template")
     assert not (edited.project.folder / "src/mlops/old_name.py").exists()
     assert not (edited.project.folder / "src/mlops/moved.py").exists()
+
+
+def test_what_tests_the_template_stays_away_from_a_project_that_make_start_made(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world.project.folder)
+    assert record.start()
+    assert leftovers.remove() == 4
+    world.project.commit("start", {"src/mlops/both.py": lines("both", _15="ours")})
+    world.update()
+    assert world.project.git("ls-files", "benchmarks", "examples", "tests") == ""
+    assert "tests/area/test&#95;two.py" in world.text.partition("### Still deleted")[2]
+    assert world.read("src/mlops/both.py") == lines("both", _3="by the template", _15="ours")
+
+
+def test_other_projects_get_the_template_s_new_tests(edited: World) -> None:
+    edited.update()
+    assert edited.read("tests/area/test_two.py") == lines("second test")
 
 
 def test_what_the_team_deleted_stays_deleted_with_what_the_template_adds_there(edited: World) -> None:
@@ -238,8 +259,8 @@ def test_a_conflict_is_in_the_index_and_no_commit_has_it(edited: World) -> None:
     change(edited.template, {CLASH: lines("clash", _3="theirs")})
     edited.release("v2.1")
     before = change(edited.project, {CLASH: lines("clash", _3="ours")})
-    told = edited.update(expected=1)
-    assert f"  {CLASH}: both changed the same lines" in told
+    printed = edited.update(expected=1)
+    assert f"  {CLASH}: both changed the same lines" in printed
     assert edited.project.git("rev-parse", "HEAD") == before
     assert edited.project.git("diff", "--name-only", "--diff-filter=U") == CLASH
     assert f"UU {CLASH}" in status(edited.project)
@@ -263,8 +284,8 @@ def test_a_conflict_is_in_the_index_and_no_commit_has_it(edited: World) -> None:
 
 def test_what_the_template_deleted_and_the_team_changed_is_a_conflict(edited: World) -> None:
     change(edited.project, {"src/mlops/dropped.py": lines("dropped", _3="needed")})
-    told = edited.update(expected=1)
-    assert "src/mlops/dropped.py: the template deleted it, and this project changed it" in told
+    printed = edited.update(expected=1)
+    assert "src/mlops/dropped.py: the template deleted it, and this project changed it" in printed
     assert edited.read("src/mlops/dropped.py") == lines("dropped", _3="needed")
 
 
@@ -272,8 +293,8 @@ def test_giving_up_leaves_nothing_behind(edited: World) -> None:
     change(edited.template, {CLASH: lines("clash", _3="theirs")})
     edited.release("v2.1")
     change(edited.project, {CLASH: lines("clash", _3="ours")})
-    told = edited.update(expected=1)
-    undo = told.partition("or give up: ")[2].splitlines()[0]
+    printed = edited.update(expected=1)
+    undo = printed.partition("or give up: ")[2].splitlines()[0]
     subprocess.run(["bash", "-ec", undo], cwd=edited.project.folder, check=True, capture_output=True)
     assert status(edited.project) == "## main...origin/main"
     assert edited.read(CLASH) == lines("clash", _3="ours")
@@ -332,7 +353,7 @@ def test_make_start_records_the_files_that_the_project_begins_with(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "printed"),
     [
         ({"TO": "v9.9"}, "the template has no tag 'v9.9'\n  try: one of v2.0, v1.0"),
         ({"TO": "--output=x"}, "the template has no tag '--output=x'"),
@@ -345,9 +366,9 @@ def test_make_start_records_the_files_that_the_project_begins_with(
     ],
     ids=["tag", "option", "address", "no-such-folder", "no-network", "command", "address-option", "older"],
 )
-def test_wrong_input_gets_one_message_and_changes_nothing(world: World, options: dict[str, str], told: str) -> None:
+def test_wrong_input_gets_one_message_and_changes_nothing(world: World, options: dict[str, str], printed: str) -> None:
     before = status(world.project)
-    assert told in world.update(expected=1, **options)
+    assert printed in world.update(expected=1, **options)
     assert status(world.project) == before
     assert not (world.project.folder / "pwned").exists()
 
@@ -362,7 +383,7 @@ def test_a_project_of_an_unknown_version_asks_for_it(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "printed"),
     [
         ("{", ".template.json is not valid JSON"),
         ("[]", ".template.json must be an object of texts"),
@@ -371,9 +392,9 @@ def test_a_project_of_an_unknown_version_asks_for_it(world: World) -> None:
     ],
     ids=["json", "list", "key", "tree"],
 )
-def test_a_broken_record_is_named(world: World, text: str, told: str) -> None:
+def test_a_broken_record_is_named(world: World, text: str, printed: str) -> None:
     world.project.commit("break", {".template.json": text})
-    assert told in world.update(expected=1)
+    assert printed in world.update(expected=1)
 
 
 def test_changes_that_are_not_committed_are_not_touched(world: World) -> None:
@@ -401,8 +422,8 @@ def test_an_old_git_is_named(world: World, tmp_path: Path) -> None:
         f'#!/bin/sh\n[ "$1" = version ] && echo "git version 2.34.1" && exit\nexec {shutil.which("git")} "$@"\n'
     )
     old.chmod(0o755)
-    told = world.update(expected=1, path=str(old.parent))
-    assert "make update needs Git 2.38 or newer; this is git version 2.34.1" in told
+    printed = world.update(expected=1, path=str(old.parent))
+    assert "make update needs Git 2.38 or newer; this is git version 2.34.1" in printed
 
 
 # GitHub's answer to a push of a workflow's token, by a real hook; `allowed` stands for a token with the permission
@@ -502,9 +523,9 @@ def test_make_calls_it_and_passes_its_variables_on_as_they_are(world: World, tmp
     (world.project.folder / ".git/info/exclude").write_text("__pycache__/\n/build/\n", encoding="utf-8")
     trap = f"$(shell touch {tmp_path}/ran)"
     command = ["make", "--silent", "update", f"TEMPLATE={world.template.origin}"]
-    for more, code, told in (([f"TO={trap}"], 2, "the template has no tag '$(shell"), ([], 0, "from v1.0 to v2.0")):
+    for more, code, printed in (([f"TO={trap}"], 2, "the template has no tag '$(shell"), ([], 0, "from v1.0 to v2.0")):
         done = subprocess.run([*command, *more], cwd=world.project.folder, capture_output=True, text=True, check=False)
-        assert (done.returncode, told in done.stdout + done.stderr) == (code, True), done.stdout + done.stderr
+        assert (done.returncode, printed in done.stdout + done.stderr) == (code, True), done.stdout + done.stderr
     assert not (tmp_path / "ran").exists()
 
 
@@ -534,7 +555,7 @@ def test_nothing_is_proposed_where_there_is_nothing_newer_or_no_template(
     guarded: World, github: GitHub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tree = guarded.template.git("rev-parse", "HEAD^{tree}")
-    for named, told in (
+    for named, printed in (
         ({"repository": str(guarded.template.origin), "tree": tree}, "nothing newer"),
         ({"repository": "https://github.com/your-org/template"}, "does not say where the template is"),
         ({"repository": f"https://github.com/{github.repository}.git"}, "this is the template"),
@@ -542,16 +563,5 @@ def test_nothing_is_proposed_where_there_is_nothing_newer_or_no_template(
         guarded.project.git("push", "--quiet", "origin", "HEAD")
         guarded.project.commit("record", {".template.json": json.dumps(named)})
         assert run(github) is None
-        assert told in capsys.readouterr().out
+        assert printed in capsys.readouterr().out
     assert github.requests == []
-
-
-def test_a_project_may_delete_what_tests_and_measures_the_template(project: Project) -> None:
-    page = (ROOT / "docs/updating.md").read_text(encoding="utf-8")
-    (commands,) = re.findall(r"```sh\n(git rm .+?)```", page, re.DOTALL)
-    project.run("bash", "-ec", commands)
-    assert project.git("ls-files", "benchmarks", "examples", ".ci", "tests/core", "tests/e2e") == ""
-    told = project.run("pytest", "-m", "not e2e", "-q", "-p", "no:cacheprovider").stdout
-    assert re.search(r"^\d+ passed", told, re.MULTILINE)
-    (recipe,) = re.findall(r"^test-e2e:.*\n(?:\t@#.*\n)?\t@(.*)", project.read("Makefile"), re.MULTILINE)
-    project.run("bash", "-ec", recipe)

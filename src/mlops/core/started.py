@@ -14,7 +14,7 @@ from mlops.core.errors import UserError, errors_in_words
 from mlops.core.files import atomic, write_json
 
 RECORD = Path("data/start.json")
-PARAMS, GATE, CANVAS = "params.yaml", "gate.yaml", "docs/canvas.md"
+PARAMS, GATE, CANVAS, README = "params.yaml", "gate.yaml", "docs/canvas.md", "README.md"
 SUITES = Path("data/expectations")
 
 
@@ -26,14 +26,18 @@ def check(names: list[str]) -> None:
     UserError
         Names the edited files, and how to let `make start` write them.
     """
-    known = _read()
-    edited = [name for name in names if Path(name).exists() and known.get(name) != hashed(Path(name))]
-    if edited:
-        listed = ", ".join(edited)
+    if found := edited(names):
+        listed = ", ".join(found)
         raise UserError(
-            f"{listed} {'was' if len(edited) == 1 else 'were'} edited, and `make start` does not write over an edit",
-            f"edit by hand; or, to start anew, `rm {' '.join(edited)}` (Git keeps what was committed), then make start",
+            f"{listed} {'was' if len(found) == 1 else 'were'} edited, and `make start` does not write over an edit",
+            f"edit by hand; or, to start anew, `rm {' '.join(found)}` (Git keeps what was committed), then make start",
         )
+
+
+def edited(names: list[str]) -> list[str]:
+    """The files among these that are neither missing nor as the template or `make start` wrote them."""
+    known = _read()
+    return [name for name in names if Path(name).exists() and known.get(name) != hashed(Path(name))]
 
 
 def write(files: dict[str, str]) -> None:
@@ -64,4 +68,4 @@ def hashed(path: Path) -> str:
 if __name__ == "__main__":
     with errors_in_words():
         suites = sorted(map(str, SUITES.glob("*.json")))
-        write_json({name: hashed(Path(name)) for name in (PARAMS, GATE, CANVAS, *suites)}, RECORD)
+        write_json({name: hashed(Path(name)) for name in (PARAMS, GATE, CANVAS, README, *suites)}, RECORD)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -31,7 +32,10 @@ def test_a_table_becomes_a_project_whose_first_change_passes_its_review(project:
     assert {"floor", "no_worse", "validation", "lock"} <= {rule["rule"] for rule in gate["rules"]}
     assert "test rows detect a loss of" in project.read("gate.yaml")
     assert "`cultivar`" in project.read("models/CARD.md")
+    assert "predicts `cultivar`" in project.read("README.md")
+    assert re.search(r"removed \d{3} files that test and measure the template itself", output)
     project.commit("start")
+    assert project.git("ls-files", "benchmarks", "examples", "tests/core") == ""
 
     project.git("switch", "--create", "stronger")
     text = project.read("params.yaml")

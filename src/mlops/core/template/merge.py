@@ -32,6 +32,8 @@ EDITED = re.compile(
     r"README\.md|CONTRIBUTING\.md|LICENSE|notebooks/.*|src/project/.*|tests/project/.*|tests/behaviour/.*"
     rf"|{re.escape(LOCK)}"
 )
+# What tests and measures the template itself. `make start` removes it.
+TEMPLATE_ONLY = re.compile(r"(benchmarks|examples|\.ci)/.*|tests/(?!project/|behaviour/).*|CONTRIBUTING\.md")
 
 Files = dict[str, tuple[str, str]]
 """Path → mode and hash."""
@@ -124,7 +126,7 @@ def merge(base: str, new: str, ours: str, label: str, workflows: str = "", leave
 
 
 def gone(old: Files, their: Files, mine: Files) -> set[str]:
-    """Files that stay away because the project deleted them, or all of their folder.
+    """Files that stay away because the project deleted them, all of their folder, or all that is the template's only.
 
     What was renamed is not deleted: Git finds out by the content.
     """
@@ -135,7 +137,12 @@ def gone(old: Files, their: Files, mine: Files) -> set[str]:
         folder for path in mine for folder in _folders(path)
     }
     emptied = {folder for path in found for folder in _folders(path)} - held
-    return found | {path for path in their.keys() - old.keys() if emptied & set(_folders(path))}
+    started = not any(TEMPLATE_ONLY.fullmatch(path) for path in old.keys() & mine.keys())
+    return found | {
+        path
+        for path in their.keys() - old.keys() - mine.keys()
+        if emptied & set(_folders(path)) or (started and TEMPLATE_ONLY.fullmatch(path))
+    }
 
 
 def three_way(old: Files, their: Files, mine: Files, label: str) -> tuple[str, dict[str, str], list[str]]:

@@ -21,7 +21,7 @@ from mlops.core.template import record
 from mlops.core.yamlfile import closest
 from mlops.data import expectations, formats
 from mlops.data.sources import RAW
-from mlops.pipeline.start import reading, writing
+from mlops.pipeline.start import leftovers, reading, writing
 from mlops.pipeline.start.recipe import Plan, plan
 
 TABLES = re.compile("|".join((formats.CSV, formats.PARQUET, formats.JSON_LINES)))
@@ -47,10 +47,12 @@ def main(table: str, target: str, task: str) -> None:
     if not target:
         raise UserError("TARGET is not set: the column to predict", f"one of {', '.join(list(source.columns)[:20])}")
     made = plan(name, source, target, task or None)
-    record.start()
     write(made, path)
     for line in summary(made):
         print(line)
+    # on the first start alone: later, a folder of this name may be the project's
+    if record.start() and (count := leftovers.remove()):
+        print(f"  removed {counted(count, 'file')} that test and measure the template itself; Git still has them")
 
 
 def placed(table: str) -> tuple[str | dict[str, str], Path | None]:
@@ -74,7 +76,7 @@ def placed(table: str) -> tuple[str | dict[str, str], Path | None]:
 
 
 def write(made: Plan, path: Path | None) -> None:
-    """Write the table's copy, the suite, the canvas and `params.yaml`, in this order."""
+    """Write the table's copy, the suite, the canvas, `params.yaml`, and a README unless there is an edited one."""
     settings = made.settings
     suite = str(started.SUITES / f"{expectations.name(settings)}.json")
     started.check([suite])
@@ -86,6 +88,8 @@ def write(made: Plan, path: Path | None) -> None:
         started.CANVAS: writing.canvas(settings, source, made.table.num_rows, made.table.num_columns),
         started.PARAMS: writing.params(made),
     }
+    if not started.edited([started.README]):
+        files[started.README] = writing.readme(settings, source)
     if path is not None and not Path(str(settings.data.source)).exists():
         with atomic(str(settings.data.source)) as partial:
             shutil.copyfile(path, partial)

@@ -56,6 +56,8 @@ ABOUT_PEOPLE = frozenset({"sex", "gender", "race", "ethnicity", "ethnic", "age",
 SENSITIVE = ABOUT_PEOPLE | frozenset((*("region", "country", "state", "island", "city"),))
 # a number that explains so much of another one is another form of it; of classes, the share of the profile suffices
 GIVES_AWAY = 0.99
+# a column that explains so much alone is a good one, or known too late: a person must look
+SUSPICIOUS = 0.8
 LEAST_GROUPS, LEAST_TIMES, LEAST_YEARS = 10, 10, 8
 # rows of a group, on average, from which the split must keep them together
 ROWS_OF_A_GROUP = 1.5
@@ -75,7 +77,7 @@ class Roles(NamedTuple):
     time, group : str or None
         The columns that the split could follow.
     suspects : dict of str to float
-        Features that explain nearly all of the target, and how much.
+        Features that explain most of the target alone, and how much.
     reasons : dict of str to str
         Key of `params.yaml` → why.
     """
@@ -143,7 +145,7 @@ def roles(table: pa.Table, kinds: dict[str, Kind], target: str, task: str) -> Ro
         if share >= (GIVES_AWAY if task == "regression" else profile.LEAKAGE):
             known = f"{percent(share)} of {target} follows from it alone"
             drop[name] = f"{known}, so it may be another form of it, or known only after it"
-        elif share >= profile.LEAKAGE:
+        elif share >= SUSPICIOUS:
             suspects[name] = share
     return Roles(keys, drop, time, group, suspects, reasons)
 

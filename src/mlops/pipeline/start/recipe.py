@@ -118,7 +118,7 @@ def plan(name: str | dict[str, str], source: Source, target: str, task: str | No
     if roles.suspects:
         listed = ", ".join(f"{each} ({percent(share)})" for each, share in roles.suspects.items())
         reasons["data.features"] = (
-            f"CHECK: explain nearly all of the target, drop what is known only after it: {listed}"
+            f"CHECK: drop what is known only after the target; these explain most of it alone: {listed}"
         )
     data |= {key: value for key, value in source.keys.items() if key not in ("clean", "drop")}
     data["features"] = []

@@ -1,4 +1,4 @@
-"""`params.yaml` with a comment for each decision, and a canvas that asks what only a person knows."""
+"""`params.yaml` with a comment for each decision, a canvas that asks what only a person knows, and a README."""
 
 from __future__ import annotations
 
@@ -149,4 +149,60 @@ The target `{target}`: {what}. *What does it mean, for whom or what is it predic
 ## How to cite the data
 
 *Not written yet.*
+"""
+
+
+def readme(settings: Settings, source: str) -> str:
+    """A README of the project in place of the template's."""
+    target = settings.data.target
+    what = "a class" if settings.data.task == "classification" else "a number"
+    return f"""# Predict `{target}`
+
+This model predicts `{target}`, {what}, from {source}. [The canvas](docs/canvas.md) says what for, and
+[the model card](models/CARD.md) how good it is.
+
+Every change of the model is a pull request. A comment compares it with main's model, [the gate](gate.yaml) decides
+whether it may be merged, and a Git tag releases it.
+
+## Five minutes
+
+You need git, make and Python 3.11 with pip.
+
+```sh
+make    # install, run the pipeline, show the result
+```
+
+Then create a branch, change something, and see what its pull request will say:
+
+```sh
+git switch -c idea
+# edit params.yaml or src/project/
+make
+git add --all && git commit -m "Try an idea"
+make review BASE=main
+```
+
+| to change | edit |
+|---|---|
+| table, split, estimator, slices | [`params.yaml`](params.yaml), with the reason for each choice |
+| features, cleaning, metrics, rules | [`src/project/`](src/project), tested in [`tests/project/`](tests/project) |
+| what may be merged | [`gate.yaml`](gate.yaml) |
+| what the data must fulfil | the suite in [`data/expectations/`](data/expectations) |
+| what an expert expects of the model | tests in [`tests/behaviour/`](tests/behaviour) |
+
+`make serve` starts the API on this machine, `make test` runs your tests, and `make help` lists everything.
+
+## Pages
+
+Each role has a page of five minutes: [data scientist](docs/roles/data-scientist.md),
+[reviewer](docs/roles/reviewer.md), [ML engineer](docs/roles/ml-engineer.md),
+[platform engineer](docs/roles/platform-engineer.md), [auditor](docs/roles/auditor.md).
+
+| about | page |
+|---|---|
+| project | [your table](docs/your-own-table.md), [your code](docs/your-own-code.md), [all keys](docs/reference.md) |
+| review | [the review and the gate](docs/review.md), [explanations](docs/explanations.md), [trust](docs/trust.md) |
+| release | [the release](docs/release.md), [deploying](deploy/README.md), [GitLab and Jenkins](docs/gitlab.md) |
+| production | [log, monitor, retraining](docs/production.md), [platforms](docs/serving.md), [scale](docs/scale.md) |
+| the template | [updates](docs/updating.md): `make update` merges a newer version |
 """
