@@ -91,9 +91,8 @@ start: .venv/.ready ## make this your project: make start TABLE=houses.csv TARGE
 	@python -m mlops.review.check && python3 $(RUN) mlops.core.dvcfiles && $(REPRO)
 	@python -m mlops.review.first_gate
 	@python -m mlops.pipeline.summary
-	@echo "next: read the comments in params.yaml and gate.yaml, answer docs/canvas.md, then commit it to main:"
-	@echo "  git add --all && git commit --message 'Start the project'"
-	@echo "from then on, each change is a branch: edit, make, commit, make review BASE=main (README.md)"
+	@echo "  for a new project: read the comments in params.yaml and gate.yaml, answer docs/canvas.md, and commit all of it to main"
+	@echo "  then each change is a branch: edit, make, commit, make review BASE=main (README.md)"
 
 # needs no .venv, so that an update can bring one that works
 .PHONY: update
