@@ -20,7 +20,6 @@ from mlops.model.metrics import Classes, Predictions
 from mlops.review.build_report import compared
 from mlops.review.build_report import recipes as of_recipes
 from mlops.review.compare import Paired, compare
-from mlops.review.corrected import Recipe
 from mlops.review.gate import Measurements, SliceMeasurements, judge
 from mlops.review.policy import Gate
 from mlops.review.recipes import Recipes
@@ -158,9 +157,8 @@ def test_an_honest_report_about_every_kind_of_rule_is_accepted() -> None:
 def test_a_rule_passes_by_the_difference_of_the_recipes_only_if_main_asks_for_it() -> None:
     rules = [{"rule": "no_worse", "metric": "roc_auc", "margin": 0.01}]
     gate = a_gate(rules, cross_validation={})
-    report = message(
-        gate, good_evidence(recipes=Recipes(300, 10, 3, {"roc_auc": Recipe("roc_auc", -0.004, 0.001, 29)}))
-    )
+    pair = Paired("roc_auc", 0.99, 0.986, np.full(2, 0.99), np.array([0.985, 0.987]))
+    report = message(gate, good_evidence(recipes=Recipes(300, 10, 3, {"roc_auc": pair})))
     assert report.verdict == "pass"
     accepted(report, gate)
 

@@ -146,8 +146,8 @@ def recipes(evidence: gate_module.Measurements, confidence: float) -> Recipes | 
         return None
     metrics = []
     for each in (found.found[name] for name in evidence.pairs if name in found.found):
-        low, high = each.interval(confidence)
-        difference = Estimate(value=finite(each.difference), low=finite(low), high=finite(high))
+        low, high = each.difference(confidence)
+        difference = Estimate(value=finite(each.candidate - each.baseline), low=finite(low), high=finite(high))
         metrics.append(Recipe(metric=each.metric, difference=difference))
     problem = None if found.problem is None else shortened(found.problem)
     return Recipes(rows=found.rows, folds=found.folds, repeats=found.repeats, metrics=metrics, problem=problem)

@@ -6,12 +6,13 @@ Both models are evaluated on the same resamples, so that the difficulty of a res
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
-from mlops.model.bootstrap import draw
+from mlops.model.bootstrap import Draws, draw
 from mlops.model.metrics import Array, Classes, Predictions, greater_is_better, score
 from mlops.model.resampling import Custom
 
@@ -94,6 +95,17 @@ class Paired(NamedTuple):
         """How much higher the candidate's metric is on these rows than on others."""
         values = self.candidate_values - other.candidate_values
         return Resampled(self.candidate - other.candidate, values[np.isfinite(values)])
+
+    def joined(self, other: Paired, share: float) -> Paired:
+        """The weighted mean with the metric on other rows, resampled with another seed; `share` is that of these."""
+        rest = 1 - share
+        return self._replace(
+            baseline=share * self.baseline + rest * other.baseline,
+            candidate=share * self.candidate + rest * other.candidate,
+            baseline_values=share * self.baseline_values + rest * other.baseline_values,
+            candidate_values=share * self.candidate_values + rest * other.candidate_values,
+            unseen=share * self.unseen + rest * other.unseen,
+        )
 
     def p_missed(self, limit: float) -> float:
         """One-sided p-value of 'the candidate reaches the limit'."""
@@ -206,23 +218,58 @@ def compare(
     dict of str to Paired
         In the order of the metrics.
     """
-    models = [candidate] if baseline is None else [candidate, baseline]
-    drawn = draw(y, models, classes, custom, resamples=resamples, seed=seed)
+    return compare_repeats(y, [(baseline, candidate)], classes, resamples, seed, custom)
+
+
+def compare_repeats(
+    y: Array,
+    repeats: Sequence[tuple[Predictions | None, Predictions]],
+    classes: Classes | None,
+    resamples: int,
+    seed: int,
+    custom: Custom | None = None,
+) -> dict[str, Paired]:
+    """The same where the rows are predicted several times; each metric is the mean over the repeats.
+
+    Parameters
+    ----------
+    repeats : sequence of (baseline, candidate)
+        All or none have a baseline.
+    """
+    before = [baseline for baseline, _ in repeats if baseline is not None]
+    # all at once, so that all have the same resamples
+    drawn = draw(y, [*(each for _, each in repeats), *before], classes, custom, resamples=resamples, seed=seed)
     used = drawn[0].used
-    unseen = {} if baseline is None else unseen_rows(y, baseline, candidate, classes, custom, resamples, seed)
+    here, there = mean_of(drawn[: len(repeats)]), mean_of(drawn[len(repeats) :])
+    added = [
+        unseen_rows(y, baseline, candidate, classes, custom, resamples, seed)
+        for baseline, candidate in repeats
+        if baseline is not None
+    ]
     pairs = {}
-    for name, value in drawn[0].values.items():
-        here = drawn[0].resampled[name]
-        pair = Paired(name, float("nan"), value, np.full_like(here, np.nan), here)
-        if baseline is not None and name in drawn[1].values:
-            pair = pair._replace(baseline=drawn[1].values[name], baseline_values=drawn[1].resampled[name])
-            pair = pair._replace(unseen=unseen.get(name, 0.0))
+    for name, (value, values) in here.items():
+        pair = Paired(name, float("nan"), value, np.full_like(values, np.nan), values)
+        if name in there:
+            pair = pair._replace(baseline=there[name].value, baseline_values=there[name].values)
+            pair = pair._replace(unseen=sum(each.get(name, 0.0) for each in added) / len(added))
         if custom is not None and name in custom.names:
             count = used[name] if used[name] < resamples else 0
             own = custom.greater_is_better(name)
             pair = pair._replace(own=own, unit=custom.details(name).get("unit", ""), resamples=count)
         pairs[name] = pair
     return pairs
+
+
+def mean_of(drawn: Sequence[Draws]) -> dict[str, Resampled]:
+    """Each metric that all of them have, averaged on all rows and on each resample."""
+    names = [name for name in drawn[0].values if all(name in each.values for each in drawn)] if drawn else []
+    return {
+        name: Resampled(
+            float(np.mean([each.values[name] for each in drawn])),
+            np.mean([each.resampled[name] for each in drawn], axis=0),
+        )
+        for name in names
+    }
 
 
 def unseen_rows(

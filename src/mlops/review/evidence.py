@@ -159,7 +159,8 @@ def gather(
     )
     if gate is not None and gate.cross_validation is not None and scored.problem is None and pairs:
         compared = recipes.Compared(len(scored.y), pairs, [(*each[:3], each.pairs) for each in by_slice])
-        evidence = evidence._replace(recipes=recipes.compare(ours, baseline, gate.cross_validation, compared))
+        found = recipes.compare(ours, baseline, gate.cross_validation, compared, resamples=resamples)
+        evidence = evidence._replace(recipes=found)
     drawn = []
     if len(scored.y):
         drawn = charts.curves(scored.y, scored.candidate, scored.baseline, ours.classes)

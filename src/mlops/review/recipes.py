@@ -1,8 +1,13 @@
 """Main's recipe and this change's, cross-validated on the same folds of the training rows.
 
-A recipe is what is fitted: the steps, the estimator and its parameters. The test rows compare two models; here, several
-models of each recipe predict training rows that they were not trained on. That is evidence about the recipes, and it is
-combined with the paired difference on the test rows (`corrected.py`).
+A recipe is what is fitted: the steps, the estimator and its parameters. The test rows compare two models. Here, models
+of both recipes predict the training rows that they were not trained on, and the difference on these rows joins that on
+the test rows, each with the weight of its number of rows.
+
+The interval comes from rows, with the mean over the repeats for each of them: the variance of Bayle, Bayle, Janson and
+Mackey (2020, Cross-validation Confidence Intervals for Test Error, arXiv:2007.12671), by a paired bootstrap. It is
+about the mean difference of the models that are fitted here, on new rows. Where no single training row changes a model
+much, that is the difference of the recipes; how models of other training rows differ is no part of the interval.
 """
 
 from __future__ import annotations
@@ -18,8 +23,7 @@ from mlops.model import metrics, slices, training
 from mlops.model.fitted import estimator_of
 from mlops.model.metrics import Array, Classes, Predictions, parts
 from mlops.review.baseline import Baseline
-from mlops.review.compare import Paired
-from mlops.review.corrected import Recipe, corrected
+from mlops.review.compare import Paired, compare_repeats
 
 if TYPE_CHECKING:
     from mlops.review.evidence import Ours
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 # How far predictions of a model may differ from those of one that is fitted again, relative to their standard deviation
 ROUNDING = 1e-6
+SEED = 20_000  # other than those of the test rows
 
 Folds = list[tuple[Array, Array]]
 
@@ -42,9 +47,9 @@ class Recipes(NamedTuple):
     ----------
     rows, folds, repeats : int
         0 where they are not compared.
-    found : dict of str to Recipe
+    found : dict of str to Paired
         By built-in metric, on all rows.
-    slices : dict of (str, str) to dict of str to Recipe
+    slices : dict of (str, str) to dict of str to Paired
         By column and name of a slice.
     problem : str or None
         Why they are not compared.
@@ -53,12 +58,12 @@ class Recipes(NamedTuple):
     rows: int = 0
     folds: int = 0
     repeats: int = 0
-    found: dict[str, Recipe] = {}  # noqa: RUF012
-    slices: dict[tuple[str, str], dict[str, Recipe]] = {}  # noqa: RUF012
+    found: dict[str, Paired] = {}  # noqa: RUF012
+    slices: dict[tuple[str, str], dict[str, Paired]] = {}  # noqa: RUF012
     problem: str | None = None
 
 
-def compare(ours: Ours, baseline: Baseline, limits: CrossValidation, compared: Compared) -> Recipes:
+def compare(ours: Ours, baseline: Baseline, limits: CrossValidation, compared: Compared, *, resamples: int) -> Recipes:
     """Cross-validate both recipes on the training rows of this change, and combine them with the test rows.
 
     Parameters
@@ -101,22 +106,17 @@ def compare(ours: Ours, baseline: Baseline, limits: CrossValidation, compared: C
         return Recipes(problem=str(error))
     except Exception as error:  # an estimator may raise anything
         return Recipes(problem=f"a model cannot be fitted again: {type(error).__name__}: {error}")
-    whole = np.arange(len(y))
 
-    def combined(rows: Array, pairs: dict[str, Paired], test_rows: int) -> dict[str, Recipe]:
-        by_folds = measure(y, before, after, folded, ours.classes, rows)
-        return {
-            name: recipe.with_test_rows(pairs[name], len(rows), test_rows)
-            for name, recipe in by_folds.items()
-            if name in pairs
-        }
+    def on(rows: Array, pairs: dict[str, Paired], test_rows: int, seed: int) -> dict[str, Paired]:
+        held_out = [(parts(main, rows), parts(here, rows)) for main, here in zip(before, after, strict=True)]
+        return combined(y[rows], held_out, ours.classes, pairs, test_rows, resamples=resamples, seed=seed)
 
-    found = combined(whole, compared.pairs, compared.rows)
+    found = on(np.arange(len(y)), compared.pairs, compared.rows, SEED)
     by_slice = {}
-    for column, name, test_rows, pairs in compared.slices:
+    for number, (column, name, test_rows, pairs) in enumerate(compared.slices, 1):
         members = dict(slices.slice_rows(column, train[column], train[column])).get(name)
         if members is not None:
-            by_slice[column, name] = combined(members, pairs, test_rows)
+            by_slice[column, name] = on(members, pairs, test_rows, SEED + number)
     return Recipes(len(y), limits.folds, limits.repeats, found, by_slice)
 
 
@@ -233,39 +233,33 @@ def same(one: Predictions, other: Predictions) -> bool:
     return bool(np.abs(before - after).max(initial=0) <= ROUNDING * max(float(np.std(before)), ROUNDING))
 
 
-def measure(
+def combined(
     y: Array,
-    main: list[Predictions],
-    here: list[Predictions],
-    folded: list[Folds],
+    held_out: list[tuple[Predictions, Predictions]],
     classes: Classes | None,
-    members: Array,
-) -> dict[str, Recipe]:
-    """The corrected difference in each metric.
+    tested: dict[str, Paired],
+    test_rows: int,
+    *,
+    resamples: int,
+    seed: int = SEED,
+) -> dict[str, Paired]:
+    """Each metric on held-out training rows and on test rows.
 
     Parameters
     ----------
     y : ndarray of shape (n_samples,)
-    main, here : list of Predictions
-        For all rows, one for each repeat.
-    folded : list of Folds
-        The folds of each repeat.
+    held_out : list of (Predictions, Predictions)
+        Main's and this change's for these rows, in each repeat.
     classes : Classes or None
         None for a regression.
-    members : ndarray of int
-        The rows that count. A metric that is undefined for them in a fold is left out.
+    tested : dict of str to Paired
+        On the test rows. A metric that is undefined there is left out.
+    seed : int
+        Other than that of `tested`.
     """
-    counted = np.zeros(len(y), dtype=bool)
-    counted[members] = True
-    found: dict[str, list[float]] = {}
-    for before, after, each in zip(main, here, folded, strict=True):
-        for _, rows in each:
-            kept = rows[counted[rows]]
-            if not len(kept):
-                return {}
-            there, now = (metrics.score(y[kept], parts(model, kept), classes) for model in (before, after))
-            for name in there.keys() & now.keys():
-                found.setdefault(name, []).append(now[name] - there[name])
-    shape = len(folded), len(folded[0])
-    whole = {name: np.array(values) for name, values in sorted(found.items()) if len(values) == shape[0] * shape[1]}
-    return {name: corrected(name, each.reshape(shape)) for name, each in whole.items() if np.isfinite(each).all()}
+    share = len(y) / (len(y) + test_rows)
+    return {
+        name: pair.joined(tested[name], share)
+        for name, pair in compare_repeats(y, held_out, classes, resamples, seed).items()
+        if name in tested and np.isfinite(tested[name].loss)
+    }

@@ -21,7 +21,6 @@ from mlops.review.rules.slices import no_slices, slices_of
 
 if TYPE_CHECKING:
     from mlops.review.compare import Paired
-    from mlops.review.corrected import Recipe
 
 ORDER = {"fail": 0, "inconclusive": 1, "pass": 2}
 
@@ -30,7 +29,7 @@ class Both(NamedTuple):
     """A metric of both models, and of both recipes if they are compared."""
 
     pair: Paired
-    recipe: Recipe | None
+    recipe: Paired | None
 
 
 class Significant(NamedTuple):
@@ -60,7 +59,7 @@ class Comparison(Rule):
         if recipe is None or verdict == "fail":
             return Finding(verdict, why, pair.candidate - pair.baseline, *pair.difference(case.confidence))
         verdict, why = _of_recipes(name, pair, recipe, self.margin, case.confidence, significant.of_recipes)
-        return Finding(verdict, why, recipe.difference, *recipe.interval(case.confidence))
+        return Finding(verdict, why, recipe.candidate - recipe.baseline, *recipe.difference(case.confidence))
 
 
 class NoWorse(Comparison):
@@ -134,13 +133,13 @@ def _significant(all_of_them: Sequence[Both | None], alpha: float) -> list[Signi
     return [Significant(*each) for each in zip(models, holm(of_recipes, alpha / 2), strict=True)]
 
 
-def _recipe(rule: NoWorse, case: Case) -> Recipe | None:
+def _recipe(rule: NoWorse, case: Case) -> Paired | None:
     recipes = case.evidence.recipes
     return None if recipes is None or rule.recent else recipes.found.get(rule.metric)
 
 
 def _of_recipes(
-    name: str, pair: Paired, recipe: Recipe, margin: float, confidence: float, significant: bool
+    name: str, pair: Paired, recipe: Paired, margin: float, confidence: float, significant: bool
 ) -> tuple[Verdict, str]:
     changed = f"{pair.verb} by more than {margin:g}"
     if significant and recipe.loss > margin:
