@@ -267,7 +267,18 @@ def test_no_job_of_a_merge_request_on_gitlab_runs_beside_a_token() -> None:
     for name, job in jobs.items():
         for_changes = any("merge_request_event" in rule["if"] for rule in job["rules"])
         trusted = job.get("tags") == ["trusted"]
-        assert for_changes != trusted or name == "main", name
+        assert for_changes != trusted or name in ("main", "release-build"), name
         assert "environment" not in job or trusted, name
         if "environment" in job and job["environment"]["name"] == "review":
             assert job["script"] == [f"{MAKE} publish"]  # it installs nothing beside the token
+
+
+def test_a_variable_chooses_the_runner_of_what_trains_and_an_unset_one_leaves_it_as_it_was() -> None:
+    gitlab = read(ROOT / ".gitlab-ci.yml")
+    # GitLab drops an empty tag; a variable that is not defined would stay in the tag, and the job would wait forever
+    assert [gitlab["variables"].get(name) for name in ("REVIEW_RUNNER", "TRAINING_RUNNER")] == ["", ""]
+    chosen = {name: job["tags"] for name, job in gitlab.items() if "script" in job and "tags" in job}
+    training = ["$TRAINING_RUNNER"]
+    assert chosen == {"review": ["$REVIEW_RUNNER"], "main": training, "release-build": training}
+    # without one, a release is built on a protected runner
+    assert gitlab["release-build"]["variables"] == {"TRAINING_RUNNER": "trusted"}

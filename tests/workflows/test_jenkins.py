@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,17 @@ def test_it_parses_and_a_broken_one_does_not() -> None:
     assert not parsed["error"]
     assert text.count("sh '") == len(steps(parsed["root"])) > 0
     assert parse(text.replace("stages {", "stages", 1))["error"]
+
+
+def test_an_environment_variable_chooses_the_agent_of_what_trains_and_without_one_it_is_any() -> None:
+    text = (ROOT / "Jenkinsfile").read_text(encoding="utf-8")
+    assert "\n  agent none\n" in text  # so that each stage has one of its own
+    stages = re.findall(r"(?s)stage\('(\w+)'\) \{(.*?)\bsteps \{", text)
+    assert {name: re.findall(r"\n      agent (.*)", stage) for name, stage in stages} == {
+        "test": ["any"],
+        "review": ["""{ label "${env.REVIEW_RUNNER ?: ''}" }"""],
+        "main": ["""{ label "${env.TRAINING_RUNNER ?: ''}" }"""],
+    }
 
 
 def test_each_step_is_a_target_and_the_cheap_ones_pass(tmp_path: Path) -> None:
