@@ -76,7 +76,8 @@ REPORT = Report(
 
 def output(report: Report = REPORT, release: Release = RELEASE, card: str | None = None, **tag: Any) -> str:
     page = "https://github.com/ada/a-project"
-    return notes(Facts(Tag(**{**TAG, **tag}), release, report, REFERENCE, "ada/a-project", page, card))
+    files = f"{page}/releases/download/v1.1.0"
+    return notes(Facts(Tag(**{**TAG, **tag}), release, report, REFERENCE, page, files, "ada/a-project", card=card))
 
 
 def test_the_notes_hold_numbers_differences_changes_digest_and_how_to_check_it() -> None:
@@ -182,7 +183,10 @@ def test_the_package_is_attached_once_and_only_by_its_digest(github: GitHub, clo
         run(github, WHEEL=digest)
     assert github.assets == {wheel.name: b"PK a package"}
     (release,) = github.releases
-    assert f"pip install {github.url}/{github.repository}/releases/download/v1.1.0/{wheel.name}" in release["body"]
+    assert (
+        f"pip install {github.url}/{github.repository}/releases/download/v1.1.0/{wheel.name}#{digest.replace(':', '=')}"
+        in (release["body"])
+    )
     assert f"gh attestation verify {wheel.name} --repo {github.repository}" in release["body"]
     wheel.rename(wheel.with_name("$(id).whl"))
     with pytest.raises(UserError, match="does not hold one wheel"):

@@ -6,6 +6,8 @@ Each request is held against the description in `gitlab.yaml`; what does not fit
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -29,7 +31,7 @@ class GitLab:
 
     def __init__(self, certificate: Path) -> None:
         self.certificate = certificate
-        self.token = "glpat-not_a/real-token"
+        self.token, self.job_token = "glpat-not_a/real-token", "glcbt-not_a/real-token"
         self.project, self.project_id = "ada/a-project", 42
         self.merge_requests: list[dict[str, Any]] = []
         self.diffs: dict[int, list[dict[str, Any]]] = {}
@@ -40,6 +42,13 @@ class GitLab:
         self.notes: dict[int, list[dict[str, Any]]] = {}
         self.statuses: list[dict[str, Any]] = []
         self.parents: dict[str, list[str]] = {}
+        self.origin: Path | None = None
+        """The bare repository, where it matters."""
+        self.releases: dict[str, dict[str, str]] = {}
+        self.links: dict[str, list[dict[str, Any]]] = {}
+        """Tag → links of its release."""
+        self.packages: dict[tuple[str, str, str], bytes] = {}
+        """Package, version and file → content."""
         self.before: dict[str, Callable[[], None]] = {}
         """Operation → what happens in the world just before it."""
         self.requests: list[tuple[str, str]] = []
@@ -94,14 +103,17 @@ class GitLab:
         except (RefusedError, ValueError) as error:
             self.complaints.append(f"{method} {target}: {error}")
             return 400, {"message": str(error)}, {}
-        if headers["PRIVATE-TOKEN"] != self.token or "Authorization" in headers:
+        given = {name: headers[name] for name in ("PRIVATE-TOKEN", "JOB-TOKEN", "Authorization") if headers[name]}
+        jobs = [{"JOB-TOKEN": self.job_token}] if operation.get("x-job-token") else []
+        if given not in [{"PRIVATE-TOKEN": self.token}, *jobs]:
             return 401, {"message": "401 Unauthorized"}, {}
         if "id" in in_path and unquote(in_path["id"]) not in (str(self.project_id), self.project):
             return 404, {"message": "404 Project Not Found"}, {}
         name = operation["operationId"]
         self.before.get(name, lambda: None)()
         query = dict(parse_qsl(parts.query))
-        status, content = getattr(self, "_" + name.replace("-", "_"))(in_path, query, json.loads(body or b"{}"))
+        sent = body if headers["Content-Type"] == "application/octet-stream" else json.loads(body or b"{}")
+        status, content = getattr(self, "_" + name.replace("-", "_"))(in_path, query, sent)
         if status < 400 and not isinstance(content, bytes):
             description().check_answer(operation, status, content)
         more = {}
@@ -124,9 +136,70 @@ class GitLab:
     def _merge_requests(self, _: Any, query: dict[str, str], __: Any) -> tuple[int, Any]:
         fits = [each for each in self.merge_requests if each["state"] == query["state"]]
         # in a list, GitLab leaves out the pipeline
-        return 200, [
-            {**each, "head_pipeline": None} for each in fits if each["target_branch"] == query["target_branch"]
-        ]
+        branches = [name for name in ("source_branch", "target_branch") if name in query]
+        fits = [each for each in fits if all(each[name] == query[name] for name in branches)]
+        return 200, [{**each, "head_pipeline": None} for each in fits]
+
+    def _create_merge_request(self, _: Any, __: Any, body: dict[str, Any]) -> tuple[int, Any]:
+        number = 1 + max((each["iid"] for each in self.merge_requests), default=0)
+        ours = dict.fromkeys(("source_project_id", "target_project_id"), self.project_id)
+        made = {"iid": number, "state": "opened", "web_url": f"{self.page}/-/merge_requests/{number}", **ours}
+        self.merge_requests.append({**made, **body})
+        return 201, self.merge_requests[-1]
+
+    def _update_merge_request(self, path: dict[str, str], _: Any, body: dict[str, str]) -> tuple[int, Any]:
+        self._found(path).update(body)
+        return 200, self._found(path)
+
+    def _commit_files(self, _: Any, __: Any, body: dict[str, Any]) -> tuple[int, Any]:
+        assert self.origin
+        there = self._git("for-each-ref", f"refs/heads/{body['branch']}")
+        if there and not body.get("force"):
+            return 400, {"message": f"A branch called '{body['branch']}' already exists."}
+        index = {"GIT_INDEX_FILE": str(self.origin / "index-of-the-api")}
+        self._git("read-tree", body["start_sha"], **index)
+        for action in body["actions"]:
+            assert action["action"] == "update"
+            if not self._git("ls-files", "--", action["file_path"], **index):
+                return 400, {"message": "A file with this name doesn't exist"}
+            blob = self._git("hash-object", "-w", "--stdin", given=action["content"])
+            self._git("update-index", "--cacheinfo", f"100644,{blob},{action['file_path']}", **index)
+        tree = self._git("write-tree", **index)
+        who = {f"GIT_{role}_{key}": "bot" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
+        made = self._git("commit-tree", tree, "-p", body["start_sha"], "-m", body["commit_message"], **who)
+        self._git("update-ref", f"refs/heads/{body['branch']}", made)
+        return 201, {"id": made}
+
+    def _git(self, *arguments: str, given: str | None = None, **environment: str) -> str:
+        command = ["git", "--git-dir", str(self.origin), *arguments]
+        more = {**os.environ, **environment}
+        return subprocess.run(command, input=given, env=more, check=True, capture_output=True, text=True).stdout.strip()
+
+    def _create_release(self, _: Any, __: Any, body: dict[str, str]) -> tuple[int, Any]:
+        tag = body["tag_name"]
+        if not self._git("tag", "--list", tag):
+            return 422, {"message": "Ref is not specified"}
+        if tag in self.releases:
+            return 409, {"message": "Release already exists"}
+        self.releases[tag] = body
+        return 201, body
+
+    def _update_release(self, path: dict[str, str], _: Any, body: dict[str, str]) -> tuple[int, Any]:
+        self.releases[path["tag"]] |= body
+        return 200, self.releases[path["tag"]]
+
+    def _upload_package(self, path: dict[str, str], _: Any, body: bytes) -> tuple[int, Any]:
+        self.packages[path["name"], path["version"], path["file"]] = body
+        return 201, {"message": "201 Created"}
+
+    def _links(self, path: dict[str, str], *_: Any) -> tuple[int, Any]:
+        return 200, self.links.get(path["tag"], [])
+
+    def _create_link(self, path: dict[str, str], _: Any, body: dict[str, str]) -> tuple[int, Any]:
+        if any(each["name"] == body["name"] for each in self.links.get(path["tag"], [])):
+            return 400, {"message": "Name has already been taken"}
+        self.links.setdefault(path["tag"], []).append(body)
+        return 201, body
 
     def _diffs(self, path: dict[str, str], *_: Any) -> tuple[int, Any]:
         return 200, self.diffs[int(path["iid"])]

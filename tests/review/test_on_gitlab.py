@@ -19,8 +19,9 @@ from review.test_publish import main_s  # noqa: F401
 from review.test_verdict import HEAD, honest
 
 from mlops.core.errors import UserError
+from mlops.core.gitlab import quiet
 from mlops.core.markdown import JOINER
-from mlops.review import on_gitlab, publish
+from mlops.review import publish
 
 # the job holds a token, so that none of the team's code may run in it
 pytestmark = pytest.mark.usefixtures("hostile")
@@ -223,7 +224,7 @@ def test_markdown_html_mentions_and_quick_actions_of_a_report_stay_text(gitlab: 
 
 def test_what_gitlab_alone_reads_is_broken_outside_of_charts() -> None:
     chart = "```mermaid\n%%{init: {}}%%\n/x\n```"
-    found = on_gitlab.quiet(f"/merge\n> /close\n5 % of &#33;1 &#126;a %1\n{chart}\n /assign x")
+    found = quiet(f"/merge\n> /close\n5 % of &#33;1 &#126;a %1\n{chart}\n /assign x")
     assert chart in found
     assert found.startswith(f"&#47;merge\n> &#47;close\n5 % of &#33;{JOINER}1 &#126;{JOINER}a %{JOINER}1")
     assert found.endswith("\n &#47;assign x")

@@ -93,7 +93,7 @@ def pipeline(folder: Path, branch: str, source: str, *arguments: str, **variable
         ("merge_request_event", "", ["e2e", "review", "test"]),
         ("push", "", ["e2e", "main", "test"]),
         ("schedule", "", ["comment", "comment-setup"]),
-        ("push", "v1.0.0", ["release-build", "release-publish", "release-tag", "release-verify"]),
+        ("push", "v1.0.0", [f"release-{name}" for name in ("announce", "build", "publish", "setup", "tag", "verify")]),
     ],
     ids=["merge request", "main", "schedule", "tag"],
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -99,21 +99,20 @@ def propose(
     str or None
         Its address, or that of a form in which everything is filled in; None where main names the image already.
     """
-    places = (STAGING,) if parse(tag).is_candidate else PLACES
     branch = f"deploy/{tag}"
     with_token = signed(environment)
-    git("fetch", "--quiet", "--depth=1", "origin", f"refs/heads/{MAIN}", environment=with_token)
-    parent = git("rev-parse", "FETCH_HEAD")
-    texts = changed(reference, lambda path: show(parent, path), places)
+    parent, texts = needed(tag, reference, with_token)
     if not texts:
         return None
-    made = commit_files(
-        parent, {str(path): text.encode() for path, text in texts.items()}, f"Deploy {tag}\n\n{reference}"
-    )
+    made = commit_files(parent, {str(path): text.encode() for path, text in texts.items()}, message(tag, reference))
     # the branch is ours alone; what an earlier attempt left on it is replaced
     git("push", "--quiet", "--force", "origin", f"{made}:refs/heads/{branch}", environment=with_token)
     owner = repository.split("/")[2]
-    what = {"title": f"Deploy {tag}", "body": _body(tag, reference, notes, list(texts))}
+    body = (
+        f"{described(tag, reference, notes, texts)}Merge it to deploy. `make rollback` opens the way back.\n\n"
+        "<sub>Where a workflow opened this, its checks wait for *Approve workflows to run*.</sub>\n"
+    )
+    what = {"title": f"Deploy {tag}", "body": body}
     for pull in api.pages(f"{repository}/pulls", state="open", head=f"{owner}:{branch}"):
         return str(api.patch(f"{repository}/pulls/{pull['number']}", what)["html_url"])
     pull = api.post(f"{repository}/pulls", {**what, "head": branch, "base": MAIN}, refusal=403)
@@ -124,10 +123,20 @@ def propose(
     return f"{form}?{urlencode({'expand': 1, **what})}"
 
 
-def _body(tag: str, reference: str, notes: str, files: list[Path]) -> str:
-    where = "staging" if files == [STAGING] else "every place in `deploy/`"
-    return (
-        f"Deploys [{tag}]({notes}) to {where}, by its digest:\n\n```text\n{reference}\n```\n\n"
-        "Merge it to deploy. `make rollback` opens the way back.\n\n"
-        "<sub>Where a workflow opened this, its checks wait for *Approve workflows to run*.</sub>\n"
-    )
+def needed(tag: str, reference: str, environment: Mapping[str, str]) -> tuple[str, dict[Path, str]]:
+    """The last commit of main, and the files that it must have to deploy an image; `environment` is git's."""
+    places = (STAGING,) if parse(tag).is_candidate else PLACES
+    git("fetch", "--quiet", "origin", f"refs/heads/{MAIN}", environment=environment)
+    parent = git("rev-parse", "FETCH_HEAD")
+    return parent, changed(reference, lambda path: show(parent, path), places)
+
+
+def message(tag: str, reference: str) -> str:
+    """Message of the commit that deploys an image; `make trace` finds the version in it."""
+    return f"Deploy {tag}\n\n{reference}"
+
+
+def described(tag: str, reference: str, notes: str, files: Iterable[Path]) -> str:
+    """What the request that deploys an image does."""
+    where = "staging" if list(files) == [STAGING] else "every place in `deploy/`"
+    return f"Deploys [{tag}]({notes}) to {where}, by its digest:\n\n```text\n{reference}\n```\n\n"

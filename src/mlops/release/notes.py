@@ -17,7 +17,7 @@ MOST_BYTES = 100_000
 
 
 class Facts(NamedTuple):
-    """What the notes tell; the addresses come from GitHub's own environment."""
+    """What the notes tell; the addresses come from the environment that GitHub or GitLab gives to the job."""
 
     tag: Tag
     """What `make release-verify` found: tag, commit, previous release, pull request, gate."""
@@ -25,15 +25,23 @@ class Facts(NamedTuple):
     report: Report
     reference: str
     """`ghcr.io/…@sha256:…`."""
-    repository: str
-    """`owner/name`."""
     page: str
-    """Address of the repository."""
+    """Address under which the repository has `blob/` and `compare/`."""
+    files: str
+    """Address under which the release has its files."""
+    repository: str = ""
+    """`owner/name` on GitHub, which signs for it."""
+    mark: str = "#"
+    """What the number of a pull request or merge request begins with."""
     card: str | None = None
     attested: bool = True
     """Whether GitHub has signed where the image comes from."""
     wheel: str | None = None
     """Name of the file of the Python package, which is attached."""
+    digest: str = ""
+    """`sha256:…` of that file."""
+    sbom: str = ""
+    """`sha256:…` of the attached list of the image's packages, where it is not attested."""
 
 
 def notes(facts: Facts) -> str:
@@ -57,7 +65,7 @@ def heading(facts: Facts) -> str:
     if report.estimator and report.target:
         name = " → ".join(part.rsplit(".", 1)[-1] for part in report.estimator.split(" → "))
         about.append(f"{code(name)} predicts {code(report.target)}")
-    judged = f"#{tag.pull_request}" if tag.pull_request else f"the merge queue at {code(tag.head[:10])}"
+    judged = f"{facts.mark}{tag.pull_request}" if tag.pull_request else f"the merge queue at {code(tag.head[:10])}"
     about.append(f"passed [`gate`]({tag.url}) in {judged}")
     if report.rows:
         about.append(f"{report.rows.train:,} training and {report.rows.test:,} test rows")
@@ -69,7 +77,8 @@ def image(facts: Facts) -> str:
     heading = f"### Image\n\n```text\n{facts.reference}\n```\n\n"
     run = f"docker run --rm --read-only --tmpfs /tmp --publish 3000:3000 {facts.reference}"
     if not facts.attested:
-        return f"{heading}Run it:\n\n```sh\n{run}\n```"
+        packages = f"\n\n`sbom.json` lists its packages (`{facts.sbom}`)." if facts.sbom else ""
+        return f"{heading}Run it:\n\n```sh\n{run}\n```{packages}"
     # the workflow that signs is that of the commit: so it must be the one that was verified
     commands = [
         f"gh attestation verify oci://{facts.reference} --repo {facts.repository} \\",
@@ -87,7 +96,8 @@ def package(facts: Facts) -> str:
     """The Python package, if the model has one."""
     if not facts.wheel:
         return ""
-    commands = [f"pip install {facts.page}/releases/download/{facts.tag.tag}/{facts.wheel}"]
+    # pip refuses a file with another hash
+    commands = [f"pip install {facts.files}/{facts.wheel}#{facts.digest.replace(':', '=')}"]
     if facts.attested:
         commands.append(f"gh attestation verify {facts.wheel} --repo {facts.repository}")
     return "### Python package\n\n```sh\n" + "\n".join(commands) + "\n```"

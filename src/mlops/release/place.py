@@ -1,7 +1,8 @@
-"""Where a release is published: the registry of GitHub or of GitLab, from the environment of the job."""
+"""Where a release is published, by the environment of a job on GitHub or GitLab, and what its jobs hand on."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -43,11 +44,17 @@ def place(environment: Mapping[str, str], *more: str, tagged: bool = True) -> Pl
     return Place(tag, name.lower(), account, token)
 
 
-def hand_on(environment: Mapping[str, str], reference: str) -> None:
-    """Tell the jobs that follow what was published, as GitHub's outputs or as GitLab's variables."""
-    name, _, digest = reference.partition("@")
+def sha256(path: Path) -> str:
+    """`sha256:…` of a file that is handed on."""
+    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def hand_on(environment: Mapping[str, str], variable: str, value: str, **outputs: str) -> None:
+    """Tell the jobs that follow what was made: as the variable that they read on GitLab, or as GitHub's outputs."""
     if output := environment.get("GITHUB_OUTPUT"):
         with Path(output).open("a", encoding="utf-8") as file:
-            file.write(f"reference={reference}\nname={name}\ndigest={digest}\n")
+            file.writelines(f"{name}={each}\n" for name, each in outputs.items())
     if environment.get("GITLAB_CI"):
-        VARIABLES.write_text(f"REFERENCE={reference}\n", encoding="utf-8")
+        VARIABLES.parent.mkdir(parents=True, exist_ok=True)
+        with VARIABLES.open("a", encoding="utf-8") as file:
+            file.write(f"{variable}={value}\n")

@@ -132,7 +132,8 @@ def main(environment: Mapping[str, str] = os.environ) -> None:
         return
     reference = push(environment)
     sbom.write(FOLDER / "sbom.json")
-    hand_on(environment, reference)
+    name, _, digest = reference.partition("@")
+    hand_on(environment, "REFERENCE", reference, reference=reference, name=name, digest=digest)
     print(f"pushed {reference}; the image in the registry holds the model in dvc.lock")
 
 

@@ -6,7 +6,6 @@ model is hashed against `dvc.lock`, and none of the team's code runs. The same c
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -24,6 +23,7 @@ from mlops.core.files import tree_md5, write_json
 from mlops.core.lock import hash_of, read_lock
 from mlops.inference.provenance import Release
 from mlops.release.identity import identify
+from mlops.release.place import hand_on, sha256
 
 FOLDER = Path("build/wheel")
 PACKED = "dist"
@@ -165,11 +165,9 @@ def release(environment: Mapping[str, str] = os.environ) -> None:
     except NotPortableError as error:
         print(f"no wheel: {error}")
         return
-    digest = hashlib.sha256(built.read_bytes()).hexdigest()
-    if output := environment.get("GITHUB_OUTPUT"):
-        with Path(output).open("a", encoding="utf-8") as file:
-            file.write(f"name={built.name}\ndigest=sha256:{digest}\n")
-    print(f"{built}: SHA-256 {digest}")
+    digest = sha256(built)
+    hand_on(environment, "WHEEL", digest, name=built.name, digest=digest)
+    print(f"{built}: {digest}")
 
 
 def main() -> None:

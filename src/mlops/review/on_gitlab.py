@@ -8,13 +8,11 @@ commit status that a merge needs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mlops.core.errors import UserError
-from mlops.core.gitlab import Api
-from mlops.core.markdown import JOINER
+from mlops.core.gitlab import Api, quiet
 from mlops.core.report import MOST_BYTES, shortened
 from mlops.review import required, watermark
 from mlops.review.artifact import NAME
@@ -25,7 +23,6 @@ FILE = f"build/review/{NAME}"
 ENDED = ("success", "failed", "canceled", "skipped")
 SOURCES = ("schedule", "trigger", "web", "api")
 NEEDED = ("CI_API_V4_URL", "CI_PROJECT_ID", "CI_PROJECT_URL", "CI_DEFAULT_BRANCH", "REVIEW_TOKEN")
-FENCE = re.compile(r"(?ms)^(`{3,}).*?^\1 *$")
 
 
 class GitLab:
@@ -149,22 +146,3 @@ class GitLab:
 
     def _request(self, number: int) -> Any:
         return self.api.get(f"{self.project}/merge_requests/{number}")
-
-
-def quiet(markdown: str) -> str:
-    """Break what only GitLab reads in a text: quick actions at the start of a line, and references such as `!1`.
-
-    Texts of a report are escaped already. But GitLab finds references after it has resolved the escapes, and a quick
-    action is carried out with the rights of who writes the note.
-    """
-    parts, end = [], 0
-    for fence in FENCE.finditer(markdown):
-        parts += [_quiet(markdown[end : fence.start()]), fence[0]]
-        end = fence.end()
-    return "".join([*parts, _quiet(markdown[end:])])
-
-
-def _quiet(text: str) -> str:
-    text = re.sub(r"(?m)^([\s>]*)/", r"\1&#47;", text)
-    text = re.sub(r"&#(33|38|94|126);", rf"\g<0>{JOINER}", text)
-    return re.sub(r"""%(?=[\w"'&])""", f"%{JOINER}", text)
