@@ -48,6 +48,7 @@ def main() -> None:
     train(project, "C", 0.05, "Regularise more (#12)")
     review(project, "better", "C", 1.0, "Regularise less (#13)")
     project.git("merge", "--quiet", "better")
+    project.run("dvc", "checkout", "--quiet")
     project.run("python", "-m", "mlops.release.history")
     project.run("python", "-m", "mlops.release.identity")
     draw(project)
