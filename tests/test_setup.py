@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Project, copied
 
+from mlops.core.madeon import LINE
+
 LINK = ".venv/lib/python3.11/site-packages/mlops.pth"
 NOTHING = "make: Nothing to be done for 'setup'.\n"
 FEW_PACKAGES = """
@@ -228,3 +230,21 @@ def test_verify_does_not_lead_its_clone_back(project: Project, tmp_path: Path) -
     assert "PATH" in names
     assert not names & {*leading, "PYTHONPATH"}
     assert project.git("symbolic-ref", "HEAD") == "refs/heads/main"
+
+
+def test_verify_says_which_platform_can_give_the_bits_of_a_lock(project: Project, tmp_path: Path) -> None:
+    """`make` in the clone stands for a run that gives other bits."""
+    make = tmp_path / "bin/make"
+    make.parent.mkdir()
+    make.write_text('#!/bin/sh\nsed -i "s/md5: ./md5: x/" "$2/dvc.lock"\n', encoding="utf-8")
+    make.chmod(0o755)
+    lock = project.folder / "dvc.lock"
+    content = LINE.sub(b"", lock.read_bytes())
+    path = f"{make.parent}{os.pathsep}{project.environment['PATH']}"
+    for first, remedy in ((b"# made on plan9 mips\n", "make verify on plan9 mips, where"), (b"", "make, and commit")):
+        lock.write_bytes(first + content)
+        project.commit("lock")
+        done = project.run("python", "-m", "mlops.pipeline.verify", check=False, PATH=path)
+        assert done.returncode == 1
+        assert "stage train: models/model.skops" in done.stdout
+        assert f"  try: {remedy}" in done.stdout
