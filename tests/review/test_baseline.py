@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from mlops.core import settings as settings_module
 from mlops.core.errors import UserError
 from mlops.core.git import git
 from mlops.core.lock import hash_of, parse_lock
+from mlops.core.madeon import LINE
 from mlops.review import baseline
 from mlops.review.baseline import FOLDER, Baseline, find
 
@@ -140,6 +142,26 @@ def test_a_lock_that_names_another_model_is_reported_after_the_rebuild(here: Pro
     assert main.problem is not None
     assert "models/model.skops rebuilt from" in main.problem
     assert main.problem.endswith("does not match main's dvc.lock")
+    assert no_worktree_is_left()
+
+
+@pytest.mark.e2e
+def test_a_main_of_another_platform_is_rebuilt_and_held_against_its_recorded_metrics(here: Project) -> None:
+    lock, evaluation = Path("dvc.lock"), Path("reports/evaluation.json")
+    md5 = str(hash_of(parse_lock(lock.read_bytes()) or {}, "models/model.skops"))
+    other = LINE.sub(b"", lock.read_bytes()).replace(md5.encode(), b"f0" * 16)
+    lock.write_bytes(b"# made on plan9 mips\n" + other)
+    here.commit("made elsewhere")
+    main = found()
+    assert works(main)
+    assert main.origin == "another platform"
+    assert files.md5(FOLDER / "model.skops") == md5
+
+    recorded = json.loads(evaluation.read_text(encoding="utf-8"))
+    recorded["metrics"]["log_loss"]["value"] += 1e-5
+    evaluation.write_text(json.dumps(recorded), encoding="utf-8")
+    here.commit("other metrics")
+    assert str(found().problem).endswith("does not match main's dvc.lock")
     assert no_worktree_is_left()
 
 

@@ -562,6 +562,14 @@ def test_a_lock_that_fails_leads_to_relock_of_the_repository_of_its_run() -> Non
     assert "relock.yaml" not in comment(passed, run_url="https://github.com/ada/models/actions/runs/12")
 
 
+def test_the_lineage_says_where_main_s_model_comes_from_and_whether_its_hash_was_checked() -> None:
+    assert "comes from the DVC remote and matches the hash" in comment(report())
+    rebuilt = MainModel(commit=BASE, model_md5=MD5, origin="another platform")
+    text = comment(report(baseline=rebuilt))
+    assert "Main's model was rebuilt on another platform than main's: its hash is not the one" in text
+    assert "matches the hash" not in text
+
+
 def test_what_the_review_believed_is_a_reason_to_look_and_part_of_the_lineage() -> None:
     text = comment(report(ruled("lock", "", "pass")))
     assert "This review ran every stage that the change affects." in text

@@ -204,8 +204,8 @@ class Baseline(Part):
 
     commit: Sha | None
     model_md5: Hash | None
-    origin: Literal["cache", "remote", "rebuilt"] | None
-    """Where its bytes came from; their hash was checked in each case."""
+    origin: Literal["cache", "remote", "rebuilt", "another platform"] | None
+    """Where its bytes came from; their hash was checked, but for a rebuild on another platform than main's."""
     problem: Text | None = None
 
 

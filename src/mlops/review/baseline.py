@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import pyarrow as pa
 from pydantic import ValidationError
 
-from mlops.core import dvcfiles, files, paths
+from mlops.core import dvcfiles, files, madeon, paths
 from mlops.core import settings as settings_module
 from mlops.core.environment import apart
 from mlops.core.errors import UserError
@@ -27,12 +27,13 @@ from mlops.data.tables import Catalogue
 from mlops.model import modelfile
 from mlops.review import policy
 from mlops.review.policy import GATE, Gate
+from mlops.review.recorded import RECORDED, metrics_apart
 from mlops.review.room import Room
 from mlops.review.store import folder_from_store, from_store
 
 FOLDER = Path("build/review/baseline")
 
-Origin = Literal["cache", "remote", "rebuilt"]
+Origin = Literal["cache", "remote", "rebuilt", "another platform"]
 
 
 class Baseline(NamedTuple):
@@ -49,7 +50,8 @@ class Baseline(NamedTuple):
         None if it cannot be compared; `problem` says why.
     train : pyarrow.Table or None
         Its training rows.
-    origin : {'cache', 'remote', 'rebuilt'} or None
+    origin : {'cache', 'remote', 'rebuilt', 'another platform'} or None
+        The last one is a rebuild whose hash cannot be main's, because main's lock was made on another platform.
     problem : str or None
     first : bool
         Whether main has no model yet, so that no comparison is possible.
@@ -156,11 +158,11 @@ def service(main: Baseline) -> Path:
     if not md5:
         raise UserError(f"main's dvc.lock does not name {paths.SERVICE}")
     folder, _ = folder_from_store(md5, FOLDER / paths.SERVICE.name)
-    return folder or _rebuild(main.commit, main.lock, {paths.SERVICE: md5})[paths.SERVICE]
+    return folder or _rebuild(main.commit, main.lock, {paths.SERVICE: md5})[0][paths.SERVICE]
 
 
 def _files(commit: str, lock: Lock, wanted: list[Path]) -> tuple[dict[Path, Path], Origin]:
-    """Copies of outputs with the hash in the lock, and their origin."""
+    """Copies of outputs, and their origin."""
     hashes = {path: hash_of(lock, path) for path in wanted}
     missing = [str(path) for path, md5 in hashes.items() if not md5]
     if missing:
@@ -171,38 +173,62 @@ def _files(commit: str, lock: Lock, wanted: list[Path]) -> tuple[dict[Path, Path
         store = folder_from_store if str(md5).endswith(".dir") else from_store
         here, from_remote = store(str(md5), FOLDER / path.name)
         if here is None:
-            return _rebuild(commit, lock, hashes), "rebuilt"
+            copies, same = _rebuild(commit, lock, hashes)
+            return copies, "rebuilt" if same else "another platform"
         found[path] = here
         origin = "remote" if from_remote else origin
     return found, origin
 
 
-def _rebuild(commit: str, lock: Lock, hashes: dict[Path, str | None]) -> dict[Path, Path]:
-    """Run main's pipeline up to the stage that writes the first of these outputs, in a separate worktree."""
+def _rebuild(commit: str, lock: Lock, hashes: dict[Path, str | None]) -> tuple[dict[Path, Path], bool]:
+    """Run main's pipeline up to the stage that writes the first of these outputs, in a separate worktree.
+
+    Returns
+    -------
+    dict
+        Copies of the outputs.
+    bool
+        Whether they have these hashes; False where main's lock was made on another platform, and names other last bits.
+    """
     print(
         f"  rebuilding main's model at {commit[:10]}, because neither the cache nor the remote has it", file=sys.stderr
     )
     found = {}
     stage = maker(lock, next(iter(hashes)))
+    same = True
     with _worktree(commit) as folder:
-        if show(commit, "uv.lock") == Path("uv.lock").read_bytes():
-            dvcfiles.fetch(dvcfiles.present(folder), folder)
-            command = [sys.executable, "-P", "-m", "dvc", "repro", stage]
-        else:
-            command = ["make", "--file=Makefile", "pipeline", f"FLAGS={stage}"]
-        environment = {**apart(), "PYTHONPATH": str(folder / "src")}
-        done = subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr, check=False)
-        if done.returncode:
-            raise UserError(f"commit {commit[:10]} cannot be rebuilt: its pipeline fails")
+        _run(commit, folder, stage)
         for path, md5 in hashes.items():
             if files.tree_md5(folder / path) != md5:
-                raise UserError(f"{path} rebuilt from {commit[:10]} does not match main's dvc.lock")
+                if same and not _equal_metrics(commit, lock, folder):
+                    raise UserError(f"{path} rebuilt from {commit[:10]} does not match main's dvc.lock")
+                same = False
             found[path] = FOLDER / path.name
             if (folder / path).is_dir():
                 shutil.copytree(folder / path, found[path], dirs_exist_ok=True)
             else:
                 found[path].write_bytes((folder / path).read_bytes())
-    return found
+    return found, same
+
+
+def _run(commit: str, folder: Path, stage: str) -> None:
+    """Run main's pipeline in its worktree up to a stage."""
+    if show(commit, "uv.lock") == Path("uv.lock").read_bytes():
+        dvcfiles.fetch(dvcfiles.present(folder), folder)
+        command = [sys.executable, "-P", "-m", "dvc", "repro", stage]
+    else:
+        command = ["make", "--file=Makefile", "pipeline", f"FLAGS={stage}"]
+    environment = {**apart(), "PYTHONPATH": str(folder / "src")}
+    if subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr, check=False).returncode:
+        raise UserError(f"commit {commit[:10]} cannot be rebuilt: its pipeline fails")
+
+
+def _equal_metrics(commit: str, lock: Lock, folder: Path) -> bool:
+    """Whether main's lock names another platform, and the rebuilt model has the metrics that main has recorded."""
+    if madeon.read(show(commit, paths.LOCK) or b"") in (None, madeon.here()):
+        return False
+    _run(commit, folder, maker(lock, paths.EVALUATION))
+    return metrics_apart(show(commit, paths.EVALUATION), (folder / paths.EVALUATION).read_bytes()) <= RECORDED
 
 
 @contextmanager

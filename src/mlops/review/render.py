@@ -484,9 +484,13 @@ def lineage(report: Report, run_url: str | None) -> str:
             "cache": "the DVC cache",
             "remote": "the DVC remote",
             "rebuilt": "a rebuild of main's commit",
-            None: "",
         }
-        if report.baseline.origin:
+        if report.baseline.origin == "another platform":
+            blocks.append(
+                "Main's model was rebuilt on another platform than main's: its hash is not the one in main's "
+                "`dvc.lock`, but its metrics equal the recorded ones to six decimals."
+            )
+        elif report.baseline.origin:
             blocks.append(
                 f"Main's model comes from {origin[report.baseline.origin]} and matches the hash in main's `dvc.lock`."
             )

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from mlops.core.settings import Share
+from mlops.review.recorded import RECORDED
 from mlops.review.rules.base import Case, Finding, Rule
 
 if TYPE_CHECKING:
     from mlops.review.rebuilt import Rebuilt
-
-# recorded metrics have six decimals, the last one rounded
-RECORDED = 1.5e-6
 
 
 class Lock(Rule):
