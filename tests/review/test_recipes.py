@@ -16,7 +16,7 @@ from mlops.core import settings as settings_module
 from mlops.core.git import git
 from mlops.data import project as projects
 from mlops.model import metrics
-from mlops.model.metrics import Classes, Predictions
+from mlops.model.metrics import Classes, Predictions, parts
 from mlops.review import policy, recipes
 from mlops.review.baseline import find
 from mlops.review.compare import Paired, compare, compare_repeats
@@ -54,6 +54,18 @@ def compared(main: Pipeline, here: Pipeline) -> dict[str, Paired]:
     tested = compare(Y_TEST, *models, CLASSES, resamples=RESAMPLES)
     held_out = list(zip(crossed(main), crossed(here), strict=True))
     return combined(Y, held_out, CLASSES, tested, len(Y_TEST), resamples=RESAMPLES)
+
+
+def test_a_metric_that_the_held_out_rows_leave_undefined_is_left_out() -> None:
+    """A slice may have one class among the training rows, and both among the test rows."""
+    here, main = fitted(), fitted(0.1)
+    tested = compare(Y_TEST, metrics.predict(main, X_TEST), metrics.predict(here, X_TEST), CLASSES, resamples=RESAMPLES)
+    rows = np.flatnonzero(Y == 1)
+    held_out = [(parts(main, rows), parts(here, rows)) for main, here in zip(crossed(main), crossed(here), strict=True)]
+    found = combined(Y[rows], held_out, CLASSES, tested, len(Y_TEST), resamples=RESAMPLES)
+    assert "log_loss" in found
+    assert "roc_auc" in tested.keys() - found.keys()
+    assert all(np.isfinite(pair.loss) for pair in found.values())
 
 
 def test_every_row_is_predicted_by_a_model_that_was_not_trained_on_it() -> None:

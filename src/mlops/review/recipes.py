@@ -253,7 +253,7 @@ def combined(
     classes : Classes or None
         None for a regression.
     tested : dict of str to Paired
-        On the test rows. A metric that is undefined there is left out.
+        On the test rows. A metric that is undefined there, or on the held-out rows, is left out.
     seed : int
         Other than that of `tested`.
     """
@@ -261,5 +261,5 @@ def combined(
     return {
         name: pair.joined(tested[name], share)
         for name, pair in compare_repeats(y, held_out, classes, resamples, seed).items()
-        if name in tested and np.isfinite(tested[name].loss)
+        if name in tested and np.isfinite(tested[name].loss) and np.isfinite(pair.loss)
     }
