@@ -68,14 +68,15 @@ def publish(api: Api, project: str, tag: str, text: str) -> None:
 
 
 def attach(api: Api, project: str, tag: str, files: Iterable[Path]) -> None:
-    """Put files into the package registry, and link the release to them; what is linked already stays."""
+    """Put files into the package registry, and link the release to them."""
     links = f"{project}/releases/{tag}/assets/links"
     there = {link["name"] for link in api.pages(links)}
     for path in files:
+        package = f"{project}/packages/generic/release/{tag.removeprefix('v')}/{path.name}"
+        # also in a second run: the notes hold the hash of this file
+        api.upload(package, path.read_bytes())
         if path.name in there:
             continue
-        package = f"{project}/packages/generic/release/{tag.removeprefix('v')}/{path.name}"
-        api.upload(package, path.read_bytes())
         link = {"name": path.name, "url": f"{api.url}{package}", "direct_asset_path": f"/{path.name}"}
         api.post(links, {**link, "link_type": "package"})
 

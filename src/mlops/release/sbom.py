@@ -36,6 +36,9 @@ def write(path: Path, requirements: Path = FOLDER / "requirements.txt") -> None:
     if done.returncode:
         raise UserError(f"uv export failed: {' '.join(done.stderr.strip().splitlines()[-3:])}")
     document: dict[str, Any] = json.loads(done.stdout)
+    # the same image has the same list
+    document.pop("serialNumber", None)
+    document["metadata"].pop("timestamp", None)
     installed = set(re.findall(r"^([a-z0-9._-]+)==([^\s;]+)", requirements.read_text(encoding="utf-8"), re.M))
     listed = {(each["name"], each["version"]) for each in document["components"]}
     if missing := installed - listed:
