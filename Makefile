@@ -17,7 +17,6 @@ export GX_ANALYTICS_ENABLED := false
 UV := $(shell command -v uv || echo .uv/bin/uv)
 # dvc repro without DVC's hints; its log and errors stay
 REPRO := python -m mlops.core.repro
-NAME ?= iris
 BASE ?= origin/main
 PORT ?= 3000
 
@@ -90,6 +89,7 @@ start: .venv/.ready ## make this your project: make start TABLE=houses.csv TARGE
 	@python -m mlops.pipeline.start
 	@python -m mlops.review.check && python3 $(RUN) mlops.core.dvcfiles && $(REPRO)
 	@python -m mlops.review.first_gate
+	@python -m mlops.pipeline.start.leftovers
 	@python -m mlops.pipeline.summary
 	@echo "  for a new project: read the comments in params.yaml and gate.yaml, answer docs/canvas.md, and commit all of it to main"
 	@echo "  then each change is a branch: edit, make, commit, make review BASE=main (README.md)"

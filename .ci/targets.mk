@@ -1,5 +1,7 @@
 # Targets that test, measure and present the template itself. `make start` removes them with what they run.
 
+NAME ?= iris
+
 .PHONY: example
 example: .venv/.ready ## run an example in build/examples: make example NAME=iris
 	@python examples/run.py "$(NAME)"

@@ -217,13 +217,33 @@ def test_what_tests_the_template_stays_away_from_a_project_that_make_start_made(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(world.project.folder)
-    assert record.start()
+    record.start()
     assert leftovers.remove() == 4
     world.project.commit("start", {"src/mlops/both.py": lines("both", _15="ours")})
     world.update()
     assert world.project.git("ls-files", "benchmarks", "examples", "tests") == ""
     assert "tests/area/test&#95;two.py" in world.text.partition("### Still deleted")[2]
     assert world.read("src/mlops/both.py") == lines("both", _3="by the template", _15="ours")
+
+
+def test_a_folder_that_was_brought_back_is_updated_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world.project.folder)
+    leftovers.remove()
+    world.project.git("checkout", "HEAD", "--", "benchmarks")
+    world.project.commit("start", {})
+    world.update()
+    assert world.read("benchmarks/run.py") == lines("benchmark", _3="faster")
+    assert world.project.git("ls-files", "examples", "tests") == ""
+
+
+def test_what_the_template_moves_out_of_its_tests_comes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(world.template, {"tests/core/test_one.py": None, "src/mlops/one.py": lines("test", _3="stricter")})
+    world.release("v2.1")
+    monkeypatch.chdir(world.project.folder)
+    leftovers.remove()
+    world.project.commit("start", {})
+    world.update(TO="v2.1")
+    assert world.read("src/mlops/one.py") == lines("test", _3="stricter")
 
 
 def test_other_projects_get_the_template_s_new_tests(edited: World) -> None:

@@ -9,6 +9,7 @@ import pytest
 from conftest import Project
 from ruamel.yaml import YAML
 
+from mlops.core.template import record
 from mlops.data import project as projects
 from mlops.pipeline.start import leftovers, writing
 
@@ -42,7 +43,7 @@ def test_what_remains_is_tested_and_explained_without_them(start: Project) -> No
         assert f"make {target} " in helped, target
     updates = YAML(typ="safe").load(start.read(".github/dependabot.yml"))["updates"]
     assert len(updates) > 3
-    for folder in (each.get("directory", "/") for each in updates):
+    for folder in (folder for each in updates for folder in each.get("directories", [each.get("directory")])):
         assert (start.folder / folder.strip("/")).is_dir(), folder
 
 
@@ -57,6 +58,41 @@ def test_what_somebody_changed_or_added_stays(start: Project) -> None:
     leftovers.remove()
     assert all(path.exists() for path in (edited, staged, added))
     assert [path.name for path in (start.folder / "benchmarks").iterdir()] == ["plain.py"]
+
+
+def test_what_the_team_has_committed_before_stays(start: Project) -> None:
+    updates = leftovers.DEPENDABOT
+    ours = {
+        "CONTRIBUTING.md": "# Ours\n",
+        "tests/test_ours.py": "def test_ours() -> None: ...\n",
+        ".ci/deploy.sh": "make\n",
+    }
+    for name, text in {**ours, updates: start.read(updates) + "  # ours\n"}.items():
+        (start.folder / name).write_text(text, encoding="utf-8")
+    start.commit("ours")
+    assert leftovers.remove() > 100
+    assert {name: start.read(name) for name in ours} == ours
+    assert start.read(updates).endswith("  # ours\n")
+    assert not (start.folder / "benchmarks").exists()
+
+
+def test_a_started_project_keeps_what_it_brought_back(start: Project) -> None:
+    leftovers.remove()
+    start.git("checkout", "HEAD", "--", "examples")
+    start.edit_params(lambda params: params["model"]["params"].update(C=0.5))
+    start.commit("start")
+    assert leftovers.remove() == 0
+    assert (start.folder / "examples/run.py").exists()
+
+
+def test_a_clone_of_the_template_begins_where_make_start_recorded_it(start: Project) -> None:
+    start.git("rm", "--quiet", ".template.json")
+    start.git("commit", "--quiet", "--amend", "--message", "long ago")
+    assert leftovers.remove() == 0
+    (start.folder / ".template.json").write_text("{}", encoding="utf-8")
+    start.commit("of today")
+    record.start()
+    assert leftovers.remove() > 100
 
 
 def test_without_git_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,16 +132,21 @@ def gone(old: Files, their: Files, mine: Files) -> set[str]:
     """
     before, after, now = tree_of(old), tree_of(their), tree_of(mine)
     found = {path for _, path, _ in _changes(before, now, "D")}
-    found |= {target for _, source, target in _changes(before, after, "R") if source in found}
+    # what the template moves out of its own part is new to a project that make start made
+    found |= {
+        target
+        for _, source, target in _changes(before, after, "R")
+        if source in found and (not TEMPLATE_ONLY.fullmatch(source) or TEMPLATE_ONLY.fullmatch(target))
+    }
     held = {folder for path in old.keys() - found for folder in _folders(path)} | {
         folder for path in mine for folder in _folders(path)
     }
     emptied = {folder for path in found for folder in _folders(path)} - held
-    started = not any(TEMPLATE_ONLY.fullmatch(path) for path in old.keys() & mine.keys())
+    kept = {_top(path) for path in old.keys() & mine.keys() if TEMPLATE_ONLY.fullmatch(path)}
     return found | {
         path
         for path in their.keys() - old.keys() - mine.keys()
-        if emptied & set(_folders(path)) or (started and TEMPLATE_ONLY.fullmatch(path))
+        if emptied & set(_folders(path)) or (TEMPLATE_ONLY.fullmatch(path) and _top(path) not in kept)
     }
 
 
@@ -212,6 +217,10 @@ def _changes(before: str, after: str, kinds: str) -> Iterable[tuple[str, str, st
         if letter:
             path = next(parts)
             yield letter[0], path, next(parts) if letter[0] == "R" else path
+
+
+def _top(path: str) -> str:
+    return path.partition("/")[0]
 
 
 def _folders(path: str) -> list[str]:

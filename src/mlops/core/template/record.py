@@ -67,23 +67,16 @@ def parse(text: str) -> Record:
     return record._replace(repository="") if PLACEHOLDER in record.repository else record
 
 
-def start() -> bool:
+def start() -> None:
     """Record what the project begins with, unless that is known: the files of the last commit.
 
     These are the template's if nobody has committed anything yet. If somebody has, no version of the template has this
     tree, and `make update` looks for another commit that is one.
-
-    Returns
-    -------
-    bool
-        Whether it was recorded now.
     """
     path = Path(PATH)
     if not path.exists():
-        return False
+        return
     known = json.loads(path.read_text(encoding="utf-8"))
     tree = git("rev-parse", "--verify", "--quiet", "HEAD^{tree}", check=False)
-    if not tree or "tree" in known:
-        return False
-    write_json({**known, "tree": tree}, path)
-    return True
+    if tree and "tree" not in known:
+        write_json({**known, "tree": tree}, path)

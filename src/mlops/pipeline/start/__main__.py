@@ -21,7 +21,7 @@ from mlops.core.template import record
 from mlops.core.yamlfile import closest
 from mlops.data import expectations, formats
 from mlops.data.sources import RAW
-from mlops.pipeline.start import leftovers, reading, writing
+from mlops.pipeline.start import reading, writing
 from mlops.pipeline.start.recipe import Plan, plan
 
 TABLES = re.compile("|".join((formats.CSV, formats.PARQUET, formats.JSON_LINES)))
@@ -47,12 +47,10 @@ def main(table: str, target: str, task: str) -> None:
     if not target:
         raise UserError("TARGET is not set: the column to predict", f"one of {', '.join(list(source.columns)[:20])}")
     made = plan(name, source, target, task or None)
+    record.start()
     write(made, path)
     for line in summary(made):
         print(line)
-    # on the first start alone: later, a folder of this name may be the project's
-    if record.start() and (count := leftovers.remove()):
-        print(f"  removed {counted(count, 'file')} that test and measure the template itself; Git still has them")
 
 
 def placed(table: str) -> tuple[str | dict[str, str], Path | None]:

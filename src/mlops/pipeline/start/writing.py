@@ -204,5 +204,5 @@ Each role has a page of five minutes: [data scientist](docs/roles/data-scientist
 | review | [the review and the gate](docs/review.md), [explanations](docs/explanations.md), [trust](docs/trust.md) |
 | release | [the release](docs/release.md), [deploying](deploy/README.md), [GitLab and Jenkins](docs/gitlab.md) |
 | production | [log, monitor, retraining](docs/production.md), [platforms](docs/serving.md), [scale](docs/scale.md) |
-| the template | [updates](docs/updating.md): `make update` merges a newer version |
+| the template | [updates](docs/updating.md); its examples, benchmarks and tests are in its own repository |
 """
