@@ -1,4 +1,4 @@
-"""`make setup` gives a folder an environment of its own, which nothing else changes, and mends a broken one.
+"""`make setup` gives a folder an environment of its own, which nothing else changes, and repairs a broken one.
 
 For real, but with few packages, and with the caches of uv and pip that are here.
 """
@@ -86,7 +86,7 @@ def works(project: Project, bare: dict[str, str]) -> bool:
     return found == str(project.folder / "src/mlops/__init__.py")
 
 
-def mends(project: Project, bare: dict[str, str]) -> bool:
+def repairs(project: Project, bare: dict[str, str]) -> bool:
     """Whether `make setup` makes the environment work, and is content then."""
     assert project.run("make", "setup", **bare).stdout != NOTHING
     return works(project, bare) and project.run("make", "setup", **bare).stdout == NOTHING
@@ -134,7 +134,7 @@ def test_a_benchmark_killed_half_way_leaves_the_environment_alone(
     assert ready.run("make", "setup", **bare).stdout == NOTHING
 
 
-def test_setup_mends_a_link_to_a_folder_that_is_gone(ready: Project, bare: dict[str, str]) -> None:
+def test_setup_repairs_a_link_to_a_folder_that_is_gone(ready: Project, bare: dict[str, str]) -> None:
     """But not where PYTHONPATH leads to the modules, as it does for who lends an environment."""
     link = ready.folder / LINK
     link.unlink()  # uv's cache holds the same file
@@ -142,14 +142,14 @@ def test_setup_mends_a_link_to_a_folder_that_is_gone(ready: Project, bare: dict[
     assert not works(ready, bare)
     lent = {**bare, "PYTHONPATH": f"{ready.folder}/src{os.pathsep}/elsewhere"}
     assert ready.run("make", "setup", **lent).stdout == NOTHING
-    assert mends(ready, bare)
+    assert repairs(ready, bare)
 
 
 def test_setup_installs_anew_where_the_interpreter_is_gone(ready: Project, bare: dict[str, str]) -> None:
     python = ready.folder / ".venv/bin/python"
     python.unlink()
     python.symlink_to("/gone/python")
-    assert mends(ready, bare)
+    assert repairs(ready, bare)
 
 
 def test_setup_gives_a_copy_and_a_borrower_environments_of_their_own(
@@ -157,17 +157,17 @@ def test_setup_gives_a_copy_and_a_borrower_environments_of_their_own(
 ) -> None:
     copy = copied(ready, tmp_path)
     assert not works(copy, bare)
-    assert mends(copy, bare)
+    assert repairs(copy, bare)
     assert str(copy.folder) in (copy.folder / ".venv/bin/activate").read_text(encoding="utf-8")
     here, there = copy.folder / ".venv", ready.folder / ".venv"
     shutil.rmtree(here)
     here.symlink_to(there)
-    assert mends(copy, bare)
+    assert repairs(copy, bare)
     shutil.rmtree(here)
     here.mkdir()
     for name in ("bin", "lib", "pyvenv.cfg"):
         (here / name).symlink_to(there / name)
-    assert mends(copy, {**bare, "PYTHONPATH": str(copy.folder / "src")})
+    assert repairs(copy, {**bare, "PYTHONPATH": str(copy.folder / "src")})
     assert works(copy, bare)
     assert works(ready, bare)
 

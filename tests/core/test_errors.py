@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and mistakes output in words."""
+"""Files that appear whole or not at all, and mistakes reported in words."""
 
 from __future__ import annotations
 

@@ -746,7 +746,7 @@ def test_a_database_that_is_down_is_reported_without_its_password(monkeypatch: p
 
 
 def test_a_password_that_is_not_quoted_is_reported_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What follows its @ would be taken for the host, and output as such."""
+    """What follows its @ would be taken for the host, and printed as such."""
     monkeypatch.setenv("DATABASE_URL", f"postgresql+psycopg://ada:p@{PASSWORD}@127.0.0.1:1/shop")
     answer = output({"sql": "SELECT 1 ORDER BY 1"})
     assert answer.startswith("$DATABASE_URL has a password that contains @\n  try: write it as %40")

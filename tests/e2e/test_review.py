@@ -230,7 +230,7 @@ def test_a_card_that_was_edited_by_hand_is_refused(change: Change) -> None:
     assert "card: models/CARD.md" in reasons(report)
 
 
-def test_a_model_that_does_not_convert_is_reported_to_be_served_otherwise(change: Change) -> None:
+def test_a_model_that_does_not_convert_says_how_it_is_served(change: Change) -> None:
     change.commit(with_params(lambda params: params.update(model={"estimator": "sklearn.neighbors.NearestCentroid"})))
     report = change.review()
     assert report.served is not None
@@ -513,9 +513,9 @@ def test_each_way_to_be_bad_turns_it_red(change: Change, model: dict[str, Any], 
 
 @pytest.mark.quick
 def test_an_unknown_base_is_reported_with_a_way_out(done: Project) -> None:
-    message = done.run(sys.executable, "-m", "mlops.review", "--base", "nowhere", check=False)
-    assert message.returncode == 1
-    assert message.stdout.startswith("error: there is no commit 'nowhere' to compare with\n  try: ")
+    failed = done.run(sys.executable, "-m", "mlops.review", "--base", "nowhere", check=False)
+    assert failed.returncode == 1
+    assert failed.stdout.startswith("error: there is no commit 'nowhere' to compare with\n  try: ")
 
 
 def added(*names: str) -> Edit:

@@ -521,10 +521,10 @@ def test_the_largest_report_of_the_schema_keeps_its_verdict_and_its_size(letter:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "greater", "message"),
+    ("low", "high", "greater", "shown"),
     [(0.01, 0.05, True, True), (0.0, 0.05, True, False), (-0.05, -0.01, False, True), (-0.05, 0.01, False, False)],
 )
-def test_what_got_better_beyond_chance_is_reported(low: float, high: float, greater: bool, message: bool) -> None:
+def test_what_got_better_beyond_chance_is_reported(low: float, high: float, greater: bool, shown: bool) -> None:
     found = Comparison(
         metric="m",
         greater_is_better=greater,
@@ -535,7 +535,7 @@ def test_what_got_better_beyond_chance_is_reported(low: float, high: float, grea
         detectable=0.1,
     )
     text = comment(report(ruled("floor", "m", "pass")).model_copy(update={"metrics": [found]}))
-    assert ("Significantly better than main: <code>m</code>" in text) == message
+    assert ("Significantly better than main: <code>m</code>" in text) == shown
 
 
 def test_the_comment_says_what_each_step_of_cleaning_took_here_and_on_main() -> None:

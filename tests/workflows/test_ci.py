@@ -312,10 +312,10 @@ def test_a_merge_becomes_the_challenger_and_no_stage_sees_the_password_of_the_re
     assert run.jobs == {"build": "success", "challenger": "success"}, run.log
     assert "is version 1 of model in MLflow, and its challenger" in run.log
     assert not mark.exists(), mark.read_text(encoding="utf-8")
-    message = seen.read_text(encoding="utf-8")
-    environments = [json.loads(line) for line in message.splitlines()]
+    logged = seen.read_text(encoding="utf-8")
+    environments = [json.loads(line) for line in logged.splitlines()]
     # the stage, and what ran after it
     assert len(environments) > 1
     assert {each["GITHUB_JOB"] for each in environments} == {"build"}
     assert "MLFLOW_TRACKING_PASSWORD" not in {name for each in environments for name in each}
-    assert password not in message + run.log
+    assert password not in logged + run.log

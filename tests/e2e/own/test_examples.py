@@ -214,9 +214,9 @@ def test_lightgbm_is_trusted_by_name_and_as_good_as_by_hand(project: Project) ->
     assert example.metrics["accuracy"] == pytest.approx(accuracy, abs=EXACT)
 
     example.edit_params(lambda params: params["model"].pop("trusted"))
-    message = example.stage("train", check=False)
-    assert message.returncode == 1
-    assert "".join(f"\n      - {name}" for name in params["trusted"]) in message.stdout
+    failed = example.stage("train", check=False)
+    assert failed.returncode == 1
+    assert "".join(f"\n      - {name}" for name in params["trusted"]) in failed.stdout
 
 
 def test_federated_is_reviewed_as_any_model_but_for_rules_about_training_rows(project: Project) -> None:
@@ -294,10 +294,10 @@ def recovers_slope_and_intercept(example: Example) -> None:
 
 
 def test_an_unknown_example_is_answered_with_the_closest(project: Project) -> None:
-    message = project.run(sys.executable, "examples/run.py", "iri", check=False)
-    assert message.returncode == 1
-    assert message.stdout == (
+    failed = project.run(sys.executable, "examples/run.py", "iri", check=False)
+    assert failed.returncode == 1
+    assert failed.stdout == (
         "error: there is no example 'iri'; did you mean 'iris'?\n  try: make example NAME=breast-cancer\n"
     )
-    message = project.run(sys.executable, "examples/run.py", "", check=False)
-    assert f"known: {', '.join(EVERY)}" in message.stdout
+    failed = project.run(sys.executable, "examples/run.py", "", check=False)
+    assert f"known: {', '.join(EVERY)}" in failed.stdout
