@@ -46,6 +46,8 @@ def test_the_draft_is_a_valid_gate_that_its_own_model_keeps(done: Project, tmp_p
     assert 0 < rules[("no_worse", "roc_auc")].bound < 0.1
     assert rules[("slices_no_worse", "accuracy")].bound >= rules[("no_worse", "log_loss")].bound / 10
     assert text.count("# ") >= 8
+    hinted = YAML(typ="safe").load(text.replace("\n# cross_validation", "\ncross_validation"))
+    assert Gate.model_validate(hinted).cross_validation
     # once edited, it belongs to its owners
     (project.folder / "gate.yaml").write_text(text.replace("at_most: 200", "at_most: 300"), encoding="utf-8")
     refused = project.run(sys.executable, "-m", "mlops.review.first_gate", check=False)

@@ -113,6 +113,8 @@ def draft(found: Measured) -> str:
         )
         lines.append(f"  - {{{shown}}}")
     lines.append("  # - {rule: behaviour, failures: 0}   # once tests/behaviour has tests of your own")
+    lines.append("# smaller margins, where training is cheap: compare on the training rows as well (docs/review.md)")
+    lines.append("# cross_validation: {folds: 10, repeats: 3, seconds: 120}")
     return "\n".join(lines) + "\n"
 
 
