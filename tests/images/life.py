@@ -30,7 +30,7 @@ NEWER = (
     ("docs/review.md", "# ", "# About: "),
     ("src/mlops/pipeline/evaluate.py", '"""', '"""Of version 2. '),
 )
-LONGEST = 45  # lines of an output
+LONGEST = 64  # lines of an output
 
 
 class Life:
@@ -89,7 +89,7 @@ class Life:
         output = self.printed[command] = self.run(command, expected)
         if "make review" in command:
             self.reports.append(read(self.project / "build/review/report.json"))
-        lines = [line.rstrip() for line in output.replace(str(self.project.parent), "").strip().splitlines()]
+        lines = [line.rstrip() for line in output.replace(str(self.project.parent), "").strip("\n").splitlines()]
         if len(lines) > LONGEST:
             lines = [*lines[: LONGEST // 2], "…", *lines[-LONGEST // 2 :]]
         self.page.append("\n".join(("```console", f"$ {command}", *lines, "```")))
